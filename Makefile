@@ -1,0 +1,46 @@
+# `make help` lists what there is. VENV=<folder> uses another virtual environment.
+VENV ?= .venv
+PYTHON ?= python3
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.setup-done
+FASHION := /usr/share/datasets/fashion-mnist
+TESTS ?=
+
+.PHONY: help setup demo test test-all lint bench clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 12
+
+setup: $(STAMP) ## virtual environment with the tested versions, and Fashion-MNIST (3 minutes, 6 GB)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@if [ ! -d $(FASHION) ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get install -y -qq dataset-fashion-mnist >/dev/null 2>&1 \
+	  || { apt-get update -qq && apt-get install -y -qq dataset-fashion-mnist >/dev/null; } \
+	  || echo "no Debian package dataset-fashion-mnist here: the demo will download Fashion-MNIST"; \
+	fi
+	@touch $@
+
+demo: setup ## the whole pipeline on this CPU with Fashion-MNIST; prints where the report is
+	@$(RUN) -m spaceevo.pipeline experiment=demo $$([ -d $(FASHION) ] || echo data.download=true)
+
+test: setup ## the fast tests
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 -m 'not slow' $(TESTS)
+
+test-all: setup ## all tests
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 $(TESTS)
+
+lint: setup ## ruff and mypy
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+bench: setup ## the figures that the README states
+	$(RUN) -m spaceevo.benchmark experiment=demo
+
+clean: ## remove runs and caches; the virtual environment stays
+	rm -rf runs outputs multirun build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

@@ -1,0 +1,1 @@
+"""SpaceEvo: INT8 models that are fast on a given device."""

@@ -1,0 +1,1 @@
+"""What every entrypoint shares: configs, command lines, artifacts. No torch."""

@@ -1,0 +1,422 @@
+"""The one config of all entrypoints: types here, values in ``conf``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from spaceevo.errors import UserError, bad_choice, bad_value
+from spaceevo.space.hyperspace import Hyperspace
+
+
+@dataclass
+class StageConfig:
+    """What ``python -m spaceevo.train`` trains."""
+
+    name: str = MISSING
+
+
+@dataclass
+class DeviceConfig:
+    """The device models are made for."""
+
+    name: str = MISSING
+    runtime: str = MISSING
+    threads: int = MISSING
+    weight_bits: int | str = MISSING
+    predictor: str | None = MISSING
+
+
+@dataclass
+class LatencyConfig:
+    """Latency limits in ms, or as quantiles of the predicted latency of random subnets of the hyperspace."""
+
+    limits_ms: list[float] | None = MISSING
+    quantiles: list[float] | None = MISSING
+
+
+@dataclass
+class BlockChoiceConfig:
+    """A block type with what it is elastic over."""
+
+    type: str = MISSING
+    kernels: list[int] = MISSING
+    act: str = MISSING
+    expands: list[float] | None = None
+
+
+@dataclass
+class StemConfig:
+    """The first convolution."""
+
+    widths: list[int] = MISSING
+    kernel: int = MISSING
+    stride: int = MISSING
+    act: str = MISSING
+
+
+@dataclass
+class StageSpecConfig:
+    """One elastic stage of the hyperspace."""
+
+    widths: list[int] = MISSING
+    window: int = MISSING
+    depths: list[int] = MISSING
+    stride: int = MISSING
+
+
+@dataclass
+class FixedStageConfig:
+    """A first stage whose block type and widths are not searched."""
+
+    block: BlockChoiceConfig = MISSING
+    widths: list[int] = MISSING
+    depths: list[int] = MISSING
+    stride: int = MISSING
+    forced_residual: bool = True
+
+
+@dataclass
+class HeadConfig:
+    """What follows the last stage."""
+
+    final_expand: int = MISSING
+    act: str = MISSING
+    feature_mix: int | None = None
+
+
+@dataclass
+class HyperspaceConfig:
+    """The search spaces to choose among."""
+
+    name: str = MISSING
+    stem: StemConfig = MISSING
+    stages: list[StageSpecConfig] = MISSING
+    head: HeadConfig = MISSING
+    resolutions: list[int] = MISSING
+    lut_resolutions: list[int] = MISSING
+    stage0: FixedStageConfig | None = None
+
+
+@dataclass
+class BlocksConfig:
+    """The block types a stage may be made of."""
+
+    name: str = MISSING
+    blocks: list[BlockChoiceConfig] = MISSING
+
+
+@dataclass
+class DataConfig:
+    """Images; ``validation``: how many training images are held out."""
+
+    name: str = MISSING
+    root: str = MISSING
+    channels: int = MISSING
+    classes: int = MISSING
+    image_size: int = MISSING
+    mean: float = MISSING
+    std: float = MISSING
+    flip: bool = MISSING
+    shift: int = MISSING
+    validation: int = MISSING
+    train_limit: int | None = MISSING
+    test_limit: int | None = MISSING
+    workers: int = MISSING
+    download: bool = MISSING
+
+
+@dataclass
+class TeacherConfig:
+    """The network that block-wise distillation learns from."""
+
+    name: str = MISSING
+    widths: list[int] = MISSING
+    depth: int = MISSING
+    epochs: int = MISSING
+    batch: int = MISSING
+    lr: float = MISSING
+    weight_decay: float = MISSING
+    label_smoothing: float = MISSING
+    weights: str | None = MISSING
+
+
+@dataclass
+class TrainerConfig:
+    """Arguments of ``lightning.Trainer``."""
+
+    accelerator: str = MISSING
+    devices: int | str = MISSING
+    strategy: str = MISSING
+    precision: str = MISSING
+    progress_bar: bool = MISSING
+
+
+@dataclass
+class LoggerConfig:
+    """Where training curves go."""
+
+    name: str = MISSING
+    project: str = MISSING
+    offline: bool = MISSING
+
+
+@dataclass
+class ProfileConfig:
+    """How many kernels and whole subnets are measured, and how often."""
+
+    blocks: int = MISSING
+    subnets: int = MISSING
+    rounds: int = MISSING
+    runs: int = MISSING
+
+
+@dataclass
+class PredictorConfig:
+    """The latency predictor."""
+
+    held_out: float = MISSING
+
+
+@dataclass
+class BkdConfig:
+    """Block-wise knowledge distillation (paper section 4.5)."""
+
+    epochs: int = MISSING
+    lsq_epochs: int = MISSING
+    images: int = MISSING
+    batch: int = MISSING
+    lr: float = MISSING
+    lsq_lr: float = MISSING
+    random_paths: int = MISSING
+
+
+@dataclass
+class LutConfig:
+    """Sub-stages sampled a width window and resolution, and the images they are judged on."""
+
+    samples: int = MISSING
+    calibration_images: int = MISSING
+    validation_images: int = MISSING
+
+
+@dataclass
+class SearchSpaceConfig:
+    """Q-T score and aging evolution (paper sections 4.2 and 4.4)."""
+
+    draws: int = MISSING
+    top: int = MISSING
+    population: int = MISSING
+    sample: int = MISSING
+    evaluations: int = MISSING
+
+
+@dataclass
+class SupernetConfig:
+    """Sandwich-rule training of the supernet, in FP32 or quantization-aware."""
+
+    epochs: int = MISSING
+    batch: int = MISSING
+    lr: float = MISSING
+    momentum: float = MISSING
+    weight_decay: float = MISSING
+    label_smoothing: float = MISSING
+    random_paths: int = MISSING
+    warmup_steps: int = MISSING
+    clip_norm: float = MISSING
+    largest_first: float = MISSING
+
+
+@dataclass
+class SearchSubnetConfig:
+    """Constrained evolution over subnets (section 5)."""
+
+    population: int = MISSING
+    parents: int = MISSING
+    generations: int = MISSING
+    mutate_probability: float = MISSING
+    validation_images: int = MISSING
+    calibration_images: int = MISSING
+    measure_top: int = MISSING
+
+
+@dataclass
+class ExportConfig:
+    """``tolerance``: least agreement of an exported model with the trained one, percent."""
+
+    tolerance: float = MISSING
+
+
+@dataclass
+class BenchmarkConfig:
+    """How many random subnets are measured beside the exported models, and how often."""
+
+    random_subnets: int = MISSING
+    rounds: int = MISSING
+    runs: int = MISSING
+
+
+@dataclass
+class Config:
+    """Everything an entrypoint can be told."""
+
+    name: str = MISSING
+    run_dir: str = MISSING
+    out_dir: str = MISSING
+    seed: int = MISSING
+    start_over: bool = MISSING
+    debug: bool = MISSING
+    threads: int = MISSING
+    space: str | None = MISSING
+    stage: StageConfig = field(default_factory=StageConfig)
+    device: DeviceConfig = field(default_factory=DeviceConfig)
+    latency: LatencyConfig = field(default_factory=LatencyConfig)
+    hyperspace: HyperspaceConfig = field(default_factory=HyperspaceConfig)
+    blocks: BlocksConfig = field(default_factory=BlocksConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
+    predictor: PredictorConfig = field(default_factory=PredictorConfig)
+    bkd: BkdConfig = field(default_factory=BkdConfig)
+    lut: LutConfig = field(default_factory=LutConfig)
+    search_space: SearchSpaceConfig = field(default_factory=SearchSpaceConfig)
+    supernet: SupernetConfig = field(default_factory=SupernetConfig)
+    qat: SupernetConfig = field(default_factory=SupernetConfig)
+    search_subnet: SearchSubnetConfig = field(default_factory=SearchSubnetConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
+
+
+#: Keys that take one of a few values.
+CHOICES: dict[str, tuple[object, ...]] = {
+    "stage.name": ("teacher", "bkd", "supernet", "qat"),
+    "device.runtime": ("onnxruntime", "none"),
+    "device.weight_bits": ("auto", 7, 8),
+    "data.name": ("fashion_mnist", "digits", "cifar10"),
+    "teacher.name": ("cnn", "efficientnet_b5"),
+    "logger.name": ("csv", "tensorboard", "wandb"),
+}
+#: Numbers that may be 0; every other one of the sections below is more than 0.
+MAY_BE_ZERO = {
+    "epochs", "lsq_epochs", "warmup_steps", "weight_decay", "label_smoothing", "momentum", "random_paths", "random_subnets",
+    "subnets", "generations", "largest_first", "shift", "mutate_probability", "measure_top", "workers", "mean",
+    "validation", "tolerance", "depth",
+}  # fmt: skip
+FRACTIONS = {"held_out", "label_smoothing", "momentum", "mutate_probability", "largest_first"}
+CHECKED = (
+    "data", "teacher", "profile", "predictor", "bkd", "lut", "search_space", "supernet", "qat", "search_subnet", "export",
+    "benchmark",
+)  # fmt: skip
+
+
+def register_schema() -> None:
+    """Make the types known to Hydra: ``conf/base.yaml`` begins with ``schema``."""
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+def to_config(cfg: DictConfig) -> Config:
+    """The composed config as plain typed objects, checked.
+
+    Raises:
+        UserError: an impossible value, with its key.
+    """
+    plain = cast(
+        dict[str, Any], OmegaConf.to_container(OmegaConf.masked_copy(cfg, [str(k) for k in cfg if k != "hydra"]), resolve=True)
+    )
+    typed = OmegaConf.merge(OmegaConf.structured(Config), plain)
+    config = cast(Config, OmegaConf.to_object(typed))
+    check(config)
+    return config
+
+
+def compose(config_name: str = "pipeline", overrides: list[str] | None = None) -> Config:
+    """The config of an entrypoint without a command line: for tests and notebooks."""
+    import hydra
+
+    from spaceevo.paths import conf_dir
+
+    register_schema()
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return to_config(hydra.compose(config_name, overrides or []))
+
+
+def hyperspace(cfg: Config) -> Hyperspace:
+    """The config's hyperspace with its block list, for its images; ``<hyperspace>.<blocks>`` where the block list is
+    not the hyperspace's own.
+
+    Raises:
+        UserError: an impossible value, with its key.
+    """
+    name = cfg.hyperspace.name
+    if cfg.blocks.name != name:
+        name = f"{name}.{cfg.blocks.name}"
+    content = {**asdict(cfg.hyperspace), "name": name, "blocks": asdict(cfg.blocks)["blocks"]}
+    try:
+        return Hyperspace.from_dict(content).with_task(cfg.data.channels, cfg.data.classes)
+    except UserError as error:
+        raise UserError(_config_key(str(error))) from None
+
+
+def _config_key(message: str) -> str:
+    """``Hyperspace`` names its own fields; a user types them below the groups."""
+    if message.startswith("blocks."):
+        return f"blocks.{message}"
+    return f"hyperspace.{message}" if message.startswith(("stem.", "head.", "stage0.")) else message
+
+
+def check(cfg: Config) -> None:
+    """Every value that cannot be.
+
+    Raises:
+        UserError: its key, the value and what is allowed.
+    """
+    for key, choices in CHOICES.items():
+        section, name = key.split(".")
+        value = getattr(getattr(cfg, section), name)
+        if str(value) not in map(str, choices):
+            raise bad_choice(key, value, choices)
+    if isinstance(cfg.device.weight_bits, str) and cfg.device.weight_bits != "auto":
+        cfg.device.weight_bits = int(cfg.device.weight_bits)
+    for section in CHECKED:
+        for name, value in vars(getattr(cfg, section)).items():
+            _check_number(f"{section}.{name}", name, value)
+    for key, count, least in (("threads", cfg.threads, 0), ("device.threads", cfg.device.threads, 1)):
+        if count < least:
+            raise bad_value(key, count, f"{least} or more")
+    _check_latency(cfg.latency)
+    spaces, subnets = cfg.search_space, cfg.search_subnet
+    if spaces.sample > spaces.population:
+        raise bad_value("search_space.sample", spaces.sample, f"at most search_space.population={spaces.population}")
+    if subnets.parents > subnets.population:
+        raise bad_value("search_subnet.parents", subnets.parents, f"at most search_subnet.population={subnets.population}")
+    space = hyperspace(cfg)
+    if max(space.resolutions) > cfg.data.image_size:
+        raise bad_value("hyperspace.resolutions", list(space.resolutions), f"at most data.image_size={cfg.data.image_size}")
+
+
+def _check_number(key: str, name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return
+    zero = name in MAY_BE_ZERO
+    if value < 0 or (value == 0 and not zero):
+        raise bad_value(key, value, "0 or more" if zero else "more than 0")
+    if name in FRACTIONS and value >= 1:
+        raise bad_value(key, value, "less than 1")
+
+
+def _check_latency(latency: LatencyConfig) -> None:
+    if latency.limits_ms is None and latency.quantiles is None:
+        raise UserError("latency: give limits_ms=[...] or quantiles=[...]")
+    for key, values, top in (("limits_ms", latency.limits_ms, float("inf")), ("quantiles", latency.quantiles, 1.0)):
+        if values is None:
+            continue
+        allowed = "a list of numbers above 0" + ("" if top > 1 else " and below 1")
+        if not values or not all(0 < value < top for value in values):
+            raise bad_value(f"latency.{key}", values, allowed)
+        if len(set(values)) < len(values):
+            raise bad_value(f"latency.{key}", values, "without repeats")

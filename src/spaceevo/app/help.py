@@ -1,0 +1,149 @@
+"""The help texts: from the registry of steps, the config folder and the defaults in it."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from spaceevo.app.config import compose
+from spaceevo.app.steps import STEPS
+from spaceevo.paths import conf_dir
+
+WIDTH = 118
+#: What is chosen by name, and what for.
+GROUPS = {
+    "stage": "what to train",
+    "device": "the device models are made for",
+    "latency": "the latency limits; or say them: latency.limits_ms=[0.3,0.5,0.8]",
+    "hyperspace": "the search spaces to choose among: stages, widths, depths, resolutions",
+    "blocks": "the block types a stage may be made of (default: those named like the hyperspace)",
+    "data": "the images",
+    "teacher": "the network that block-wise distillation learns from",
+    "trainer": "where to train",
+    "logger": "where training curves go",
+    "experiment": "a whole run: many of the above at once",
+}
+COMMON_KEYS = {
+    "name": "names the run",
+    "run_dir": "where its artifacts lie",
+    "seed": "of every random number",
+    "threads": "CPU threads of PyTorch; 0: all; weights are the same bit for bit only at 1",
+    "start_over": "remove what another configuration left in the run folder",
+    "debug": "show the Python traceback of an error",
+}
+SPACE_KEY = {"space": "a search space to use in place of the found one, e.g. demo-5312-1020"}
+#: The entrypoints' most used keys beside the common ones and those of their own section.
+SECTIONS = {
+    "train": ("teacher", "bkd", "supernet", "qat"),
+    "pipeline": ("bkd", "supernet", "qat", "search_space", "search_subnet"),
+}
+EXAMPLES = {
+    "train": ("stage=bkd device=host", "stage=supernet supernet.epochs=4", "stage=qat trainer=gpu logger=tensorboard"),
+    "search_space": ("latency.limits_ms=[0.3,0.5,0.8]", "-m seed=0,1,2"),
+    "search_subnet": ("-m latency=tight,loose", "search_subnet.generations=10"),
+    "report": ("run_dir=runs/demo",),
+    "pipeline": (
+        "experiment=demo",
+        "experiment=demo latency.limits_ms=[0.3,0.5,0.8]",
+        "hyperspace=demo blocks=mobile name=mobile",
+    ),
+}
+
+
+def overview() -> str:
+    """What ``python -m spaceevo`` prints: every entrypoint with what it reads and writes."""
+    lines = ["SpaceEvo: images, a device and latency limits in, verified INT8 models out.", ""]
+    lines += [
+        "python -m spaceevo.pipeline [key=value ...]",
+        "    runs all of the following in order, what is not up to date",
+        "",
+    ]
+    for step in STEPS.values():
+        lines += [
+            f"python -m spaceevo.{step.command}",
+            f"    {step.summary}",
+            *_wrapped("    reads  ", ", ".join(step.inputs) or ("images" if "data" in step.keys else "no file")),
+            *_wrapped("    writes ", ", ".join(step.outputs)),
+            "",
+        ]
+    lines.append("Files lie in the run folder, runs/<name>. Any of them with --help explains its keys.")
+    return "\n".join(lines)
+
+
+def entrypoint_help(config_name: str) -> str:
+    """What ``python -m spaceevo.<entrypoint> --help`` prints."""
+    steps = [step for step in STEPS.values() if step.command.split()[0] == config_name]
+    lines = [f"python -m spaceevo.{config_name} [key=value ...]", ""]
+    if config_name == "pipeline":
+        lines += ["Runs every step that is not up to date, in order, from where a killed run stopped:"]
+        lines += _wrapped("  ", ", ".join(STEPS))
+        lines += ["", "Reads images; writes everything below the run folder, report.html last."]
+    for step in steps:
+        title = f"stage={step.name}: " if config_name == "train" else ""
+        lines += _wrapped("", f"{title}{step.summary[0].upper()}{step.summary[1:]}.")
+        lines += _wrapped("  reads  ", ", ".join(step.inputs) or ("images" if "data" in step.keys else "no file"))
+        lines += _wrapped("  writes ", ", ".join(step.outputs))
+    lines += ["", "Chosen by name (group=option; * is the default):"]
+    for group, what in GROUPS.items():
+        if group != "stage" or config_name == "train":
+            lines += ["", f"  {group}: {what}", *_options(group)]
+    lines += ["", "Keys (key=value):"]
+    defaults = asdict(compose(config_name))
+    keys = {**COMMON_KEYS, **(SPACE_KEY if config_name in ("train", "search_subnet", "pipeline") else {})}
+    for key, what in keys.items():
+        lines += _wrapped(f"  {f'{key}={_value(defaults[key])}':<28} ", what)
+    for section in SECTIONS.get(config_name, (config_name,)):
+        if section in defaults:
+            values = [f"{section}.{key}={_value(value)}" for key, value in defaults[section].items() if key != "name"]
+            lines += _wrapped("  ", " ".join(values))
+    lines += ["", "Examples:"]
+    lines += [f"  python -m spaceevo.{config_name} {text}" for text in EXAMPLES.get(config_name, ("experiment=demo",))]
+    lines += ["", "-m runs every combination of comma-separated values, each in a folder of its own."]
+    return "\n".join(lines)
+
+
+def group_options(group: str) -> list[str]:
+    """The names a group offers."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def description(path: Path) -> str:
+    """An option's own words: the first comment of its file."""
+    for line in path.read_text().splitlines():
+        if line.startswith("#") and "@package" not in line:
+            return line.lstrip("# ").strip()
+    return ""
+
+
+def _options(group: str) -> list[str]:
+    default = _default_of(group)
+    options = group_options(group)
+    width = max((len(name) for name in options), default=0)
+    lines = []
+    for name in options:
+        mark = "*" if name == default else " "
+        lines += _wrapped(f"  {mark} {name:<{width}}  ", description(conf_dir() / group / f"{name}.yaml"))
+    return lines
+
+
+def _default_of(group: str) -> str | None:
+    import yaml
+
+    defaults: list[Any] = yaml.safe_load((conf_dir() / "base.yaml").read_text())["defaults"]
+    return next((entry[group] for entry in defaults if isinstance(entry, dict) and group in entry), None)
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value).replace(" ", "")
+
+
+def _wrapped(head: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False, break_long_words=False
+    )

@@ -1,0 +1,228 @@
+"""Every step of the pipeline in order: what it depends on, reads and writes."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from spaceevo.app.config import Config
+
+KERNELS, PREDICTOR = "latency/kernels.parquet", "latency/predictor.json"
+DATA = ("data", "hyperspace.resolutions")
+SPACE = ("hyperspace", "blocks")
+SCHEME = ("device.name", "device.runtime", "device.weight_bits")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step.
+
+    Attributes:
+        command: the entrypoint and its fixed overrides, as typed after ``python -m spaceevo.``.
+        keys: config subtrees whose change makes the step's artifacts old (the seed is always one).
+        inputs, outputs: paths or globs relative to the run folder.
+        run: ``module:function`` of the recipe, which is called with the config.
+        free: config subtrees that the makers of its inputs may differ in.
+        needs_latency: reads predicted or measured latencies of the device.
+        lenient: shows whatever the run folder holds, of any config.
+    """
+
+    name: str
+    command: str
+    summary: str
+    keys: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    run: str
+    free: tuple[str, ...] = ()
+    needs_latency: bool = False
+    lenient: bool = False
+
+
+STEPS: dict[str, Step] = {
+    step.name: step
+    for step in (
+        Step(
+            "profile",
+            "profile",
+            "measures INT8 and FP32 blocks and subnets on the device",
+            ("device", *SPACE, "data.channels", "data.classes", "profile"),
+            (),
+            (KERNELS, "latency/host.json"),
+            "spaceevo.profile:run",
+            needs_latency=True,
+        ),
+        Step(
+            "predictor",
+            "predictor",
+            "fits the latency predictor to the measurements",
+            ("device", *SPACE, "predictor"),
+            (KERNELS,),
+            (PREDICTOR, "latency/predictor_scores.json"),
+            "spaceevo.predictor:run",
+            needs_latency=True,
+        ),
+        Step(
+            "teacher",
+            "train stage=teacher",
+            "trains the teacher",
+            ("data", "hyperspace.resolutions", "hyperspace.stem", "hyperspace.stages", "teacher", "trainer.precision"),
+            (),
+            ("teacher.ckpt",),
+            "spaceevo.training.recipes:teacher",
+        ),
+        Step(
+            "bkd",
+            "train stage=bkd",
+            "distils every block type in every stage from the teacher, in FP32 and then quantized",
+            ("data", *SPACE, *SCHEME, "bkd", "trainer.precision"),
+            ("teacher.ckpt",),
+            ("bkd/*.safetensors",),
+            "spaceevo.training.recipes:bkd",
+        ),
+        Step(
+            "lut",
+            "lut",
+            "tabulates quantized accuracy, MMACs, parameters and latency of sampled sub-stages",
+            ("data", *SPACE, "device", "lut"),
+            ("teacher.ckpt", "bkd/*.safetensors", PREDICTOR),
+            ("lut.parquet",),
+            "spaceevo.lut:run",
+            needs_latency=True,
+        ),
+        Step(
+            "search_space",
+            "search_space",
+            "evolves the search space with the best Q-T score over the latency limits",
+            (*SPACE, "device", "latency", "search_space"),
+            ("lut.parquet", PREDICTOR),
+            ("space.yaml", "search_space.parquet"),
+            "spaceevo.search_space:run",
+            needs_latency=True,
+        ),
+        Step(
+            "supernet",
+            "train stage=supernet",
+            "trains the found space's supernet in FP32",
+            ("data", *SPACE, "space", "supernet", "trainer.precision"),
+            ("space.yaml",),
+            ("supernet.ckpt",),
+            "spaceevo.training.recipes:supernet",
+            free=("latency",),
+        ),
+        Step(
+            "qat",
+            "train stage=qat",
+            "trains the supernet on, quantization-aware",
+            ("data", *SPACE, "space", *SCHEME, "qat", "trainer.precision"),
+            ("space.yaml", "supernet.ckpt"),
+            ("qat.ckpt",),
+            "spaceevo.training.recipes:qat",
+            free=("latency",),
+        ),
+        Step(
+            "search_subnet",
+            "search_subnet",
+            "finds the most accurate quantized subnet within each latency limit",
+            ("data", *SPACE, "space", "device", "latency", "search_subnet"),
+            ("space.yaml", "qat.ckpt", PREDICTOR),
+            ("subnets.parquet", "pareto.yaml"),
+            "spaceevo.search_subnet:run",
+            free=("latency",),
+            needs_latency=True,
+        ),
+        Step(
+            "export",
+            "export",
+            "writes the found subnets as INT8 models and checks them against the trained ones",
+            ("data", *SPACE, "device", "export"),
+            ("pareto.yaml", "qat.ckpt"),
+            ("models/*/model.onnx", "models/*/fp32.onnx", "models/*/card.json"),
+            "spaceevo.export:run",
+        ),
+        Step(
+            "benchmark",
+            "benchmark",
+            "measures the exported models and random subnets on the device",
+            ("data", *SPACE, "space", "device", "benchmark"),
+            ("models/*/model.onnx", "models/*/fp32.onnx", "models/*/card.json", "qat.ckpt", PREDICTOR),
+            ("benchmark.parquet",),
+            "spaceevo.benchmark:run",
+            needs_latency=True,
+        ),
+        Step(
+            "report",
+            "report",
+            "draws what the run folder holds as one HTML page",
+            (),
+            (
+                KERNELS,
+                "latency/host.json",
+                "latency/predictor_scores.json",
+                "lut.parquet",
+                "space.yaml",
+                "search_space.parquet",
+                "subnets.parquet",
+                "pareto.yaml",
+                "models/*/card.json",
+                "benchmark.parquet",
+            ),
+            ("report.html", "figures/*.png"),
+            "spaceevo.report:run",
+            lenient=True,
+        ),
+    )
+}
+#: Keys that change where or how a step runs, not what it makes.
+VOLATILE = ("data.root", "data.workers", "data.download")
+
+
+def inputs_of(step: Step, cfg: Config) -> tuple[str, ...]:
+    """What ``step`` reads under ``cfg``: ``space=`` replaces ``space.yaml``, ``device.predictor=`` the profile."""
+    skipped = set()
+    if cfg.space is not None:
+        skipped.add("space.yaml")
+    if cfg.device.predictor is not None:
+        skipped.add(KERNELS)
+    return step.inputs if step.lenient else tuple(path for path in step.inputs if path not in skipped)
+
+
+def producer_of(pattern: str) -> Step:
+    """The step that writes ``pattern``."""
+    return next(step for step in STEPS.values() if pattern in step.outputs)
+
+
+def needed_steps(cfg: Config) -> list[Step]:
+    """The steps a whole pipeline runs: all, but for those whose results ``cfg`` gives."""
+    needed, waiting = set(), ["benchmark"]
+    while waiting:
+        name = waiting.pop()
+        if name not in needed:
+            needed.add(name)
+            waiting += [producer_of(pattern).name for pattern in inputs_of(STEPS[name], cfg)]
+    return [step for step in STEPS.values() if step.name in needed or step.lenient]
+
+
+def command_for(step: Step, cfg: Config) -> str:
+    """What to type to run ``step`` with the same config."""
+    return " ".join(["python -m", f"spaceevo.{step.command}", *overrides(cfg)])
+
+
+def overrides(cfg: Config) -> list[str]:
+    """The overrides this process was given, quoted for a shell; without a command line, the run folder's."""
+    from hydra.core.hydra_config import HydraConfig
+
+    given = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [f"run_dir={cfg.run_dir}"]
+    return [shlex.quote(text) for text in given if text.split("=")[0].lstrip("+") not in ("stage", "start_over", "debug")]
+
+
+def check_device(step: Step, cfg: Config) -> str | None:
+    """Why ``step`` cannot run for want of latencies, or None."""
+    if not step.needs_latency or cfg.device.runtime != "none" or cfg.device.predictor is not None:
+        return None
+    name = cfg.device.name
+    return (
+        f"device={name} has no latency predictor: it cannot be measured here (runtime none); fit one with "
+        f"`python -m spaceevo.predictor device={name} device.predictor=...` (needs the published tables or a profile of "
+        f"that device), or use device=host"
+    )

@@ -1,0 +1,145 @@
+"""Data sets as whole ``uint8`` tensors, split the same way every time."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spaceevo.app.config import DataConfig
+from spaceevo.errors import UserError, bad_choice, bad_value
+
+#: Where Debian's package ``dataset-fashion-mnist`` puts its files.
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+DIGITS_TEST = 360
+Labelled = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images ``[N, C, H, W]`` uint8 with labels ``[N]`` int64; the test set only where it was asked for."""
+
+    train: Tensor
+    train_labels: Tensor
+    val: Tensor
+    val_labels: Tensor
+    test: Tensor | None = None
+    test_labels: Tensor | None = None
+
+
+def load_data(cfg: DataConfig, seed: int, test: bool = False) -> Images:
+    """The data set of ``cfg``: validation is the last ``cfg.validation`` images of a permutation of the training
+    set drawn from ``seed``; ``train_limit`` and ``test_limit`` keep the first images of each.
+
+    Raises:
+        UserError: the files are missing (how to get them) or damaged, or ``cfg`` does not describe them.
+    """
+    loaders = {"fashion_mnist": _fashion_mnist, "digits": _digits, "cifar10": _cifar10}
+    if cfg.name not in loaders:
+        raise bad_choice("data.name", cfg.name, loaders)
+    images, labels = loaders[cfg.name](cfg, True)
+    _check(cfg, images, labels)
+    order = torch.from_numpy(np.random.default_rng([seed, 0x5EED]).permutation(len(images)))
+    cut = len(images) - cfg.validation
+    train, val = order[:cut][: cfg.train_limit], order[cut:]
+    tested: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
+    if test:
+        test_images, test_labels = loaders[cfg.name](cfg, False)
+        tested = (test_images[: cfg.test_limit], test_labels[: cfg.test_limit])
+    return Images(images[train], labels[train], images[val], labels[val], *tested)
+
+
+def normalize(images: Tensor, cfg: DataConfig) -> Tensor:
+    """``uint8`` images as float32 ``(x / 255 - mean) / std``, channels last in memory."""
+    scaled = (images.float() / 255 - cfg.mean) / cfg.std
+    return scaled.contiguous(memory_format=torch.channels_last)
+
+
+def input_range(cfg: DataConfig) -> tuple[float, float]:
+    """What black and white are after ``normalize``."""
+    return -cfg.mean / cfg.std, (1 - cfg.mean) / cfg.std
+
+
+def _check(cfg: DataConfig, images: Tensor, labels: Tensor) -> None:
+    channels, size = images.shape[1], images.shape[2]
+    for key, value, real in (
+        ("channels", cfg.channels, channels),
+        ("image_size", cfg.image_size, size),
+        ("classes", cfg.classes, int(labels.max()) + 1),
+    ):
+        if value != real:
+            raise bad_value(f"data.{key}", value, f"{real} for {cfg.name}")
+    if not 0 < cfg.validation < len(images):
+        raise bad_value("data.validation", cfg.validation, f"from 1 to {len(images) - 1}")
+
+
+def _digits(cfg: DataConfig, train: bool) -> Labelled:
+    """scikit-learn's 8x8 digits, enlarged to ``image_size``; the last of a fixed permutation are the test set."""
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    small = torch.from_numpy(pixels).float().reshape(-1, 1, 8, 8) * (255 / 16)
+    images = F.interpolate(small, size=(cfg.image_size, cfg.image_size), mode="bilinear", align_corners=False)
+    order = torch.from_numpy(np.random.default_rng(0).permutation(len(images)))
+    chosen = order[:-DIGITS_TEST] if train else order[-DIGITS_TEST:]
+    return images.round().to(torch.uint8)[chosen], torch.from_numpy(labels).long()[chosen]
+
+
+def _fashion_mnist(cfg: DataConfig, train: bool) -> Labelled:
+    """Debian's files where they are, else torchvision's copy in ``cfg.root``."""
+    folder = DEBIAN_FASHION_MNIST
+    part = "train" if train else "t10k"
+    if not folder.is_dir():
+        root = Path(cfg.root).expanduser()
+        folder = root / "FashionMNIST" / "raw"
+        if cfg.download and not (folder / f"{part}-images-idx3-ubyte.gz").exists():
+            _download("FashionMNIST", root)
+    images = _read_idx(folder / f"{part}-images-idx3-ubyte.gz", 3)
+    labels = _read_idx(folder / f"{part}-labels-idx1-ubyte.gz", 1)
+    return torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels).long()
+
+
+def _cifar10(cfg: DataConfig, train: bool) -> Labelled:
+    from torchvision.datasets import CIFAR10
+
+    root = Path(cfg.root).expanduser()
+    if cfg.download and not (root / CIFAR10.base_folder).exists():
+        _download("CIFAR10", root)
+    try:
+        found = CIFAR10(str(root), train=train)
+    except RuntimeError:
+        raise UserError(f"data=cifar10: not in data.root={cfg.root}; fetch it with data.download=true") from None
+    return torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(found.targets)
+
+
+def _download(name: str, root: Path) -> None:
+    import torchvision
+
+    try:
+        getattr(torchvision.datasets, name)(str(root), download=True)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"data.download=true: {name} could not be fetched into {root} ({str(error).splitlines()[0]})") from None
+
+
+def _read_idx(path: Path, dimensions: int) -> np.ndarray:
+    """An array of unsigned bytes from a gzipped IDX file."""
+    try:
+        with gzip.open(path, "rb") as file:
+            content = file.read()
+    except FileNotFoundError:
+        raise UserError(
+            f"data=fashion_mnist: no {path}; get it with `apt-get install dataset-fashion-mnist` or data.download=true"
+        ) from None
+    except (OSError, EOFError) as error:
+        raise UserError(f"data=fashion_mnist: {path} is damaged ({error}); get it again") from None
+    start = 4 + 4 * dimensions
+    magic, *shape = struct.unpack(f">{1 + dimensions}I", content[:start]) if len(content) >= start else (0,)
+    if magic != 0x800 + dimensions or len(content) - start != np.prod(shape):
+        raise UserError(f"data=fashion_mnist: {path} is damaged (not an IDX file of {dimensions} dimensions); get it again")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()

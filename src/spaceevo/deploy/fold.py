@@ -1,0 +1,71 @@
+"""From trained parameters to exportable models: BatchNorm folded, weights and biases as the runtime's integers."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spaceevo.deploy.integer import FloatModel, IntegerModel
+from spaceevo.nn.elastic import Elastic, Quantizer, Stats
+from spaceevo.nn.lsq import MIN_SCALE, fake_quant_weight, zero_point
+from spaceevo.space.graph import INPUT, Graph, Op
+
+GATE_DIVISOR, GATE_SHIFT = 6, 3  # hard sigmoid: (y + 3) / 6, clipped to [0, 1]
+INT32_MAX = 2**31 - 1
+
+
+@torch.no_grad()
+def integer_model(net: Elastic, graph: Graph, stats: Stats, quantizer: Quantizer) -> IntegerModel:
+    """The integers of ``graph`` in ``net``: what fake quantization with ``stats`` computes with.
+
+    A BatchNorm's gain goes into the scales per channel and, where negative, as a sign into the weights; the gate's
+    hard sigmoid goes into its convolution's weight scale (a sixth) and bias (plus a half).
+    """
+    quantizers = {INPUT: (net.input_scale, net.input_offset)}
+    weights, scales, biases = {}, {}, {}
+    for op in graph.ops:
+        if op.has_weight:
+            gain, bias = net.folded(op, stats)
+            gain = torch.ones_like(bias) if gain is None else gain
+            scale = net.ops_by_name[op.name].weight_scale.clamp(min=MIN_SCALE)
+            gate = op.act == "hsigmoid"
+            input_scale, _ = quantizers[op.inputs[0]]
+            weights[op.name] = _weight_integers(net, op, scale, gain, quantizer)
+            scales[op.name] = _numpy(scale * _magnitude(gain) / (GATE_DIVISOR if gate else 1))
+            biases[op.name] = _bias_integers(bias + GATE_SHIFT if gate else bias, input_scale * scale * _magnitude(gain))
+        quantizers[op.name] = net.output_quantizer(op)
+    qparams = {name: (scale.item(), int(zero_point(scale, offset))) for name, (scale, offset) in quantizers.items()}
+    return IntegerModel(graph, weights, scales, biases, qparams)
+
+
+@torch.no_grad()
+def float_model(net: Elastic, graph: Graph, stats: Stats) -> FloatModel:
+    """``graph`` in ``net`` in full precision, BatchNorm folded."""
+    weights, biases = {}, {}
+    for op in graph.ops:
+        if op.has_weight:
+            gain, bias = net.folded(op, stats)
+            weight = net.weight(op)
+            weights[op.name] = _numpy(weight if gain is None else weight * gain[:, None, None, None]).copy()
+            biases[op.name] = _numpy(bias).copy()
+    return FloatModel(graph, weights, biases)
+
+
+def _magnitude(gain: Tensor) -> Tensor:
+    return gain.abs().clamp(min=MIN_SCALE)
+
+
+def _weight_integers(net: Elastic, op: Op, scale: Tensor, gain: Tensor, quantizer: Quantizer) -> np.ndarray:
+    """int8 ``[cout, cin / groups, k, k]``, with the gain's signs (a channel of gain 0 is 0)."""
+    values = fake_quant_weight(net.weight(op), scale, quantizer.weight_bits)
+    return _numpy((values / scale).round() * gain.sign()[:, None, None, None]).astype(np.int8)
+
+
+def _bias_integers(bias: Tensor, step: Tensor) -> np.ndarray:
+    """int32 ``[cout]`` on the grid ``step``."""
+    return _numpy((bias / step).round().double().clamp(-INT32_MAX, INT32_MAX)).astype(np.int32)
+
+
+def _numpy(x: Tensor) -> np.ndarray:
+    return x.detach().cpu().numpy()

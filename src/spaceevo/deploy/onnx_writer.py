@@ -1,0 +1,175 @@
+"""Writes an integer or a float model as ONNX: one function per kind of op, shared by INT8 (QDQ) and FP32.
+
+In the QDQ form every op computes in float between DequantizeLinear and QuantizeLinear nodes that carry the trained scales
+and zero points; a runtime fuses each such group into one integer kernel. A fused activation needs no node there: it is the
+range of the output's QuantizeLinear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from spaceevo.deploy.integer import GATE_QPARAMS, FloatModel, IntegerModel
+from spaceevo.space.graph import INPUT, Graph, Op
+
+OPSET = 17
+IR_VERSION = 8
+OUTPUT = "logits"
+QParams = tuple[float, int]
+
+
+@dataclass
+class _Writer:
+    """Nodes and initializers of the ONNX graph being written; a node's only output carries its name."""
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    initializers: dict[str, onnx.TensorProto] = field(default_factory=dict)
+
+    def node(self, kind: str, name: str, inputs: Sequence[str], **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def constant(self, name: str, value: np.ndarray | np.generic) -> str:
+        self.initializers[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
+        return name
+
+    def qparams(self, name: str, qparams: QParams) -> list[str]:
+        """Scale and zero point of an activation tensor, as constants."""
+        scale, zero = qparams
+        return [self.constant(f"{name}.scale", np.float32(scale)), self.constant(f"{name}.zero", np.uint8(zero))]
+
+    def quantize(self, name: str, value: str, qparams: QParams) -> str:
+        """``value`` rounded to ``name``'s grid: a QuantizeLinear, DequantizeLinear pair."""
+        constants = self.qparams(name, qparams)
+        q = self.node("QuantizeLinear", f"{name}.q", [value, *constants])
+        return self.node("DequantizeLinear", f"{name}.dq", [q, *constants])
+
+
+#: Rounds an inner value of an op (swish's sigmoid) to 8 bits, or not.
+Inner = Callable[[str, str], str]
+Emit = Callable[[_Writer, Op, list[str], Inner], str]
+
+
+def _conv(w: _Writer, op: Op, inputs: list[str], inner: Inner) -> str:
+    pad, groups = op.kernel // 2, op.cout if op.kind == "depthwise" else 1
+    shape = dict(kernel_shape=[op.kernel] * 2, strides=[op.stride] * 2, pads=[pad] * 4, group=groups)
+    return w.node("Conv", op.name, inputs, **shape)
+
+
+def _mean(w: _Writer, op: Op, inputs: list[str], inner: Inner) -> str:
+    return w.node("GlobalAveragePool", op.name, inputs)
+
+
+def _add(w: _Writer, op: Op, inputs: list[str], inner: Inner) -> str:
+    return w.node("Add", op.name, inputs)
+
+
+def _mul(w: _Writer, op: Op, inputs: list[str], inner: Inner) -> str:
+    return w.node("Mul", op.name, inputs)
+
+
+def _hswish(w: _Writer, op: Op, inputs: list[str], inner: Inner) -> str:
+    return w.node("HardSwish", op.name, inputs)
+
+
+def _swish(w: _Writer, op: Op, inputs: list[str], inner: Inner) -> str:
+    gate = inner(f"{op.name}.sigmoid", w.node("Sigmoid", f"{op.name}.sigmoid", inputs))
+    return w.node("Mul", op.name, [*inputs, gate])
+
+
+KINDS: dict[str, Emit] = {
+    "conv": _conv,
+    "depthwise": _conv,
+    "mean": _mean,
+    "add": _add,
+    "mul": _mul,
+    "hswish": _hswish,
+    "swish": _swish,
+}
+
+
+def _relu(w: _Writer, name: str, x: str) -> str:
+    return w.node("Relu", name, [x])
+
+
+def _relu6(w: _Writer, name: str, x: str) -> str:
+    return w.node("Clip", name, [x, w.constant("clip.min", np.float32(0)), w.constant("clip.max", np.float32(6))])
+
+
+def _hsigmoid(w: _Writer, name: str, x: str) -> str:
+    return w.node("HardSigmoid", name, [x], alpha=1 / 6, beta=0.5)
+
+
+FUSED: dict[str, Callable[[_Writer, str, str], str]] = {"relu": _relu, "relu6": _relu6, "hsigmoid": _hsigmoid}
+
+
+def write_int8(model: IntegerModel, batch: int | None = 1) -> bytes:
+    """The QDQ model: float32 ``input`` ``[batch, C, R, R]`` to float32 ``logits`` ``[batch, classes]``.
+
+    ``batch`` None: any. The bytes depend on the model alone.
+    """
+    w = _Writer()
+
+    def inner(name: str, value: str) -> str:
+        return w.quantize(name, value, GATE_QPARAMS)
+
+    values = {INPUT: w.quantize(f"{INPUT}.8bit", INPUT, model.qparams[INPUT])}
+    for op in model.graph.ops:
+        inputs = [values[name] for name in op.inputs]
+        if op.has_weight:
+            inputs += _integer_operands(w, op, model)
+        values[op.name] = w.quantize(op.name, KINDS[op.kind](w, op, inputs, inner), model.qparams[op.name])
+    return _finish(w, model.graph, values, batch)
+
+
+def _integer_operands(w: _Writer, op: Op, model: IntegerModel) -> list[str]:
+    """Weight (int8, a scale per output channel) and bias (int32), dequantized."""
+    weight = [
+        w.constant(f"{op.name}.weight", model.weights[op.name]),
+        w.constant(f"{op.name}.weight_scale", model.weight_scales[op.name]),
+        w.constant(f"{op.name}.weight_zero", np.zeros(op.cout, np.int8)),
+    ]
+    bias = [
+        w.constant(f"{op.name}.bias", model.biases[op.name]),
+        w.constant(f"{op.name}.bias_scale", model.bias_scale(op)),
+    ]
+    return [
+        w.node("DequantizeLinear", f"{op.name}.weight.dq", weight, axis=0),
+        w.node("DequantizeLinear", f"{op.name}.bias.dq", bias, axis=0),
+    ]
+
+
+def write_fp32(model: FloatModel, batch: int | None = 1) -> bytes:
+    """The same subnet in full precision, input and output as in :func:`write_int8`."""
+    w = _Writer()
+    values = {INPUT: INPUT}
+    for op in model.graph.ops:
+        inputs = [values[name] for name in op.inputs]
+        if op.has_weight:
+            inputs += [
+                w.constant(f"{op.name}.weight", model.weights[op.name]),
+                w.constant(f"{op.name}.bias", model.biases[op.name]),
+            ]
+        y = KINDS[op.kind](w, op, inputs, lambda name, value: value)
+        values[op.name] = FUSED[op.act](w, f"{op.name}.{op.act}", y) if op.act else y
+    return _finish(w, model.graph, values, batch)
+
+
+def _finish(w: _Writer, graph: Graph, values: dict[str, str], batch: int | None) -> bytes:
+    """Flatten the last op's output to ``logits``, check and serialize."""
+    x, y = graph.input, graph.output
+    w.node("Flatten", OUTPUT, [values[y.name]], axis=1)
+    rows = "batch" if batch is None else batch
+    inputs = [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [rows, x.channels, x.hw, x.hw])]
+    outputs = [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [rows, y.channels * y.hw**2])]
+    body = helper.make_graph(w.nodes, "spaceevo", inputs, outputs, list(w.initializers.values()))
+    opsets = [helper.make_opsetid("", OPSET)]
+    model = helper.make_model(body, opset_imports=opsets, ir_version=IR_VERSION, producer_name="spaceevo")
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString(deterministic=True)

@@ -1,0 +1,15 @@
+"""The one exception a user is meant to read: one line, exit code 2."""
+
+
+class UserError(Exception):
+    """Bad input: says in one line which key or file, which value, and what is allowed."""
+
+
+def bad_value(key: str, value: object, allowed: str) -> UserError:
+    """The error for ``key`` having ``value`` where only ``allowed`` is possible."""
+    return UserError(f"{key}={value}: must be {allowed}")
+
+
+def bad_choice(key: str, value: object, choices: object) -> UserError:
+    """The error for ``value`` not being among ``choices``, which it lists."""
+    return UserError(f"{key}={value}: no such {key.rsplit('.', 1)[-1]}; there are: {', '.join(map(str, choices))}")  # type: ignore[call-overload]

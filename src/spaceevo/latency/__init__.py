@@ -1,0 +1,1 @@
+"""Profilers, which models to measure, and the latency predictor."""

@@ -1,0 +1,66 @@
+"""What this machine is: detected and recorded, never assumed."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from spaceevo.errors import bad_value
+
+FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
+VNNI = ("avx512_vnni", "avx_vnni")
+RUNTIMES = ("onnxruntime", "onnx", "torch", "numpy")
+
+
+def cpuinfo() -> str:
+    path = Path("/proc/cpuinfo")
+    return path.read_text() if path.exists() else ""
+
+
+def flags(text: str | None = None) -> list[str]:
+    """Which of the instruction sets that matter to INT8 kernels the CPU has."""
+    lines = (cpuinfo() if text is None else text).splitlines()
+    found = {f for line in lines if line.lower().startswith(("flags", "features")) for f in line.split(":", 1)[1].split()}
+    return [flag for flag in FLAGS if flag in found]
+
+
+def weight_bits(setting: str | int, text: str | None = None, machine: str | None = None) -> int:
+    """The bits of a weight: ``auto`` is 8 where the CPU has VNNI and 7 on x86 without, where onnxruntime's 8-bit
+    kernels add pairs of products in saturating int16.
+
+    Raises:
+        UserError: neither auto, 7 nor 8.
+    """
+    if str(setting) in ("7", "8"):
+        return int(setting)
+    if setting != "auto":
+        raise bad_value("device.weight_bits", setting, "auto, 7 or 8")
+    x86 = (machine or platform.machine()) in ("x86_64", "AMD64", "i686")
+    return 7 if x86 and not set(VNNI) & set(flags(text)) else 8
+
+
+def describe() -> dict[str, Any]:
+    """CPU, its flags, cores, memory and system."""
+    names = [line.split(":", 1)[1].strip() for line in cpuinfo().splitlines() if line.startswith("model name")]
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return dict(
+        cpu=names[0] if names else platform.processor() or platform.machine(),
+        flags=flags(),
+        cores=os.cpu_count(),
+        ram_gib=round(pages / 2**30, 1),
+        system=f"{platform.system()} {platform.machine()}",
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what measures and runs models."""
+    found = {"python": platform.python_version()}
+    for name in RUNTIMES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

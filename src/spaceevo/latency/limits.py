@@ -1,0 +1,38 @@
+"""Latency limits in ms, and the latency that every subnet of a hyperspace has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from spaceevo.latency.predictor import Predictor
+from spaceevo.space import Hyperspace, SearchSpace, Subnet, subnet_graph
+
+DRAWS = 400
+
+
+class Limits(Protocol):
+    """What ``conf/latency`` says."""
+
+    limits_ms: Sequence[float] | None
+    quantiles: Sequence[float] | None
+
+
+def resolve_limits(latency: Limits, predictor: Predictor, hs: Hyperspace, seed: int) -> list[float]:
+    """``limits_ms`` as given, else the ``quantiles`` of the predicted ms of random subnets of random search spaces."""
+    if latency.limits_ms is not None:
+        return [float(limit) for limit in latency.limits_ms]
+    rng = np.random.default_rng([seed, 0x1A7])
+    ms = [predictor.graph_ms(subnet_graph(Subnet.sample(SearchSpace.sample(hs, rng), rng))) for _ in range(DRAWS)]
+    return [round(float(q), 4) for q in np.quantile(ms, sorted(latency.quantiles or ()))]
+
+
+def fixed_ms(predictor: Predictor, hs: Hyperspace, resolution: int) -> float:
+    """Predicted ms of stem, head and the call itself at ``resolution``: the smallest subnet's without its stages."""
+    space = SearchSpace(hs, (0,) * len(hs.stages), (0,) * len(hs.stages))
+    graph = subnet_graph(Subnet.smallest(space, resolution))
+    searched = {stage.name for stage in space.stages}
+    stages = sum(ms for op, ms in zip(graph.ops, predictor.ops_ms(graph), strict=True) if op.name.split(".")[0] in searched)
+    return predictor.graph_ms(graph) - stages

@@ -1,0 +1,78 @@
+"""Timing ONNX models in onnxruntime: one thread, rounds interleaved over models, a low quantile as *the* latency."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+GROUP = 40  # sessions held at once
+WARM_UP = 3
+LOW = 0.2  # the quantile that is called the latency: a noisy neighbour only ever adds
+
+
+def measure(
+    models: Mapping[str, bytes | Path],
+    rounds: int,
+    runs: int,
+    threads: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, np.ndarray]:
+    """Milliseconds of single calls, ``rounds * runs`` a model.
+
+    A round times ``runs`` calls of one model after the other, so that drift and disturbances meet all alike. The input
+    is random noise; the call is the one a user makes (``session.run`` on a numpy array, conversion included).
+    """
+    names = list(models)
+    times: dict[str, np.ndarray] = {}
+    for start in range(0, len(names), GROUP):
+        group = names[start : start + GROUP]
+        sessions = {name: _session(models[name], threads) for name in group}
+        inputs = {name: _input(session) for name, session in sessions.items()}
+        taken: dict[str, list[float]] = {name: [] for name in group}
+        for _ in range(rounds):
+            for name in group:
+                taken[name] += _time(sessions[name], inputs[name], runs)
+        times |= {name: np.array(values) for name, values in taken.items()}
+        if progress is not None:
+            progress(start + len(group))
+    return times
+
+
+def latency(times: np.ndarray) -> float:
+    """The latency in ms that is claimed: a low quantile of the calls."""
+    return float(np.quantile(times, LOW))
+
+
+def quantiles(times: np.ndarray) -> dict[str, float]:
+    """The spread of the calls in ms."""
+    p10, p50, p90 = (float(q) for q in np.quantile(times, (0.1, 0.5, 0.9)))
+    return {"min": float(times.min()), "p10": p10, "p50": p50, "p90": p90}
+
+
+def _session(model: bytes | Path, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"])
+
+
+def _input(session: ort.InferenceSession) -> dict[str, np.ndarray]:
+    (tensor,) = session.get_inputs()
+    shape = [size if isinstance(size, int) else 1 for size in tensor.shape]
+    return {tensor.name: np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
+
+
+def _time(session: ort.InferenceSession, feed: dict[str, np.ndarray], runs: int) -> list[float]:
+    for _ in range(WARM_UP):
+        session.run(None, feed)
+    taken = []
+    for _ in range(runs):
+        begin = time.perf_counter_ns()
+        session.run(None, feed)
+        taken.append((time.perf_counter_ns() - begin) / 1e6)
+    return taken

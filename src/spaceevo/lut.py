@@ -1,0 +1,60 @@
+"""``python -m spaceevo.lut``: tabulate quantized accuracy, MMACs, parameters and latency of sampled sub-stages."""
+
+from __future__ import annotations
+
+from spaceevo.app.cli import entrypoint
+from spaceevo.app.config import Config, hyperspace
+from spaceevo.app.run import input_path, main_of, output_path, partial
+
+
+def run(cfg: Config) -> None:
+    """One file of rows a (stage, block type) as the work goes on, all of them in ``lut.parquet`` at its end."""
+    import pandas as pd
+    from tqdm import tqdm
+
+    from spaceevo.atomic import write_parquet
+    from spaceevo.data import load_data, normalize
+    from spaceevo.latency.limits import fixed_ms
+    from spaceevo.latency.predictor import Predictor
+    from spaceevo.nn.elastic import resize
+    from spaceevo.training.checkpoint import load_checkpoint
+    from spaceevo.training.lut import boundary_features, tabulate
+    from spaceevo.training.recipes import load_students, load_teacher, new_students, quantizer, start
+
+    start(cfg)
+    hs = hyperspace(cfg)
+    teacher = load_teacher(cfg, hs)
+    variance = load_checkpoint(input_path(cfg, "teacher.ckpt"))["variance"]
+    predictor = Predictor.load(input_path(cfg, "latency/predictor.json"))
+    images = load_data(cfg.data, cfg.seed)
+    calibration = normalize(images.train[: cfg.lut.calibration_images], cfg.data)
+    validation = normalize(images.val[: cfg.lut.validation_images], cfg.data)
+    calibration_features = boundary_features(teacher, calibration, hs.lut_resolutions, resize)
+    validation_features = boundary_features(teacher, validation, hs.lut_resolutions, resize)
+    students = new_students(hs, teacher)
+    load_students(students, input_path(cfg, f"bkd/{students[0].spec.name}.lsq.safetensors").parent, "lsq")
+    parts = []
+    for student in tqdm(students, "lut", disable=not cfg.trainer.progress_bar):
+        part = partial(cfg, "lut") / f"{student.spec.name}.parquet"
+        if not part.exists():
+            rows = tabulate(
+                student.eval(),
+                hs.stages[student.spec.stage - 1],
+                cfg.lut.samples,
+                calibration_features,
+                validation_features,
+                variance[student.spec.stage],
+                quantizer(cfg),
+                lambda graph: sum(predictor.ops_ms(graph)),
+                cfg.seed,
+            )
+            write_parquet(part, pd.DataFrame(rows))
+        parts.append(pd.read_parquet(part))
+    metadata = {"fixed_ms": {r: fixed_ms(predictor, hs, r) for r in hs.lut_resolutions}}
+    write_parquet(output_path(cfg, "lut.parquet"), pd.concat(parts, ignore_index=True), metadata)
+
+
+main = entrypoint("lut", main_of("lut"))
+
+if __name__ == "__main__":
+    main()

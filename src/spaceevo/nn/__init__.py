@@ -1,0 +1,1 @@
+"""Elastic ops, the supernet, subnet extraction, LSQ+ quantizers and losses."""

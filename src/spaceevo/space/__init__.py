@@ -1,0 +1,44 @@
+"""Search spaces as data: block types, elastic stages, hyperspaces, subnets, op graphs and costs. No torch."""
+
+from spaceevo.space.build import stage_graph, stage_input_hw, subnet_graph, superset_graph
+from spaceevo.space.cost import Cost, graph_cost, stage_cost, subnet_cost
+from spaceevo.space.graph import Graph, Op, Tensor, round8
+from spaceevo.space.hyperspace import BlockChoice, Hyperspace, StageSpec, load_hyperspace
+from spaceevo.space.searchspace import ElasticStage, SearchSpace
+from spaceevo.space.subnet import (
+    BlockConfig,
+    Stage,
+    Subnet,
+    extreme_stage,
+    format_stage,
+    parse_stage,
+    random_stage,
+)
+
+__all__ = [
+    "BlockChoice",
+    "BlockConfig",
+    "Cost",
+    "ElasticStage",
+    "Graph",
+    "Hyperspace",
+    "Op",
+    "SearchSpace",
+    "Stage",
+    "StageSpec",
+    "Subnet",
+    "Tensor",
+    "extreme_stage",
+    "format_stage",
+    "graph_cost",
+    "load_hyperspace",
+    "parse_stage",
+    "random_stage",
+    "round8",
+    "stage_cost",
+    "stage_graph",
+    "stage_input_hw",
+    "subnet_cost",
+    "subnet_graph",
+    "superset_graph",
+]

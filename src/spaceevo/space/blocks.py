@@ -1,0 +1,116 @@
+"""The block types, each written once (paper section 4.4).
+
+A block type is a function that emits ops into a graph. Everything else (the elastic module, extraction,
+MMACs, parameters, latency features, exporters) is derived from those ops. To add a type: write the function
+here and name it in a ``conf/blocks`` file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from spaceevo.space.graph import GraphBuilder, Tensor, round8
+
+
+class BlockSpec(Protocol):
+    """What a block function may ask of its block."""
+
+    kernel: int
+    width: int
+    expand: float | None
+    stride: int
+    act: str
+    forced: bool
+
+
+Block = Callable[[GraphBuilder, Tensor, BlockSpec], Tensor]
+BLOCK_TYPES: dict[str, Block] = {}
+#: Block types without an expand ratio.
+NO_EXPAND = {"mbv1"}
+
+
+def block_type(name: str) -> Callable[[Block], Block]:
+    def register(emit: Block) -> Block:
+        BLOCK_TYPES[name] = emit
+        return emit
+
+    return register
+
+
+def _ratio(b: BlockSpec) -> float:
+    assert b.expand is not None
+    return b.expand
+
+
+@block_type("mbv1")
+def mbv1(g: GraphBuilder, x: Tensor, b: BlockSpec) -> Tensor:
+    """MobileNetV1's depthwise separable convolution."""
+    h = g.depthwise("depthwise", x, b.kernel, stride=b.stride, act=b.act)
+    h = g.conv("pointwise", h, b.width, act=b.act)
+    return g.residual("shortcut", x, h, b.stride, forced=b.forced)
+
+
+def _mb(g: GraphBuilder, x: Tensor, b: BlockSpec, se: bool) -> Tensor:
+    hidden = round8(x.channels * _ratio(b))
+    h = g.conv("expand", x, hidden, act=b.act)
+    h = g.depthwise("depthwise", h, b.kernel, stride=b.stride, act=b.act)
+    if se:
+        h = g.squeeze_excite("se", h, mid=round8(hidden // 4))
+    h = g.conv("project", h, b.width)
+    return g.residual("shortcut", x, h, b.stride, forced=b.forced)
+
+
+@block_type("mbv2")
+def mbv2(g: GraphBuilder, x: Tensor, b: BlockSpec) -> Tensor:
+    """MobileNetV2's inverted residual."""
+    return _mb(g, x, b, se=False)
+
+
+@block_type("mbv3")
+def mbv3(g: GraphBuilder, x: Tensor, b: BlockSpec) -> Tensor:
+    """MobileNetV3's inverted residual: MBv2 with squeeze-and-excitation on the hidden channels."""
+    return _mb(g, x, b, se=True)
+
+
+def _residual_bottleneck(g: GraphBuilder, x: Tensor, b: BlockSpec, se: bool) -> Tensor:
+    hidden = round8(b.width * _ratio(b))
+    h = g.conv("reduce", x, hidden, act=b.act)
+    h = g.conv("conv", h, hidden, kernel=b.kernel, stride=b.stride, act=b.act)
+    if se:
+        h = g.squeeze_excite("se", h, mid=round8(x.channels // 4))
+    h = g.conv("project", h, b.width)
+    return g.residual("shortcut", x, h, b.stride, act=b.act, forced=b.forced)
+
+
+@block_type("residual_bottleneck")
+def residual_bottleneck(g: GraphBuilder, x: Tensor, b: BlockSpec) -> Tensor:
+    """ResNet's bottleneck; the expand ratio is relative to the output width."""
+    return _residual_bottleneck(g, x, b, se=False)
+
+
+@block_type("residual_bottleneck_se")
+def residual_bottleneck_se(g: GraphBuilder, x: Tensor, b: BlockSpec) -> Tensor:
+    """ResNet's bottleneck with squeeze-and-excitation after its k x k convolution."""
+    return _residual_bottleneck(g, x, b, se=True)
+
+
+def _fused_mb(g: GraphBuilder, x: Tensor, b: BlockSpec, se: bool) -> Tensor:
+    hidden = round8(x.channels * _ratio(b))
+    h = g.conv("expand", x, hidden, kernel=b.kernel, stride=b.stride, act=b.act)
+    if se:
+        h = g.squeeze_excite("se", h, mid=round8(x.channels // 4))
+    h = g.conv("project", h, b.width)
+    return g.residual("shortcut", x, h, b.stride, forced=b.forced)
+
+
+@block_type("fused_mb")
+def fused_mb(g: GraphBuilder, x: Tensor, b: BlockSpec) -> Tensor:
+    """EfficientNetV2's fused inverted residual: one k x k convolution expands."""
+    return _fused_mb(g, x, b, se=False)
+
+
+@block_type("fused_mb_se")
+def fused_mb_se(g: GraphBuilder, x: Tensor, b: BlockSpec) -> Tensor:
+    """FusedMB with squeeze-and-excitation on the hidden channels."""
+    return _fused_mb(g, x, b, se=True)

@@ -1,0 +1,72 @@
+"""From a subnet (or a sub-stage) to its op graph: the one place that joins stem, stages and head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spaceevo.space.blocks import BLOCK_TYPES
+from spaceevo.space.graph import Graph, GraphBuilder, Tensor
+from spaceevo.space.searchspace import ElasticStage, SearchSpace
+from spaceevo.space.subnet import Stage, Subnet
+
+CLASSIFIER = "classifier"
+
+
+@dataclass(frozen=True, slots=True)
+class _Spec:
+    kernel: int
+    width: int
+    expand: float | None
+    stride: int
+    act: str
+    forced: bool
+
+
+def add_stage(g: GraphBuilder, x: Tensor, stage: ElasticStage, blocks: Stage) -> Tensor:
+    """Append a sub-stage; its first block has the stage's stride. Ops are named ``<stage>.<block>.<op>``."""
+    emit = BLOCK_TYPES[stage.block.type]
+    for i, b in enumerate(blocks):
+        spec = _Spec(b.kernel, b.width, b.expand, stage.stride if i == 0 else 1, stage.block.act, stage.forced_residual)
+        with g.scope(f"{stage.name}.{i}"):
+            x = emit(g, x, spec)
+    return x
+
+
+def stage_graph(stage: ElasticStage, blocks: Stage, cin: int, hw: int, superset: bool = False) -> Graph:
+    """A sub-stage alone, on an input ``[B, cin, hw, hw]``."""
+    g = GraphBuilder(cin, hw, superset)
+    add_stage(g, g.x, stage, blocks)
+    return g.graph
+
+
+def subnet_graph(net: Subnet, superset: bool = False) -> Graph:
+    """The whole subnet on ``[B, channels, resolution, resolution]``, to the logits ``[B, classes, 1, 1]``."""
+    hs = net.space.hyperspace
+    g = GraphBuilder(hs.channels, net.resolution, superset)
+    x = g.conv("stem", g.x, net.stem_width, kernel=hs.stem.kernel, stride=hs.stem.stride, act=hs.stem.act)
+    for stage, blocks in zip(net.space.all_stages, net.stages, strict=True):
+        x = add_stage(g, x, stage, blocks)
+    with g.scope("head"):
+        x = g.conv("final_expand", x, hs.head.final_expand, act=hs.head.act)
+        x = g.mean("pool", x)
+        if hs.head.feature_mix is not None:
+            x = g.conv("feature_mix", x, hs.head.feature_mix, act=hs.head.act)
+    g.conv(CLASSIFIER, x, hs.classes, norm=False)
+    return g.graph
+
+
+def stage_input_hw(space: SearchSpace, resolution: int) -> list[int]:
+    """The input size of every searched stage, and last the size after them all."""
+    hs = space.hyperspace
+    hw = -(-resolution // hs.stem.stride)
+    if hs.stage0 is not None:
+        hw = -(-hw // hs.stage0.stride)
+    sizes = [hw]
+    for stage in hs.stages:
+        sizes.append(-(-sizes[-1] // stage.stride))
+    return sizes
+
+
+def superset_graph(space: SearchSpace) -> Graph:
+    """Every op that any subnet of the space has, each at its largest: what a supernet allocates."""
+    return subnet_graph(Subnet.largest(space), superset=True)

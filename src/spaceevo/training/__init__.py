@@ -1,0 +1,1 @@
+"""Lightning modules for teacher, BKD, supernet and QAT; BatchNorm recalibration; evaluation."""

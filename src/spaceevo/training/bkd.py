@@ -1,0 +1,152 @@
+"""Block-wise knowledge distillation (paper section 4.5, figure 4): every elastic stage learns the teacher's stage.
+
+All (stage, block type) students train side by side on one teacher pass a batch; they share no weights, so this is
+the same as training each alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spaceevo.nn.elastic import Elastic, Quantizer, Stats, resize
+from spaceevo.nn.nsr import nsr_loss
+from spaceevo.space import ElasticStage, Graph, Hyperspace, Stage, extreme_stage, stage_graph
+from spaceevo.training.fit import cosine, set_lr, step_rng
+from spaceevo.training.sandwich import sandwich_stages
+from spaceevo.training.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class StudentSpec:
+    """One elastic stage with its full width range: ``stage`` counts from 1, ``block`` indexes the block list."""
+
+    stage: int
+    block: int
+    elastic: ElasticStage
+    input_widths: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.elastic.name}_{self.elastic.block.type}"
+
+
+def student_specs(hs: Hyperspace) -> list[StudentSpec]:
+    """Every (stage, block type) of the hyperspace."""
+    before_first = hs.stem.widths if hs.stage0 is None else hs.stage0.widths
+    inputs = [before_first, *(s.widths for s in hs.stages)]
+    return [
+        StudentSpec(i, t, ElasticStage(f"stage{i}", block, spec.widths, spec.depths, spec.stride), inputs[i - 1])
+        for i, spec in enumerate(hs.stages, start=1)
+        for t, block in enumerate(hs.blocks)
+    ]
+
+
+class Student(nn.Module):
+    """An elastic stage between two learnable 1x1 projections that match the teacher's feature widths."""
+
+    def __init__(self, spec: StudentSpec, teacher_in: int, teacher_out: int) -> None:
+        super().__init__()
+        self.spec = spec
+        widest = extreme_stage(spec.elastic, largest=True)
+        self.enter = nn.Parameter(torch.empty(max(spec.input_widths), teacher_in, 1, 1))
+        self.leave = nn.Parameter(torch.empty(teacher_out, max(spec.elastic.widths), 1, 1))
+        self.bias = nn.Parameter(torch.zeros(teacher_out))
+        for projection in (self.enter, self.leave):
+            nn.init.kaiming_normal_(projection, nonlinearity="linear")
+        self.body = Elastic(stage_graph(spec.elastic, widest, max(spec.input_widths), 8, superset=True))
+
+    def graph(self, cin: int, blocks: Stage, hw: int) -> Graph:
+        return stage_graph(self.spec.elastic, blocks, cin, hw)
+
+    def enter_stage(self, feature: Tensor, cin: int) -> Tensor:
+        """The teacher's feature ``[B, C_t, H, W]`` as the stage's input ``[B, cin, H, W]``."""
+        return F.conv2d(feature, self.enter[:cin])
+
+    def leave_stage(self, y: Tensor) -> Tensor:
+        """The stage's output as wide as the teacher's."""
+        return F.conv2d(y, self.leave[:, : y.shape[1]], self.bias)
+
+    def forward(self, feature: Tensor, graph: Graph, quantizer: Quantizer | None = None, stats: Stats | None = None) -> Tensor:
+        x = self.enter_stage(feature, graph.input.channels)
+        return self.leave_stage(self.body(x, graph, quantizer=quantizer, stats=stats))
+
+    @torch.no_grad()
+    def init_quantizers(self, feature: Tensor, quantizer: Quantizer) -> None:
+        """LSQ+ initial values from one batch of teacher features, over the largest, smallest and superset graphs."""
+        hw = feature.shape[-1]
+        cin = max(self.spec.input_widths)
+        x = self.enter_stage(feature, cin)
+        low, high = (float(v) for v in torch.aminmax(x))
+        self.body.set_input_range(low, high)
+        blocks = [extreme_stage(self.spec.elastic, largest) for largest in (True, False)]
+        graphs = [stage_graph(self.spec.elastic, b, cin, hw) for b in blocks]
+        superset = stage_graph(self.spec.elastic, blocks[0], cin, hw, superset=True)
+        self.body.init_quantizers(x, graphs, superset, quantizer)
+
+
+class BKDModule(L.LightningModule):
+    """Sandwich-rule distillation of all students with the NSR loss; ``quantizer`` makes it the LSQ+ phase."""
+
+    def __init__(
+        self,
+        students: Sequence[Student],
+        teacher: Teacher,
+        variance: Sequence[Tensor],
+        recipe: Any,
+        resolutions: Sequence[int],
+        steps: int,
+        seed: int,
+        quantizer: Quantizer | None = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.students = nn.ModuleList(students)
+        self._frozen = (teacher.eval().requires_grad_(False), list(variance))  # a tuple: not part of the checkpoint
+        self.recipe, self.resolutions, self.steps, self.seed = recipe, tuple(resolutions), steps, seed
+        self.quantizer = quantizer
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        lr = self.recipe.lr if self.quantizer is None else self.recipe.lsq_lr
+        groups = parameter_groups(self.students, lr, 0.0)
+        return torch.optim.Adam(groups, lr)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        teacher, variance = self._frozen
+        optimizer = cast(torch.optim.Optimizer, self.optimizers())
+        step = self.global_step
+        rng = step_rng(self.seed, "bkd" if self.quantizer is None else "bkd-lsq", step)
+        x = resize(batch[0], int(rng.choice(self.resolutions)))
+        with torch.no_grad():
+            features = teacher.to(x.device).features(x)
+        total = 0.0
+        for student in self.students:
+            spec = cast(Student, student).spec
+            source, target = features[spec.stage - 1], features[spec.stage]
+            for cin, blocks in sandwich_stages(spec.elastic, spec.input_widths, self.recipe.random_paths, rng):
+                graph = student.graph(cin, blocks, source.shape[-1])
+                loss = nsr_loss(student(source, graph, self.quantizer), target, variance[spec.stage].to(x.device))
+                self.manual_backward(loss)
+                total += float(loss.detach())
+        set_lr(optimizer, cosine(step, self.steps, self.steps // 10))
+        optimizer.step()
+        optimizer.zero_grad()
+        self.log("nsr", total / (len(self.students) * (2 + self.recipe.random_paths)), prog_bar=True)
+
+
+def parameter_groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Weights with decay; gains, shifts and biases without; LSQ+ scales and offsets without and at a tenth the rate."""
+    weights, plain, quantizers = [], [], []
+    for name, p in module.named_parameters():
+        if name.rsplit(".", 1)[-1] in ("scale", "offset", "weight_scale"):
+            quantizers.append(p)
+        else:
+            (weights if p.dim() > 1 else plain).append(p)
+    rates = ((weights, weight_decay, lr), (plain, 0.0, lr), (quantizers, 0.0, lr / 10))
+    return [{"params": p, "weight_decay": decay, "lr": rate, "base_lr": rate} for p, decay, rate in rates if p]

@@ -1,0 +1,68 @@
+"""One way to train: a Lightning trainer that shows progress, checkpoints every epoch and goes on after a kill."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from torch.optim import Optimizer
+
+warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
+warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+
+
+def fit(
+    module: L.LightningModule, data: L.LightningDataModule, trainer: dict[str, Any], logger: Any, folder: Path, epochs: int
+) -> None:
+    """Train ``module`` for ``epochs``, going on from ``folder/last.ckpt`` where there is one.
+
+    ``trainer``: arguments of ``lightning.Trainer`` (accelerator, devices, strategy, precision, ...).
+    """
+    if epochs == 0:
+        return
+    progress = bool(trainer.pop("enable_progress_bar", True))
+    callbacks: list[Callback] = [ModelCheckpoint(folder, save_top_k=0, save_last=True, every_n_epochs=1)]
+    if progress:
+        callbacks.append(TQDMProgressBar(refresh_rate=5))
+    last = folder / "last.ckpt"
+    L.Trainer(
+        max_epochs=epochs,
+        logger=logger,
+        callbacks=callbacks,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        log_every_n_steps=5,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+        use_distributed_sampler=False,
+        **trainer,
+    ).fit(module, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+
+
+def cosine(step: int, total: int, warmup: int) -> float:
+    """Learning-rate factor: linear warm-up, then half a cosine to 0."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def set_lr(optimizer: Optimizer, factor: float) -> None:
+    """Scale every group's own base rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+
+
+def step_rng(seed: int, tag: str, step: int) -> np.random.Generator:
+    """The random numbers of one training step: a function of seed, stage and step alone, so that a resumed run and
+    every rank of a distributed one draw the same paths."""
+    rng = np.random.default_rng([seed, *tag.encode(), step])
+    torch.manual_seed(int(rng.integers(2**31)))
+    return rng

@@ -1,0 +1,193 @@
+"""The four trainings of the pipeline, from config to artifacts: teacher, BKD, supernet, QAT."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from spaceevo.app.config import Config, hyperspace
+from spaceevo.app.run import input_path, output_path, partial, say
+from spaceevo.atomic import write_json, write_safetensors
+from spaceevo.data import ImagesModule, input_range, load_data, normalize
+from spaceevo.latency.host import weight_bits
+from spaceevo.nn.elastic import Quantizer
+from spaceevo.nn.evaluate import calibrate, logits, resized, top1
+from spaceevo.space import Hyperspace, SearchSpace, Subnet, subnet_graph
+from spaceevo.training.bkd import BKDModule, Student, student_specs
+from spaceevo.training.checkpoint import load_checkpoint, load_supernet, save_checkpoint, save_supernet
+from spaceevo.training.fit import fit
+from spaceevo.training.supernet import SupernetModule, init_qat, make_supernet
+from spaceevo.training.teacher import Teacher, TeacherModule, boundary_variance, cnn_teacher, efficientnet_b5_teacher
+
+VARIANCE_IMAGES = 512
+QUANTIZER_IMAGES = 256
+
+
+def start(cfg: Config) -> None:
+    """Seed everything and set the number of threads."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
+    L.seed_everything(cfg.seed, verbose=False)
+
+
+def make_logger(cfg: Config, step: str) -> Any:
+    """Where the step's curves go: CSV, TensorBoard or W&B (offline unless ``logger.offline=false``)."""
+    from lightning.pytorch import loggers
+
+    folder = Path(cfg.out_dir) / "logs"
+    if cfg.logger.name == "csv":
+        return loggers.CSVLogger(folder, name=step)
+    if cfg.logger.name == "tensorboard":
+        return loggers.TensorBoardLogger(folder, name=step)
+    folder.mkdir(parents=True, exist_ok=True)
+    return loggers.WandbLogger(name=f"{cfg.name}-{step}", project=cfg.logger.project, save_dir=folder, offline=cfg.logger.offline)
+
+
+def trainer_arguments(cfg: Config) -> dict[str, Any]:
+    t = cfg.trainer
+    return dict(
+        accelerator=t.accelerator,
+        devices=t.devices,
+        strategy=t.strategy,
+        precision=t.precision,
+        enable_progress_bar=t.progress_bar,
+    )
+
+
+def quantizer(cfg: Config) -> Quantizer:
+    """How the device holds weights."""
+    return Quantizer(weight_bits(cfg.device.weight_bits))
+
+
+def found_space(cfg: Config, hs: Hyperspace) -> SearchSpace:
+    """``space=...``, or the one the space search found."""
+    if cfg.space is not None:
+        return SearchSpace.parse(cfg.space, hs)
+    return SearchSpace.parse(yaml.safe_load(input_path(cfg, "space.yaml").read_text())["space"], hs)
+
+
+def _new_teacher(cfg: Config, hs: Hyperspace) -> Teacher:
+    strides = [stage.stride for stage in hs.stages]
+    if cfg.teacher.name == "cnn":
+        return cnn_teacher(hs.channels, hs.classes, hs.stem.stride, strides, cfg.teacher.widths, cfg.teacher.depth)
+    return efficientnet_b5_teacher(hs.channels, hs.classes, strides, cfg.teacher.weights)
+
+
+def load_teacher(cfg: Config, hs: Hyperspace) -> Teacher:
+    """The trained teacher of the run folder."""
+    net = _new_teacher(cfg, hs)
+    net.load_state_dict(load_checkpoint(input_path(cfg, "teacher.ckpt"))["state_dict"])
+    return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def teacher(cfg: Config) -> None:
+    """Train the teacher (no epochs: take the named weights as they are) and record its boundary features' variance."""
+    start(cfg)
+    hs = hyperspace(cfg)
+    net = _new_teacher(cfg, hs).to(memory_format=torch.channels_last)
+    images = load_data(cfg.data, cfg.seed)
+    data = ImagesModule(images, cfg.data, cfg.teacher.batch, cfg.seed)
+    module = TeacherModule(net, cfg.teacher, hs.resolutions, cfg.teacher.epochs * data.steps_per_epoch, cfg.seed)
+    fit(module, data, trainer_arguments(cfg), make_logger(cfg, "teacher"), partial(cfg, "teacher"), cfg.teacher.epochs)
+    net.eval()
+    with torch.no_grad():
+        scores = torch.cat([net(x) for x in resized(normalize(images.val, cfg.data), max(hs.resolutions))])
+    accuracy = top1(scores, images.val_labels)
+    say(f"teacher: {accuracy:.2f} % validation top-1")
+    variance = boundary_variance(net, normalize(images.train[:VARIANCE_IMAGES], cfg.data))
+    content = {"state_dict": net.state_dict(), "variance": variance, "top1_val": accuracy}
+    save_checkpoint(output_path(cfg, "teacher.ckpt"), content)
+
+
+def bkd(cfg: Config) -> None:
+    """Distil every elastic stage: ``bkd.epochs`` in FP32, then ``bkd.lsq_epochs`` with LSQ+."""
+    start(cfg)
+    hs = hyperspace(cfg)
+    guide = load_teacher(cfg, hs)
+    variance = load_checkpoint(input_path(cfg, "teacher.ckpt"))["variance"]
+    images = load_data(cfg.data, cfg.seed)
+    data = ImagesModule(images, cfg.data, cfg.bkd.batch, cfg.seed, limit=cfg.bkd.images)
+    students = new_students(hs, guide)
+    phases: list[tuple[str, int, Quantizer | None]] = [("fp32", cfg.bkd.epochs, None), ("lsq", cfg.bkd.lsq_epochs, quantizer(cfg))]
+    for phase, epochs, quant in phases:
+        folder = partial(cfg, "bkd") / phase
+        done = folder / "done.json"
+        if done.exists():
+            load_students(students, output_path(cfg, "bkd"), phase)
+            continue
+        if quant is not None:
+            batch = normalize(images.train[:QUANTIZER_IMAGES], cfg.data)
+            features = guide.features(batch)
+            for student in students:
+                student.init_quantizers(features[student.spec.stage - 1], quant)
+        steps = epochs * data.steps_per_epoch
+        module = BKDModule(students, guide, variance, cfg.bkd, hs.lut_resolutions, steps, cfg.seed, quant)
+        fit(module, data, trainer_arguments(cfg), make_logger(cfg, f"bkd-{phase}"), folder, epochs)
+        for student in students:
+            write_safetensors(output_path(cfg, f"bkd/{student.spec.name}.{phase}.safetensors"), student.state_dict())
+        write_json(done, {"epochs": epochs})
+
+
+def new_students(hs: Hyperspace, guide: Teacher) -> list[Student]:
+    """Untrained students of every (stage, block type)."""
+    channels = guide.channels
+    return [
+        Student(spec, channels[spec.stage - 1], channels[spec.stage]).to(memory_format=torch.channels_last)
+        for spec in student_specs(hs)
+    ]
+
+
+def load_students(students: list[Student], folder: Path, phase: str) -> None:
+    """The weights of ``phase`` (fp32 or lsq) for every student."""
+    for student in students:
+        student.load_state_dict(load_file(folder / f"{student.spec.name}.{phase}.safetensors"))
+
+
+def supernet(cfg: Config) -> None:
+    """Pretrain the supernet of the found space in FP32."""
+    start(cfg)
+    hs = hyperspace(cfg)
+    space = found_space(cfg, hs)
+    net = make_supernet(space, input_range(cfg.data))
+    images = load_data(cfg.data, cfg.seed)
+    data = ImagesModule(images, cfg.data, cfg.supernet.batch, cfg.seed)
+    module = SupernetModule(net, space, cfg.supernet, cfg.supernet.epochs * data.steps_per_epoch, cfg.seed)
+    fit(module, data, trainer_arguments(cfg), make_logger(cfg, "supernet"), partial(cfg, "supernet"), cfg.supernet.epochs)
+    save_supernet(output_path(cfg, "supernet.ckpt"), net, space, top1_val=_extremes(cfg, module, images))
+
+
+def qat(cfg: Config) -> None:
+    """Train the supernet on with every path fake-quantized."""
+    start(cfg)
+    hs = hyperspace(cfg)
+    net, space = load_supernet(input_path(cfg, "supernet.ckpt"), hs)
+    images = load_data(cfg.data, cfg.seed)
+    data = ImagesModule(images, cfg.data, cfg.qat.batch, cfg.seed + 1)
+    quant = quantizer(cfg)
+    init_qat(net, space, normalize(images.train[:QUANTIZER_IMAGES], cfg.data), quant, cfg.seed)
+    module = SupernetModule(net, space, cfg.qat, cfg.qat.epochs * data.steps_per_epoch, cfg.seed, quant)
+    fit(module, data, trainer_arguments(cfg), make_logger(cfg, "qat"), partial(cfg, "qat"), cfg.qat.epochs)
+    accuracies = _extremes(cfg, module, images)
+    save_supernet(output_path(cfg, "qat.ckpt"), net, space, weight_bits=quant.weight_bits, top1_val=accuracies)
+
+
+def _extremes(cfg: Config, module: SupernetModule, images: Any) -> list[float]:
+    """Validation top-1 of the largest and the smallest subnet."""
+    net, space, quant = module.net.eval(), module.space, module.quantizer
+    train = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
+    val = normalize(images.val, cfg.data)
+    accuracies = []
+    for net_of in (Subnet.largest, Subnet.smallest):
+        graph = subnet_graph(net_of(space))
+        stats = calibrate(net, graph, resized(train, graph.input.hw), quant)
+        accuracies.append(top1(logits(net, graph, stats, val, quant), images.val_labels))
+    say(f"{'supernet' if quant is None else 'qat'}: largest {accuracies[0]:.2f} %, smallest {accuracies[1]:.2f} % validation top-1")
+    return accuracies

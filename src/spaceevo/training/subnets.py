@@ -1,0 +1,43 @@
+"""Quality of a subnet in the search: quantized validation accuracy of inherited weights after BatchNorm recalibration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from spaceevo.atomic import write_json
+from spaceevo.nn.elastic import Elastic, Quantizer, Stats
+from spaceevo.nn.evaluate import calibrate, logits, resized, top1
+from spaceevo.space import Subnet, subnet_graph
+
+
+class SubnetEvaluator:
+    """Top-1 in percent of subnets of one supernet; every subnet is evaluated once, also over a kill."""
+
+    def __init__(
+        self, net: Elastic, quantizer: Quantizer, calibration: Tensor, images: Tensor, labels: Tensor, cache: Path | None = None
+    ) -> None:
+        """``calibration``, ``images``: normalized ``[N, C, H, W]``; ``cache``: a JSON file that outlives a kill."""
+        self.net, self.quantizer, self.calibration = net, quantizer, calibration
+        self.images, self.labels, self.cache = images, labels, cache
+        self.known: dict[str, float] = json.loads(cache.read_text()) if cache is not None and cache.exists() else {}
+
+    def stats(self, subnet: Subnet) -> Stats:
+        """The subnet's recalibrated BatchNorm statistics."""
+        graph = subnet_graph(subnet)
+        return calibrate(self.net, graph, resized(self.calibration, graph.input.hw), self.quantizer)
+
+    def quality(self, subnets: Sequence[Subnet], progress: Callable[[int], object] | None = None) -> list[float]:
+        """Accuracy of each."""
+        for subnet in subnets:
+            if str(subnet) not in self.known:
+                scores = logits(self.net, subnet_graph(subnet), self.stats(subnet), self.images, self.quantizer)
+                self.known[str(subnet)] = top1(scores, self.labels)
+                if progress is not None:
+                    progress(1)
+        if self.cache is not None:
+            write_json(self.cache, self.known)
+        return [self.known[str(subnet)] for subnet in subnets]

@@ -1,0 +1,83 @@
+"""The quantized-for-all supernet (paper section 5): sandwich rule and in-place distillation, in FP32 and as QAT."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spaceevo.nn.elastic import Elastic, Quantizer, resize
+from spaceevo.space import SearchSpace, subnet_graph, superset_graph
+from spaceevo.training.bkd import parameter_groups
+from spaceevo.training.fit import cosine, set_lr, step_rng
+from spaceevo.training.sandwich import sandwich_subnets
+
+
+def make_supernet(space: SearchSpace, input_range: tuple[float, float]) -> Elastic:
+    """The elastic module that holds every subnet of ``space``; ``input_range``: of the normalized images."""
+    return Elastic(superset_graph(space), input_range).to(memory_format=torch.channels_last)
+
+
+def inplace_distillation(student: Tensor, teacher: Tensor) -> Tensor:
+    """Cross entropy of a path's logits ``[B, classes]`` with the largest path's soft labels (BigNAS)."""
+    return torch.sum(-F.softmax(teacher, 1) * F.log_softmax(student, 1), 1).mean()
+
+
+class SupernetModule(L.LightningModule):
+    """Every batch, at a resolution drawn anew: the largest path learns the labels, all others its predictions.
+
+    For the first ``largest_first`` of the steps the largest path trains alone (OFA's order; the paper's recipe: 0).
+
+    With ``quantizer`` every path runs fake-quantized: quantization-aware training under the same protocol.
+    """
+
+    def __init__(
+        self, net: Elastic, space: SearchSpace, recipe: Any, steps: int, seed: int, quantizer: Quantizer | None = None
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.net, self.space, self.recipe = net, space, recipe
+        self.steps, self.seed, self.quantizer = steps, seed, quantizer
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        r = self.recipe
+        groups = parameter_groups(self.net, r.lr, r.weight_decay)
+        return torch.optim.SGD(groups, r.lr, r.momentum, nesterov=True)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        x, y = batch
+        optimizer = cast(torch.optim.Optimizer, self.optimizers())
+        step = self.global_step
+        rng = step_rng(self.seed, "supernet" if self.quantizer is None else "qat", step)
+        resolution = int(rng.choice(self.space.hyperspace.resolutions))
+        x = resize(x, resolution)
+        largest, *others = sandwich_subnets(self.space, resolution, self.recipe.random_paths, rng)
+        if step < self.recipe.largest_first * self.steps:
+            others = []  # an untrained largest path has nothing to teach the others
+        scores = self.net(x, subnet_graph(largest), quantizer=self.quantizer).flatten(1)
+        loss = F.cross_entropy(scores, y, label_smoothing=self.recipe.label_smoothing)
+        self.manual_backward(loss)
+        soft = scores.detach()
+        for path in others:
+            logits = self.net(x, subnet_graph(path), quantizer=self.quantizer).flatten(1)
+            self.manual_backward(inplace_distillation(logits, soft))
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
+        set_lr(optimizer, cosine(step, self.steps, self.recipe.warmup_steps))
+        optimizer.step()
+        optimizer.zero_grad()
+        self.log("loss", loss.detach(), prog_bar=True)
+        self.log("top1", (soft.argmax(1) == y).float().mean() * 100, prog_bar=True)
+
+
+@torch.no_grad()
+def init_qat(net: Elastic, space: SearchSpace, images: Tensor, quantizer: Quantizer, seed: int) -> None:
+    """LSQ+ initial values of a pretrained supernet from ``images``: over all resolutions' extreme subnets, random
+    ones, and the superset graph, which reaches every op."""
+    rng = step_rng(seed, "init-qat", 0)
+    graphs = []
+    for resolution in space.hyperspace.resolutions:
+        graphs += [subnet_graph(s) for s in sandwich_subnets(space, resolution, 2, rng)]
+    net.init_quantizers(images, graphs, superset_graph(space), quantizer)

@@ -1,0 +1,51 @@
+"""The config: every combination a user may choose composes, and hyperspaces come out of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from spaceevo.app.config import compose, hyperspace
+from spaceevo.app.help import group_options
+from spaceevo.space import SearchSpace, load_hyperspace
+
+
+@pytest.mark.parametrize(
+    "group", ["stage", "device", "latency", "hyperspace", "blocks", "data", "teacher", "trainer", "logger"]
+)
+def test_every_option_composes(group: str) -> None:
+    for option in group_options(group):
+        extra = ["hyperspace=tiny"] if (group, option) == ("data", "digits") else []
+        assert compose("pipeline", [f"{group}={option}", *extra])
+
+
+def test_demo_is_the_default() -> None:
+    assert compose("pipeline", ["experiment=demo"]) == compose("train")
+
+
+def test_hyperspace_brings_its_own_blocks_unless_told() -> None:
+    assert hyperspace(compose("lut", ["hyperspace=tiny"])).name == "tiny"
+    other = hyperspace(compose("lut", ["hyperspace=demo", "blocks=conv"]))
+    assert other.name == "demo.conv" and len(other.blocks) == 4
+
+
+def test_config_and_folder_agree_on_a_hyperspace() -> None:
+    for name, overrides in (("demo", []), ("demo.mobile", ["blocks=mobile"]), ("tiny", ["experiment=tiny"])):
+        configured = hyperspace(compose("lut", overrides))
+        assert configured == load_hyperspace(name).with_task(1, 10)
+
+
+def test_demo_and_tiny_hyperspaces_have_four_stages_and_three_windows() -> None:
+    for name in ("demo", "tiny"):
+        space = load_hyperspace(name)
+        assert len(space.stages) >= 4 and all(stage.windows >= 3 for stage in space.stages)
+        first = "".join("0" for _ in space.stages)
+        assert str(SearchSpace.parse(f"{name}-{first}-{first}")) == f"{name}-{first}-{first}"
+
+
+def test_up_to_date_path_imports_nothing_heavy() -> None:
+    code = "import sys, spaceevo.app.cli, spaceevo.app.run, spaceevo.pipeline, spaceevo.train;"
+    code += "print([m for m in ('torch', 'lightning', 'pandas', 'onnxruntime', 'matplotlib') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,203 @@
+"""Steps: what is up to date, what is refused and why, what goes on after a kill."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from spaceevo.app.config import Config, compose
+from spaceevo.app.run import execute, run_pipeline
+from spaceevo.app.steps import STEPS
+from spaceevo.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """An empty folder, and the names of the steps that ran."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    for name, step in list(STEPS.items()):
+        monkeypatch.setitem(STEPS, name, dataclasses.replace(step, run=f"small_recipes:{name}"))
+    import small_recipes
+
+    small_recipes.RAN.clear()
+    return small_recipes.RAN
+
+
+@cache
+def _composed(*overrides: str) -> Config:
+    return compose("pipeline", ["experiment=tiny", *overrides])
+
+
+def tiny(*overrides: str) -> Config:
+    return copy.deepcopy(_composed(*overrides))
+
+
+def provenance(step: str) -> dict:
+    return json.loads(Path(f"runs/tiny/provenance/{step}.json").read_text())
+
+
+def test_pipeline_runs_every_step_in_order_and_then_nothing(ran: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_pipeline(tiny())
+    assert ran == list(STEPS)
+    ran.clear()
+    assert not run_pipeline(tiny())
+    assert ran == []
+    assert (
+        capsys.readouterr().out.splitlines()[-1] == "nothing to do: every step is up to date; report at runs/tiny/report.html"
+    )
+
+
+def test_changed_config_reruns_just_what_depends_on_it(ran: list[str]) -> None:
+    run_pipeline(tiny())
+    ran.clear()
+    run_pipeline(tiny("qat.lr=0.001"))
+    assert ran == ["qat", "search_subnet", "export", "benchmark", "report"]
+    ran.clear()
+    run_pipeline(tiny("qat.lr=0.001", "trainer.progress_bar=true", "data.workers=1", "threads=2"))
+    assert ran == []
+
+
+def test_step_alone_says_that_it_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute("profile", tiny())
+    assert not execute("profile", tiny())
+    assert capsys.readouterr().out.splitlines()[-1] == "profile: up to date (runs/tiny)"
+
+
+def test_bkd_trains_a_missing_teacher_first(ran: list[str]) -> None:
+    execute("bkd", compose("train", ["experiment=tiny", "device=pixel4", "name=phone"]))
+    assert ran == ["teacher", "bkd"]
+
+
+def test_missing_input_names_the_command_that_makes_it() -> None:
+    with pytest.raises(
+        UserError, match=r"space\.yaml, which is missing; make it with `python -m spaceevo\.search_space run_dir"
+    ):
+        execute("supernet", tiny())
+
+
+def test_truncated_input_is_named() -> None:
+    run_pipeline(tiny())
+    lut = Path("runs/tiny/lut.parquet")
+    lut.write_bytes(lut.read_bytes()[:10])
+    with pytest.raises(UserError, match=r"runs/tiny/lut\.parquet: truncated or changed.*python -m spaceevo\.lut"):
+        execute("search_space", tiny())
+
+
+def test_pipeline_makes_a_damaged_artifact_again(ran: list[str]) -> None:
+    run_pipeline(tiny())
+    before = Path("runs/tiny/lut.parquet").read_bytes()
+    Path("runs/tiny/lut.parquet").write_bytes(before[:10])
+    ran.clear()
+    run_pipeline(tiny())
+    assert ran == ["lut"]
+    assert Path("runs/tiny/lut.parquet").read_bytes() == before
+
+
+def test_input_of_another_config_is_refused_with_the_keys_that_differ() -> None:
+    run_pipeline(tiny())
+    with pytest.raises(UserError, match=r"lut\.parquet was made with another config \(lut\.samples 3 -> 5\); make it again"):
+        execute("search_space", tiny("lut.samples=5"))
+    with pytest.raises(UserError, match=r"teacher\.ckpt was made with another config \(teacher\.lr 0\.05 -> 0\.01\)"):
+        execute("search_space", tiny("teacher.lr=0.01"))
+
+
+def test_input_made_from_an_older_artifact_is_refused() -> None:
+    run_pipeline(tiny())
+    execute("teacher", tiny("teacher.lr=0.01"))
+    with pytest.raises(UserError, match=r"bkd/\*\.safetensors was made from another teacher\.ckpt"):
+        execute("lut", tiny("teacher.lr=0.01"))
+
+
+def test_subnets_may_be_searched_for_other_limits_in_the_same_space(ran: list[str]) -> None:
+    run_pipeline(tiny())
+    ran.clear()
+    execute("search_subnet", tiny("latency.limits_ms=[1.0]", "out_dir=runs/tiny/multirun/a"))
+    execute("export", tiny("latency.limits_ms=[1.0]", "out_dir=runs/tiny/multirun/a"))
+    assert ran == ["search_subnet", "export"]
+    assert Path("runs/tiny/multirun/a/pareto.yaml").exists()
+
+
+def test_run_folder_of_another_configuration_is_refused_until_told_to_start_over(ran: list[str]) -> None:
+    run_pipeline(tiny())
+    Path("runs/tiny/notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"run_dir=runs/tiny is another configuration's \(blocks\.name tiny -> conv"):
+        execute("profile", tiny("blocks=conv"))
+    assert Path("runs/tiny/report.html").exists()
+    ran.clear()
+    execute("profile", tiny("blocks=conv", "start_over=true"))
+    assert ran == ["profile"]
+    assert not Path("runs/tiny/report.html").exists()
+    assert Path("runs/tiny/notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("step", ["teacher", "supernet", "export"])
+def test_interrupted_step_goes_on_and_ends_with_the_same_artifacts(
+    step: str, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_pipeline(tiny("run_dir=whole"))
+    ran.clear()
+    monkeypatch.setenv("STOP_IN", step)
+    with pytest.raises(KeyboardInterrupt):
+        run_pipeline(tiny("run_dir=killed"))
+    partial = Path("killed/partial") / step / "epochs"
+    assert partial.read_text() == "2"
+    monkeypatch.delenv("STOP_IN")
+    ran.clear()
+    run_pipeline(tiny("run_dir=killed"))
+    assert ran == list(STEPS)[list(STEPS).index(step) :]
+    assert not Path("killed/partial").exists()
+    for name in STEPS:
+        outputs = [
+            json.loads(Path(folder, "provenance", f"{name}.json").read_text())["outputs"] for folder in ("whole", "killed")
+        ]
+        assert outputs[0] == outputs[1]
+
+
+def test_partial_work_of_another_config_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOP_IN", "teacher")
+    for rate in (0.1, 0.2):
+        with pytest.raises(KeyboardInterrupt):
+            execute("teacher", tiny(f"teacher.lr={rate}"))
+        assert Path("runs/tiny/partial/teacher/epochs").read_text() == "2"
+
+
+def test_outputs_that_the_step_no_longer_makes_are_removed() -> None:
+    run_pipeline(tiny())
+    stale = Path("runs/tiny/models/old/card.json")
+    stale.parent.mkdir()
+    stale.write_text("{}")
+    execute("export", tiny("export.tolerance=90"))
+    assert not stale.parent.exists()
+    assert Path("runs/tiny/models/a/card.json").exists()
+
+
+def test_given_space_replaces_the_search(ran: list[str]) -> None:
+    run_pipeline(tiny("space=tiny-0120-1100"))
+    assert "search_space" not in ran and "bkd" not in ran and "supernet" in ran
+
+
+def test_device_without_latencies_is_named_with_what_would_help() -> None:
+    cfg = compose("lut", ["device=pixel4"])
+    with pytest.raises(
+        UserError, match=r"^device=pixel4 has no latency predictor.*python -m spaceevo\.predictor device=pixel4"
+    ):
+        execute("lut", cfg)
+
+
+def test_report_of_an_empty_folder_names_the_pipeline() -> None:
+    with pytest.raises(UserError, match=r"run_dir=missing: holds nothing to show; make it with `python -m spaceevo\.pipeline"):
+        execute("report", compose("report", ["run_dir=missing"]))
+
+
+def test_provenance_tells_how_an_artifact_was_made() -> None:
+    run_pipeline(tiny("seed=3"))
+    record = provenance("lut")
+    assert record["config"]["lut.samples"] == 3 and record["seed"] == 3
+    assert record["inputs"]["teacher.ckpt"] == provenance("teacher")["outputs"]["teacher.ckpt"]
+    assert record["code_version"] and record["peak_rss_mib"] > 0 and record["wall_s"] >= 0 and record["started"]

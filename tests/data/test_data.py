@@ -1,0 +1,138 @@
+"""Images: the same split and the same batches for the same seed, epoch and step."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+import torch
+
+from spaceevo.app.config import Config, compose
+from spaceevo.data import ImagesModule, images, input_range, load_data, normalize
+from spaceevo.data.module import flip_and_crop
+from spaceevo.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def digits() -> Config:
+    return compose("train", ["experiment=tiny"])
+
+
+def test_split_is_disjoint_and_the_same_every_time(digits: Config) -> None:
+    a, b = load_data(digits.data, 0), load_data(digits.data, 0)
+    assert torch.equal(a.val, b.val) and torch.equal(a.train_labels, b.train_labels)
+    assert len(a.val) == digits.data.validation and len(a.train) + len(a.val) == 1797 - 360
+    assert a.test is None
+    other = load_data(digits.data, 1, test=True)
+    assert not torch.equal(other.val, a.val)
+    assert other.test is not None and len(other.test) == 360
+
+
+def test_normalized_images_have_the_stated_range_mean_and_spread(digits: Config) -> None:
+    x = normalize(load_data(digits.data, 0).train, digits.data)
+    low, high = input_range(digits.data)
+    assert float(x.min()) == pytest.approx(low) and float(x.max()) == pytest.approx(high, abs=1e-5)
+    assert abs(float(x.mean())) < 0.05 and abs(float(x.std()) - 1) < 0.05
+    assert x.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_batches_are_a_function_of_seed_epoch_and_step(digits: Config) -> None:
+    data = load_data(digits.data, 0)
+
+    def epoch(number: int, seed: int = 0) -> list[torch.Tensor]:
+        module = ImagesModule(data, digits.data, 64, seed)
+        module.sampler.set_epoch(number)
+        return [x for x, _ in module.train_dataloader()]
+
+    first, again, second, other = epoch(0), epoch(0), epoch(1), epoch(0, seed=1)
+    assert len(first) == len(data.train) // 64
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0], second[0]) and not torch.equal(first[0], other[0])
+
+
+def test_an_epoch_sees_every_image_once(digits: Config) -> None:
+    data = load_data(digits.data, 0)
+    module = ImagesModule(data, digits.data, 64, 0, limit=640)
+    seen = torch.cat([indices for _, _, indices in module.sampler])
+    assert sorted(seen.tolist()) == list(range(640)) and module.steps_per_epoch == 10
+
+
+def test_lightning_moves_to_the_next_epoch(digits: Config) -> None:
+    import lightning as L
+
+    class Note(L.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+            self.sums: list[list[float]] = [[], []]
+
+        def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], index: int) -> torch.Tensor:
+            self.sums[self.current_epoch].append(float(batch[0].sum()))
+            return self.weight.sum()
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    note, module = Note(), ImagesModule(load_data(digits.data, 0), digits.data, 256, 0)
+    L.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    ).fit(note, datamodule=module)
+    assert len(note.sums[0]) == len(note.sums[1]) == module.steps_per_epoch
+    assert note.sums[0] != note.sums[1]
+
+
+def test_flip_and_crop_only_moves_pixels() -> None:
+    import numpy as np
+
+    x = torch.zeros(64, 1, 9, 9, dtype=torch.uint8)
+    x[:, :, 3, 4] = 200
+    y = flip_and_crop(x, np.random.default_rng(0), True, 2)
+    assert y.shape == x.shape and bool((y.sum((1, 2, 3)) == 200).all())
+    rows, columns = torch.nonzero(y[:, 0], as_tuple=True)[1:]
+    assert set(rows.tolist()) == {1, 2, 3, 4, 5} and set(columns.tolist()) == {2, 3, 4, 5, 6}
+
+
+def test_missing_fashion_mnist_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(images, "DEBIAN_FASHION_MNIST", tmp_path / "none")
+    cfg = compose("train", [f"data.root={tmp_path}"]).data
+    with pytest.raises(UserError, match=r"apt-get install dataset-fashion-mnist. or data.download=true"):
+        load_data(cfg, 0)
+
+
+def test_damaged_fashion_mnist_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(images, "DEBIAN_FASHION_MNIST", tmp_path)
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    for content in (b"not gzip", gzip.compress(b"\0\0\x08\x03\0\0\0\x02"), gzip.compress(b"x" * 100)[:-9]):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"train-images-idx3-ubyte\.gz is damaged"):
+            load_data(compose("train").data, 0)
+
+
+def test_missing_cifar10_says_how_to_get_it(tmp_path: Path) -> None:
+    cfg = compose("train", ["data=cifar10", f"data.root={tmp_path}"]).data
+    with pytest.raises(UserError, match=r"data=cifar10: not in data\.root=.*data\.download=true"):
+        load_data(cfg, 0)
+
+
+def test_config_that_does_not_describe_the_images_is_refused(digits: Config) -> None:
+    wrong = compose("train", ["experiment=tiny", "data.channels=3"]).data
+    with pytest.raises(UserError, match=r"data\.channels=3: must be 1 for digits"):
+        load_data(wrong, 0)
+    greedy = compose("train", ["experiment=tiny", "data.validation=5000"]).data
+    with pytest.raises(UserError, match=r"data\.validation=5000: must be from 1 to 1436"):
+        load_data(greedy, 0)
+
+
+@pytest.mark.skipif(not images.DEBIAN_FASHION_MNIST.is_dir(), reason="needs Debian's dataset-fashion-mnist")
+def test_fashion_mnist_is_whole() -> None:
+    data = load_data(compose("train").data, 0, test=True)
+    assert data.train.shape == (55000, 1, 28, 28) and data.val.shape == (5000, 1, 28, 28)
+    assert data.test is not None and data.test.shape == (10000, 1, 28, 28)
+    assert data.test_labels is not None and torch.bincount(data.test_labels).tolist() == [1000] * 10
