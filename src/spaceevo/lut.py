@@ -17,6 +17,8 @@ def run(cfg: Config) -> None:
     from spaceevo.latency.limits import fixed_ms
     from spaceevo.latency.predictor import Predictor
     from spaceevo.nn.elastic import resize
+    from spaceevo.nn.parallel import parallel
+    from spaceevo.training.bkd import Student
     from spaceevo.training.checkpoint import load_checkpoint
     from spaceevo.training.lut import boundary_features, tabulate
     from spaceevo.training.recipes import load_students, load_teacher, new_students, quantizer, start
@@ -33,8 +35,8 @@ def run(cfg: Config) -> None:
     validation_features = boundary_features(teacher, validation, hs.lut_resolutions, resize)
     students = new_students(hs, teacher)
     load_students(students, input_path(cfg, f"bkd/{students[0].spec.name}.lsq.safetensors").parent, "lsq")
-    parts = []
-    for student in tqdm(students, "lut", disable=not cfg.trainer.progress_bar):
+
+    def rows_of(student: Student) -> pd.DataFrame:
         part = partial(cfg, "lut") / f"{student.spec.name}.parquet"
         if not part.exists():
             rows = tabulate(
@@ -49,7 +51,9 @@ def run(cfg: Config) -> None:
                 cfg.seed,
             )
             write_parquet(part, pd.DataFrame(rows))
-        parts.append(pd.read_parquet(part))
+        return pd.read_parquet(part)
+
+    parts = list(tqdm(parallel(rows_of, students), "lut", len(students), disable=not cfg.trainer.progress_bar))
     metadata = {"fixed_ms": {r: fixed_ms(predictor, hs, r) for r in hs.lut_resolutions}}
     write_parquet(output_path(cfg, "lut.parquet"), pd.concat(parts, ignore_index=True), metadata)
 

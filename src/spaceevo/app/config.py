@@ -216,9 +216,10 @@ class SearchSpaceConfig:
 
 @dataclass
 class SupernetConfig:
-    """Sandwich-rule training of the supernet, in FP32 or quantization-aware."""
+    """Sandwich-rule training of the supernet, in FP32 or quantization-aware; ``images``: an epoch's, null for all."""
 
     epochs: int = MISSING
+    images: int | None = MISSING
     batch: int = MISSING
     lr: float = MISSING
     momentum: float = MISSING

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
+from torchmetrics.functional.classification import multiclass_accuracy
 
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats, resize
 from spaceevo.space import Graph
@@ -43,4 +44,4 @@ def resized(images: Tensor, hw: int, batch: int = EVAL_BATCH) -> Iterator[Tensor
 
 def top1(scores: Tensor, labels: Tensor) -> float:
     """Top-1 accuracy in percent."""
-    return float((scores.argmax(1) == labels).double().mean() * 100)
+    return 100 * float(multiclass_accuracy(scores.argmax(1), labels, scores.shape[1], average="micro"))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats, resize
 from spaceevo.nn.nsr import nsr_loss
+from spaceevo.nn.parallel import parallel
 from spaceevo.space import ElasticStage, Graph, Hyperspace, Stage, extreme_stage, stage_graph
 from spaceevo.training.fit import cosine, set_lr, step_rng
 from spaceevo.training.sandwich import sandwich_stages
@@ -125,19 +126,26 @@ class BKDModule(L.LightningModule):
         x = resize(batch[0], int(rng.choice(self.resolutions)))
         with torch.no_grad():
             features = teacher.to(x.device).features(x)
-        total = 0.0
-        for student in self.students:
-            spec = cast(Student, student).spec
-            source, target = features[spec.stage - 1], features[spec.stage]
-            for cin, blocks in sandwich_stages(spec.elastic, spec.input_widths, self.recipe.random_paths, rng):
-                graph = student.graph(cin, blocks, source.shape[-1])
-                loss = nsr_loss(student(source, graph, self.quantizer), target, variance[spec.stage].to(x.device))
-                self.manual_backward(loss)
-                total += float(loss.detach())
+        jobs = []
+        for student in cast("list[Student]", list(self.students)):
+            spec = student.spec
+            paths = sandwich_stages(spec.elastic, spec.input_widths, self.recipe.random_paths, rng)
+            jobs.append((student, paths, features[spec.stage - 1], features[spec.stage], variance[spec.stage].to(x.device)))
+        losses = list(parallel(self._distil, jobs))
         set_lr(optimizer, cosine(step, self.steps, self.steps // 10))
         optimizer.step()
         optimizer.zero_grad()
-        self.log("nsr", total / (len(self.students) * (2 + self.recipe.random_paths)), prog_bar=True)
+        self.log("nsr", sum(losses) / len(losses), prog_bar=True)
+
+    def _distil(self, job: tuple[Student, list[tuple[int, Stage]], Tensor, Tensor, Tensor]) -> float:
+        """Gradients of one student's paths; returns their mean NSR."""
+        student, paths, source, target, variance = job
+        total = 0.0
+        for cin, blocks in paths:
+            loss = nsr_loss(student(source, student.graph(cin, blocks, source.shape[-1]), self.quantizer), target, variance)
+            self.manual_backward(loss)
+            total += float(loss.detach())
+        return total / len(paths)
 
 
 def parameter_groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:

@@ -29,7 +29,8 @@ def fit(
     if epochs == 0:
         return
     progress = bool(trainer.pop("enable_progress_bar", True))
-    callbacks: list[Callback] = [ModelCheckpoint(folder, save_top_k=0, save_last=True, every_n_epochs=1)]
+    saver = ModelCheckpoint(folder, filename="epoch", save_top_k=1, save_last=True, enable_version_counter=False)
+    callbacks: list[Callback] = [saver]
     if progress:
         callbacks.append(TQDMProgressBar(refresh_rate=5))
     last = folder / "last.ckpt"

@@ -11,6 +11,7 @@ from torch import Tensor
 from spaceevo.atomic import write_json
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats
 from spaceevo.nn.evaluate import calibrate, logits, resized, top1
+from spaceevo.nn.parallel import parallel
 from spaceevo.space import Subnet, subnet_graph
 
 
@@ -32,12 +33,15 @@ class SubnetEvaluator:
 
     def quality(self, subnets: Sequence[Subnet], progress: Callable[[int], object] | None = None) -> list[float]:
         """Accuracy of each."""
-        for subnet in subnets:
-            if str(subnet) not in self.known:
-                scores = logits(self.net, subnet_graph(subnet), self.stats(subnet), self.images, self.quantizer)
-                self.known[str(subnet)] = top1(scores, self.labels)
-                if progress is not None:
-                    progress(1)
+        fresh = [subnet for subnet in dict.fromkeys(subnets) if str(subnet) not in self.known]
+        for subnet, accuracy in zip(fresh, parallel(self._top1, fresh), strict=True):
+            self.known[str(subnet)] = accuracy
+            if progress is not None:
+                progress(1)
         if self.cache is not None:
             write_json(self.cache, self.known)
         return [self.known[str(subnet)] for subnet in subnets]
+
+    def _top1(self, subnet: Subnet) -> float:
+        scores = logits(self.net, subnet_graph(subnet), self.stats(subnet), self.images, self.quantizer)
+        return top1(scores, self.labels)
