@@ -1,7 +1,8 @@
-"""What the tests share: command lines run as a user runs them, in an empty folder."""
+"""What the tests share: command lines run as a user runs them, and one finished run of ``experiment=tiny``."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -26,3 +27,18 @@ def command(tmp_path: Path) -> Command:
         return subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=timeout)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The run folder of ``python -m spaceevo.pipeline experiment=tiny``: made once for all workers; read it only."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    folder = shared / "tiny-run"
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-m", "spaceevo.pipeline", "experiment=tiny", "threads=1", f"run_dir={folder}"]
+    with open(shared / "tiny-run.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(line, cwd=shared, env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return folder

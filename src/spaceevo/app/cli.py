@@ -22,7 +22,7 @@ FULL_DISK = (
 AFTER_FULL_DISK = "what was there before is whole; free some space and run again"
 
 
-def entrypoint(config_name: str, run: Callable[[Any], None]) -> Callable[[], None]:
+def entrypoint(config_name: str, run: Callable[[Any], object]) -> Callable[[], None]:
     """The ``main`` of an entrypoint: ``run`` gets the typed config of ``conf/<config_name>.yaml`` and its overrides.
 
     Exit codes: 0, 2 for bad input (one line on standard error), 130 when interrupted.
@@ -62,7 +62,7 @@ def one_line(error: BaseException) -> str:
     return _config_error(error) or f"{type(error).__name__}: {_first_line(error)} (debug=true shows where)"
 
 
-def _hydra_main(config_name: str, run: Callable[[Any], None]) -> None:
+def _hydra_main(config_name: str, run: Callable[[Any], object]) -> None:
     import hydra
     from omegaconf import DictConfig
 

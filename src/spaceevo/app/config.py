@@ -300,12 +300,15 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "device.weight_bits": ("auto", 7, 8),
     "data.name": ("fashion_mnist", "digits", "cifar10"),
     "teacher.name": ("cnn", "efficientnet_b5"),
+    "trainer.accelerator": ("auto", "cpu", "gpu"),
+    "trainer.strategy": ("auto", "ddp"),
+    "trainer.precision": ("32-true", "bf16-mixed"),
     "logger.name": ("csv", "tensorboard", "wandb"),
 }
 #: Numbers that may be 0; every other one of the sections below is more than 0.
 MAY_BE_ZERO = {
     "epochs", "lsq_epochs", "warmup_steps", "weight_decay", "label_smoothing", "momentum", "random_paths", "random_subnets",
-    "subnets", "generations", "largest_first", "shift", "mutate_probability", "measure_top", "workers", "mean",
+    "subnets", "generations", "largest_first", "shift", "mutate_probability", "workers", "mean",
     "validation", "tolerance", "depth",
 }  # fmt: skip
 FRACTIONS = {"held_out", "label_smoothing", "momentum", "mutate_probability", "largest_first"}
@@ -365,9 +368,7 @@ def hyperspace(cfg: Config) -> Hyperspace:
 
 def _config_key(message: str) -> str:
     """``Hyperspace`` names its own fields; a user types them below the groups."""
-    if message.startswith("blocks."):
-        return f"blocks.{message}"
-    return f"hyperspace.{message}" if message.startswith(("stem.", "head.", "stage0.")) else message
+    return f"blocks.{message}" if message.startswith("blocks.") else message
 
 
 def check(cfg: Config) -> None:

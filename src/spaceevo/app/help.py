@@ -64,7 +64,7 @@ def overview() -> str:
         lines += [
             f"python -m spaceevo.{step.command}",
             f"    {step.summary}",
-            *_wrapped("    reads  ", ", ".join(step.inputs) or ("images" if "data" in step.keys else "no file")),
+            *_wrapped("    reads  ", ", ".join(step.inputs) or ("images" if "data.name" in step.keys else "no file")),
             *_wrapped("    writes ", ", ".join(step.outputs)),
             "",
         ]
@@ -83,7 +83,7 @@ def entrypoint_help(config_name: str) -> str:
     for step in steps:
         title = f"stage={step.name}: " if config_name == "train" else ""
         lines += _wrapped("", f"{title}{step.summary[0].upper()}{step.summary[1:]}.")
-        lines += _wrapped("  reads  ", ", ".join(step.inputs) or ("images" if "data" in step.keys else "no file"))
+        lines += _wrapped("  reads  ", ", ".join(step.inputs) or ("images" if "data.name" in step.keys else "no file"))
         lines += _wrapped("  writes ", ", ".join(step.outputs))
     lines += ["", "Chosen by name (group=option; * is the default):"]
     for group, what in GROUPS.items():

@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from spaceevo.app.config import Config
 
 KERNELS, PREDICTOR = "latency/kernels.parquet", "latency/predictor.json"
-DATA = ("data", "hyperspace.resolutions")
+#: The images that are learned from and searched on; ``data.test_limit`` matters to the export alone.
+DATA = tuple(
+    f"data.{key}"
+    for key in ("name", "channels", "classes", "image_size", "mean", "std", "flip", "shift", "validation", "train_limit")
+)
 SPACE = ("hyperspace", "blocks")
+TIMING = ("benchmark.rounds", "benchmark.runs")
 SCHEME = ("device.name", "device.runtime", "device.weight_bits")
 
 
@@ -66,7 +71,7 @@ STEPS: dict[str, Step] = {
             "teacher",
             "train stage=teacher",
             "trains the teacher",
-            ("data", "hyperspace.resolutions", "hyperspace.stem", "hyperspace.stages", "teacher", "trainer.precision"),
+            (*DATA, "hyperspace.resolutions", "hyperspace.stem", "hyperspace.stages", "teacher", "trainer.precision"),
             (),
             ("teacher.ckpt",),
             "spaceevo.training.recipes:teacher",
@@ -75,7 +80,7 @@ STEPS: dict[str, Step] = {
             "bkd",
             "train stage=bkd",
             "distils every block type in every stage from the teacher, in FP32 and then quantized",
-            ("data", *SPACE, *SCHEME, "bkd", "trainer.precision"),
+            (*DATA, *SPACE, *SCHEME, "bkd", "trainer.precision"),
             ("teacher.ckpt",),
             ("bkd/*.safetensors",),
             "spaceevo.training.recipes:bkd",
@@ -84,7 +89,7 @@ STEPS: dict[str, Step] = {
             "lut",
             "lut",
             "tabulates quantized accuracy, MMACs, parameters and latency of sampled sub-stages",
-            ("data", *SPACE, "device", "lut"),
+            (*DATA, *SPACE, "device", "lut"),
             ("teacher.ckpt", "bkd/*.safetensors", PREDICTOR),
             ("lut.parquet",),
             "spaceevo.lut:run",
@@ -104,7 +109,7 @@ STEPS: dict[str, Step] = {
             "supernet",
             "train stage=supernet",
             "trains the found space's supernet in FP32",
-            ("data", *SPACE, "space", "supernet", "trainer.precision"),
+            (*DATA, *SPACE, "space", "supernet", "trainer.precision"),
             ("space.yaml",),
             ("supernet.ckpt",),
             "spaceevo.training.recipes:supernet",
@@ -114,7 +119,7 @@ STEPS: dict[str, Step] = {
             "qat",
             "train stage=qat",
             "trains the supernet on, quantization-aware",
-            ("data", *SPACE, "space", *SCHEME, "qat", "trainer.precision"),
+            (*DATA, *SPACE, "space", *SCHEME, "qat", "trainer.precision"),
             ("space.yaml", "supernet.ckpt"),
             ("qat.ckpt",),
             "spaceevo.training.recipes:qat",
@@ -124,7 +129,7 @@ STEPS: dict[str, Step] = {
             "search_subnet",
             "search_subnet",
             "finds the most accurate quantized subnet within each latency limit",
-            ("data", *SPACE, "space", "device", "latency", "search_subnet"),
+            (*DATA, *SPACE, "space", "device", "latency", "search_subnet", *TIMING),
             ("space.yaml", "qat.ckpt", PREDICTOR),
             ("subnets.parquet", "pareto.yaml"),
             "spaceevo.search_subnet:run",
@@ -135,8 +140,8 @@ STEPS: dict[str, Step] = {
             "export",
             "export",
             "writes the found subnets as INT8 models and checks them against the trained ones",
-            ("data", *SPACE, "device", "export"),
-            ("pareto.yaml", "qat.ckpt"),
+            (*DATA, "data.test_limit", *SPACE, "device", "export", "search_subnet.calibration_images", *TIMING),
+            ("pareto.yaml", "qat.ckpt", "supernet.ckpt"),
             ("models/*/model.onnx", "models/*/fp32.onnx", "models/*/card.json"),
             "spaceevo.export:run",
         ),
@@ -144,8 +149,8 @@ STEPS: dict[str, Step] = {
             "benchmark",
             "benchmark",
             "measures the exported models and random subnets on the device",
-            ("data", *SPACE, "space", "device", "benchmark"),
-            ("models/*/model.onnx", "models/*/fp32.onnx", "models/*/card.json", "qat.ckpt", PREDICTOR),
+            (*SPACE, "space", "device", "benchmark"),
+            ("models/*/model.onnx", "models/*/fp32.onnx", "models/*/card.json", "space.yaml", PREDICTOR),
             ("benchmark.parquet",),
             "spaceevo.benchmark:run",
             needs_latency=True,

@@ -74,7 +74,7 @@ class _Run:
         state = json.loads(path.read_text())
         self.rng.bit_generator.state = state["rng"]
         self.population = deque(state["population"])
-        self.history = [Individual(*row[:5], tuple(row[5])) for row in state["history"]]
+        self.history = [Individual(*[*row[:5], tuple(row[5])]) for row in state["history"]]
         self.known = {individual.space: individual.per_limit for individual in self.history}
 
 
@@ -99,6 +99,8 @@ def aging_evolution(
     """
     if not 1 <= sample <= population:
         raise bad_value("search_space.sample", sample, f"from 1 to population={population}")
+    if evaluations < 1:
+        raise bad_value("search_space.evaluations", evaluations, "1 or more")
     run = _Run(score, np.random.default_rng(seed))
     if checkpoint is not None and checkpoint.exists():
         run.restore(checkpoint)

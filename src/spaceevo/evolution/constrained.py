@@ -47,7 +47,10 @@ def constrained_evolution(
     rng = np.random.default_rng(seed)
     smallest = min((Subnet.smallest(space, r) for r in space.hyperspace.resolutions), key=cost)
     if cost(smallest) > limit:
-        raise UserError(f"limit {limit:g}: below the smallest subnet of {space}; the smallest reachable is {cost(smallest):.4g}")
+        raise UserError(
+            f"latency.limits_ms={limit:g}: below the fastest subnet of {space}; "
+            f"the smallest reachable is {cost(smallest):.4g} ms"
+        )
     seen: set[Subnet] = set()
     costs: dict[Subnet, float] = {}
 

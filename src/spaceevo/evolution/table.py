@@ -52,8 +52,10 @@ def load_table(path: Path, hyperspace: Hyperspace) -> Table:
     try:
         parquet = pq.read_table(path, columns=["stage", "type", "window", "resolution", "nsr", "ms"])
         fixed = {int(r): float(ms) for r, ms in json.loads(parquet.schema.metadata[b"fixed_ms"]).items()}
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: not an accuracy table ({type(error).__name__}); make it with `python -m spaceevo.lut`") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: not an accuracy table ({type(error).__name__}); make it with `python -m spaceevo.lut`"
+        ) from None
     columns = {name: parquet[name].to_numpy() for name in parquet.column_names}
     bad = np.flatnonzero(~np.isfinite(columns["nsr"]) | ~np.isfinite(columns["ms"]))
     if len(bad):
@@ -91,7 +93,9 @@ def check_limits(table: Table, limits_ms: Sequence[float]) -> None:
     fastest = table.fastest_ms()
     for limit in limits_ms:
         if limit < fastest:
-            raise UserError(f"latency.limits_ms={limit:g}: below the fastest subnet; the smallest reachable is {fastest:.4g} ms")
+            raise UserError(
+                f"latency.limits_ms={limit:g}: below the fastest subnet; the smallest reachable is {fastest:.4g} ms"
+            )
 
 
 def as_space(space: SearchSpace | str, hyperspace: Hyperspace) -> SearchSpace:

@@ -16,8 +16,11 @@ DRAWS = 400
 class Limits(Protocol):
     """What ``conf/latency`` says."""
 
-    limits_ms: Sequence[float] | None
-    quantiles: Sequence[float] | None
+    @property
+    def limits_ms(self) -> Sequence[float] | None: ...
+
+    @property
+    def quantiles(self) -> Sequence[float] | None: ...
 
 
 def resolve_limits(latency: Limits, predictor: Predictor, hs: Hyperspace, seed: int) -> list[float]:

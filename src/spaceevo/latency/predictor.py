@@ -88,8 +88,9 @@ class Predictor:
         UserError: the file is not a predictor's.
         """
         try:
-            return Predictor(json.loads(path.read_text())["coefficients"])
-        except (OSError, ValueError, KeyError) as error:
+            coefficients = json.loads(path.read_text())["coefficients"]
+            return Predictor({p: {name: float(ms) for name, ms in coefficients[p].items()} for p in PRECISIONS})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: not a latency predictor ({type(error).__name__}); make it anew") from None
 
 
@@ -132,7 +133,9 @@ def held_out_scores(frame: pd.DataFrame, hs: Hyperspace, fraction: float, seed: 
     held = set(np.random.default_rng(seed).permutation(subnets)[: max(1, round(fraction * len(subnets)))])
     predictor = fit(frame[~frame.name.isin(held)], hs)
     rows = frame[frame.name.isin(held) & (frame.precision == "int8")]
-    predicted = np.array([predictor.graph_ms(graph_of(kind, spec, hs)) for kind, spec in zip(rows.kind, rows.spec, strict=True)])
+    predicted = np.array(
+        [predictor.graph_ms(graph_of(kind, spec, hs)) for kind, spec in zip(rows.kind, rows.spec, strict=True)]
+    )
     error = predicted / rows.ms.to_numpy() - 1
     return dict(
         n=len(rows),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spaceevo.atomic import write_parquet
 from spaceevo.latency.measure import latency, measure, quantiles
@@ -33,7 +33,7 @@ def profile(
     """
     import pandas as pd
 
-    rows = pd.read_parquet(part).to_dict("records") if part.exists() else []
+    rows: list[dict[Any, Any]] = pd.read_parquet(part).to_dict("records") if part.exists() else []
     for start in range(len(rows) // 2, len(samples), GROUP):
         progress(start)
         group = samples[start : start + GROUP]

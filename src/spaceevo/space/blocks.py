@@ -8,12 +8,13 @@ here and name it in a ``conf/blocks`` file.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
 
 from spaceevo.space.graph import GraphBuilder, Tensor, round8
 
 
-class BlockSpec(Protocol):
+@dataclass(frozen=True, slots=True)
+class BlockSpec:
     """What a block function may ask of its block."""
 
     kernel: int

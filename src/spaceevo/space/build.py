@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from spaceevo.space.blocks import BLOCK_TYPES
+from spaceevo.space.blocks import BLOCK_TYPES, BlockSpec
 from spaceevo.space.graph import Graph, GraphBuilder, Tensor
 from spaceevo.space.searchspace import ElasticStage, SearchSpace
 from spaceevo.space.subnet import Stage, Subnet
@@ -12,21 +10,11 @@ from spaceevo.space.subnet import Stage, Subnet
 CLASSIFIER = "classifier"
 
 
-@dataclass(frozen=True, slots=True)
-class _Spec:
-    kernel: int
-    width: int
-    expand: float | None
-    stride: int
-    act: str
-    forced: bool
-
-
 def add_stage(g: GraphBuilder, x: Tensor, stage: ElasticStage, blocks: Stage) -> Tensor:
     """Append a sub-stage; its first block has the stage's stride. Ops are named ``<stage>.<block>.<op>``."""
     emit = BLOCK_TYPES[stage.block.type]
     for i, b in enumerate(blocks):
-        spec = _Spec(b.kernel, b.width, b.expand, stage.stride if i == 0 else 1, stage.block.act, stage.forced_residual)
+        spec = BlockSpec(b.kernel, b.width, b.expand, stage.stride if i == 0 else 1, stage.block.act, stage.forced_residual)
         with g.scope(f"{stage.name}.{i}"):
             x = emit(g, x, spec)
     return x

@@ -161,10 +161,12 @@ class GraphBuilder:
         """``act(h + shortcut(x))``: the identity where the shapes agree, else (when ``forced``) a 1x1 conv + BN
         of the block's stride; with neither, ``h`` as it is."""
         same = stride == 1 and x.channels == h.channels
-        if not same and not forced:
+        if not same and not forced and not self.superset:
             return h
         if forced and (not same or self.superset):
             x = self.conv(f"{name}_conv", x, h.channels, stride=stride)
+        elif not same:
+            x = h  # a superset's sum that smaller subnets have
         fused = act if act in FUSED else None
         y = self._emit(name, "add", (h, x), h.channels, h.hw, act=fused)
         return y if act == fused else self.activation(f"{name}_act", y, act)

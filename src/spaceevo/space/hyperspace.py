@@ -14,6 +14,9 @@ from spaceevo.paths import conf_dir
 from spaceevo.space.blocks import BLOCK_TYPES, NO_EXPAND
 from spaceevo.space.graph import ACTIVATIONS
 
+#: Block types, or width windows of a stage, that an encoding's digits can name.
+CODES = 10
+
 
 @dataclass(frozen=True)
 class BlockChoice:
@@ -113,34 +116,25 @@ class Hyperspace:
         """A hyperspace from the plain data of ``conf/hyperspace`` with the block list of ``conf/blocks``.
 
         Raises:
-            UserError: a value that cannot be (a window wider than its width list, an even kernel, ...).
+            UserError: a key that is missing, or a value that cannot be (a window wider than its width list, an even
+                kernel, ...).
         """
-        stage0 = data.get("stage0")
-        try:
-            return Hyperspace(
-                name=str(data["name"]),
-                blocks=tuple(_block(f"blocks.{i}", b) for i, b in enumerate(data["blocks"])),
-                stem=Stem(_ints(data["stem"]["widths"]), data["stem"]["kernel"], data["stem"]["stride"], data["stem"]["act"]),
-                stages=tuple(
-                    StageSpec(_ints(s["widths"]), int(s["window"]), _ints(s["depths"]), int(s["stride"])) for s in data["stages"]
-                ),
-                head=Head(**data["head"]),
-                resolutions=_ints(data["resolutions"]),
-                lut_resolutions=_ints(data["lut_resolutions"]),
-                channels=int(data.get("channels", 3)),
-                classes=int(data.get("classes", 1000)),
-                stage0=None
-                if stage0 is None
-                else FixedStage(
-                    _block("stage0.block", stage0["block"]),
-                    _ints(stage0["widths"]),
-                    _ints(stage0["depths"]),
-                    int(stage0["stride"]),
-                    bool(stage0.get("forced_residual", True)),
-                ),
-            )
-        except KeyError as missing:
-            raise UserError(f"hyperspace: the key {missing} is missing") from None
+        get = _Reader("hyperspace", data)
+        return Hyperspace(
+            name=str(get.value("name")),
+            blocks=tuple(_block(block) for block in get.sections("blocks", "blocks")),
+            stem=_stem(get.section("stem")),
+            stages=tuple(
+                StageSpec(stage.ints("widths"), stage.int("window"), stage.ints("depths"), stage.int("stride"))
+                for stage in get.sections("stages")
+            ),
+            head=_head(get.section("head")),
+            resolutions=get.ints("resolutions"),
+            lut_resolutions=get.ints("lut_resolutions"),
+            channels=get.int("channels", 3),
+            classes=get.int("classes", 1000),
+            stage0=None if data.get("stage0") is None else _stage0(get.section("stage0")),
+        )
 
 
 def load_hyperspace(name: str) -> Hyperspace:
@@ -165,55 +159,132 @@ def load_hyperspace(name: str) -> Hyperspace:
 def _read(path: str) -> dict[str, Any]:
     try:
         with open(path) as file:
-            return yaml.safe_load(file)
+            data = yaml.safe_load(file)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: must hold keys with values, as the files of conf/hyperspace do")
+    return data
 
 
-def _ints(values: Sequence[Any]) -> tuple[int, ...]:
-    return tuple(int(v) for v in values)
+class _Reader:
+    """Reads plain data; an error names the key."""
+
+    def __init__(self, key: str, data: Any) -> None:
+        if not isinstance(data, Mapping):
+            raise bad_value(key, data, "keys with values")
+        self.key, self.data = key, data
+
+    def value(self, name: str, *default: Any) -> Any:
+        if name not in self.data and not default:
+            raise UserError(f"{self.key}.{name}: is missing")
+        return self.data.get(name, *default)
+
+    def int(self, name: str, *default: int) -> int:
+        return _whole(f"{self.key}.{name}", self.value(name, *default))
+
+    def ints(self, name: str) -> tuple[int, ...]:
+        return tuple(_whole(f"{self.key}.{name}", v) for v in self.list(name))
+
+    def list(self, name: str) -> Sequence[Any]:
+        values = self.value(name)
+        if not isinstance(values, Sequence) or isinstance(values, str):
+            raise bad_value(f"{self.key}.{name}", values, "a list")
+        return values
+
+    def section(self, name: str) -> _Reader:
+        return _Reader(f"{self.key}.{name}", self.value(name))
+
+    def sections(self, name: str, key: str | None = None) -> list[_Reader]:
+        return [_Reader(f"{key or f'{self.key}.{name}'}.{i}", v) for i, v in enumerate(self.list(name))]
+
+    def only(self, *names: str) -> None:
+        for name in self.data:
+            if name not in names:
+                raise bad_choice(f"{self.key}.{name}", self.data[name], names)
 
 
-def _block(key: str, data: Mapping[str, Any]) -> BlockChoice:
-    if data["type"] not in BLOCK_TYPES:
-        raise bad_choice(f"{key}.type", data["type"], BLOCK_TYPES)
-    expands = data.get("expands") or ()
-    if data["type"] in NO_EXPAND:
+def _whole(key: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise bad_value(key, value, "a whole number")
+    return value
+
+
+def _stem(get: _Reader) -> Stem:
+    return Stem(get.ints("widths"), get.int("kernel"), get.int("stride"), str(get.value("act")))
+
+
+def _head(get: _Reader) -> Head:
+    get.only("final_expand", "act", "feature_mix")
+    mix = get.value("feature_mix", None)
+    return Head(get.int("final_expand"), str(get.value("act")), None if mix is None else get.int("feature_mix"))
+
+
+def _stage0(get: _Reader) -> FixedStage:
+    forced = bool(get.value("forced_residual", True))
+    return FixedStage(_block(get.section("block")), get.ints("widths"), get.ints("depths"), get.int("stride"), forced)
+
+
+def _block(get: _Reader) -> BlockChoice:
+    kind, kernels, act = get.value("type"), get.ints("kernels"), str(get.value("act"))
+    if kind not in BLOCK_TYPES:
+        raise bad_choice(f"{get.key}.type", kind, BLOCK_TYPES)
+    expands = [e for e in get.value("expands", None) or () if e is not None]
+    if kind in NO_EXPAND:
         if expands:
-            raise bad_value(f"{key}.expands", list(expands), f"absent: {data['type']} has no expand ratio")
-        return BlockChoice(data["type"], _ints(data["kernels"]), (None,), data["act"])
-    if not expands:
-        raise bad_value(f"{key}.expands", "[]", "a list of expand ratios")
-    return BlockChoice(data["type"], _ints(data["kernels"]), tuple(float(e) for e in expands), data["act"])
+            raise bad_value(f"{get.key}.expands", expands, f"absent: {kind} has no expand ratio")
+        return BlockChoice(kind, kernels, (None,), act)
+    if not expands or not all(isinstance(e, (int, float)) and e > 0 for e in expands):
+        raise bad_value(f"{get.key}.expands", expands, "a list of expand ratios above 0")
+    return BlockChoice(kind, kernels, tuple(float(e) for e in expands), act)
 
 
 def _check(hs: Hyperspace) -> None:
     """Every value that cannot be, with its key."""
-    fixed = [] if hs.stage0 is None else [("stage0.block", hs.stage0.block)]
-    for key, block in [*((f"blocks.{i}", b) for i, b in enumerate(hs.blocks)), *fixed]:
-        for kernel in block.kernels or (0,):
-            if kernel < 1 or kernel % 2 == 0:
-                raise bad_value(f"{key}.kernels", kernel, "odd and positive")
-        for expand in block.expands:
-            if expand is not None and expand <= 0:
-                raise bad_value(f"{key}.expands", expand, "more than 0")
-    acts = [("stem.act", hs.stem.act), ("head.act", hs.head.act), *((f"{key}.act", b.act) for key, b in fixed)]
-    for key, act in [*acts, *((f"blocks.{i}.act", b.act) for i, b in enumerate(hs.blocks))]:
+    blocks = [(f"blocks.{i}", block) for i, block in enumerate(hs.blocks)]
+    if hs.stage0 is not None:
+        blocks.append(("hyperspace.stage0.block", hs.stage0.block))
+        _check_stage("hyperspace.stage0", hs.stage0)
+    if not 1 <= len(hs.blocks) <= CODES:
+        raise bad_value("blocks", len(hs.blocks), f"1 to {CODES} block types, one digit of an encoding each")
+    acts = [("hyperspace.stem.act", hs.stem.act), ("hyperspace.head.act", hs.head.act)]
+    for key, act in [*acts, *((f"{key}.act", block.act) for key, block in blocks)]:
         if act not in ACTIVATIONS:
             raise bad_choice(key, act, ACTIVATIONS)
-    if hs.stem.kernel < 1 or hs.stem.kernel % 2 == 0:
-        raise bad_value("stem.kernel", hs.stem.kernel, "odd and positive")
-    for i, stage in enumerate(hs.stages, start=1):
-        key = f"hyperspace.stages.{i - 1}"
+    kernels = [("hyperspace.stem.kernel", hs.stem.kernel)]
+    kernels += [(f"{key}.kernels", kernel) for key, block in blocks for kernel in block.kernels]
+    for key, kernel in kernels:
+        if kernel < 1 or kernel % 2 == 0:
+            raise bad_value(key, kernel, "odd and positive")
+    for key, block in blocks:
+        _check_list(f"{key}.kernels", block.kernels)
+    if not hs.stages:
+        raise bad_value("hyperspace.stages", "[]", "at least one stage")
+    for i, stage in enumerate(hs.stages):
+        key = f"hyperspace.stages.{i}"
+        _check_stage(key, stage)
         if not 1 <= stage.window <= len(stage.widths):
-            raise bad_value(f"{key}.window", stage.window, f"from 1 to {len(stage.widths)}, the length of the stage's width list")
-        if stage.stride not in (1, 2):
-            raise bad_value(f"{key}.stride", stage.stride, "1 or 2")
-        _check_list(f"{key}.widths", stage.widths)
-        _check_list(f"{key}.depths", stage.depths)
-    _check_list("hyperspace.resolutions", hs.resolutions)
-    _check_list("hyperspace.lut_resolutions", hs.lut_resolutions)
+            allowed = f"from 1 to {len(stage.widths)}, the length of the stage's width list"
+            raise bad_value(f"{key}.window", stage.window, allowed)
+        if stage.windows > CODES:
+            raise bad_value(f"{key}.widths", list(stage.widths), f"at most {CODES} windows, one digit of an encoding each")
+    if hs.stem.stride not in (1, 2):
+        raise bad_value("hyperspace.stem.stride", hs.stem.stride, "1 or 2")
+    for key, count in (("final_expand", hs.head.final_expand), ("feature_mix", hs.head.feature_mix)):
+        if count is not None and count < 1:
+            raise bad_value(f"hyperspace.head.{key}", count, "more than 0")
+    for key, values in (("resolutions", hs.resolutions), ("lut_resolutions", hs.lut_resolutions)):
+        _check_list(f"hyperspace.{key}", values)
     _check_list("hyperspace.stem.widths", hs.stem.widths)
+
+
+def _check_stage(key: str, stage: StageSpec | FixedStage) -> None:
+    _check_list(f"{key}.widths", stage.widths)
+    _check_list(f"{key}.depths", stage.depths)
+    if stage.stride not in (1, 2):
+        raise bad_value(f"{key}.stride", stage.stride, "1 or 2")
 
 
 def _check_list(key: str, values: tuple[int, ...]) -> None:

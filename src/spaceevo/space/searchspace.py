@@ -115,7 +115,7 @@ def _other(genes: tuple[int, ...], at: int, choices: int, rng: np.random.Generat
 
 
 def _digits(text: str, field: str, digits: str, counts: list[int]) -> tuple[int, ...]:
-    if len(digits) != len(counts) or not digits.isdigit():
+    if len(digits) != len(counts) or not (digits.isascii() and digits.isdigit()):
         raise UserError(f"space={text}: {field} {digits!r} must be {len(counts)} digits, one a stage")
     for i, (digit, count) in enumerate(zip(digits, counts, strict=True), start=1):
         if int(digit) >= count:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Stage = tuple[BlockConfig, ...]
 Pick = Callable[[tuple], object]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Subnet:
         kernels = [self.space.hyperspace.stem.kernel, *(b.kernel for b in blocks)]
         widths = [self.stem_width, *(b.width for b in blocks)]
         expands = [0, *(0 if b.expand is None else b.expand for b in blocks)]
-        fields = zip("dkwe", (depths, kernels, widths, expands), strict=True)
+        fields: list[tuple[str, Sequence[float]]] = [("d", depths), ("k", kernels), ("w", widths), ("e", expands)]
         return "_".join(f"{key}{'#'.join(map(str, values))}" for key, values in fields) + f"_r{self.resolution}"
 
     @staticmethod
@@ -59,17 +60,22 @@ class Subnet:
         fields = _fields(text)
         depths = fields["d"][1:]
         if len(depths) != len(space.all_stages) or fields["d"][0] != 1:
-            raise UserError(f"subnet field d: {len(fields['d'])} depths, must be 1 and then {len(space.all_stages)}, one a stage")
+            raise UserError(
+                f"subnet field d: {len(fields['d'])} depths, must be 1 and then {len(space.all_stages)}, one a stage"
+            )
+        for stage, depth in zip(space.all_stages, depths, strict=True):
+            _one_of(f"d ({stage.name})", depth, stage.depths)
         for key in "kwe":
             if len(fields[key]) != 1 + sum(map(int, depths)):
                 raise UserError(f"subnet field {key}: {len(fields[key])} values, must be {1 + int(sum(depths))}, one a block")
         hs = space.hyperspace
         stem_width = int(_one_of("w (stem)", fields["w"][0], hs.stem.widths))
         _one_of("k (stem)", fields["k"][0], (hs.stem.kernel,))
+        if len(fields["r"]) != 1:
+            raise UserError(f"subnet field r: {len(fields['r'])} values, must be one resolution")
         resolution = int(_one_of("r", fields["r"][0], hs.resolutions))
         stages, at = [], 1
         for stage, depth in zip(space.all_stages, depths, strict=True):
-            _one_of(f"d ({stage.name})", depth, stage.depths)
             blocks = []
             for _ in range(int(depth)):
                 kernel = _one_of(f"k ({stage.name})", fields["k"][at], stage.block.kernels)
@@ -107,12 +113,12 @@ class Subnet:
         """OFA's mutation: every choice is drawn anew with ``probability``; added blocks are random."""
         fresh = Subnet.sample(self.space, rng)
 
-        def keep(old: object, new: object) -> object:
+        def keep(old: T, new: T) -> T:
             return new if rng.random() < probability else old
 
         stages = []
         for stage, old, new in zip(self.space.all_stages, self.stages, fresh.stages, strict=True):
-            depth = int(keep(len(old), stage.depths[int(rng.integers(len(stage.depths)))]))  # type: ignore[call-overload]
+            depth = keep(len(old), stage.depths[int(rng.integers(len(stage.depths)))])
             padded = [*old, *new][:depth] if depth > len(old) else list(old[:depth])
             while len(padded) < depth:
                 padded.append(random_block(stage, rng))
@@ -128,15 +134,15 @@ class Subnet:
     def crossover(self, other: Subnet, rng: np.random.Generator) -> Subnet:
         """OFA's crossover: every stage, the stem and the resolution from either parent."""
 
-        def either(a: object, b: object) -> object:
+        def either(a: T, b: T) -> T:
             return a if rng.random() < 0.5 else b
 
         stages = tuple(either(a, b) for a, b in zip(self.stages, other.stages, strict=True))
         return Subnet(
             self.space,
-            either(self.stem_width, other.stem_width),  # type: ignore[arg-type]
-            stages,  # type: ignore[arg-type]
-            either(self.resolution, other.resolution),  # type: ignore[arg-type]
+            either(self.stem_width, other.stem_width),
+            stages,
+            either(self.resolution, other.resolution),
         )
 
 

@@ -19,7 +19,7 @@ from spaceevo.nn.elastic import Elastic, Quantizer, Stats, resize
 from spaceevo.nn.nsr import nsr_loss
 from spaceevo.nn.parallel import parallel
 from spaceevo.space import ElasticStage, Graph, Hyperspace, Stage, extreme_stage, stage_graph
-from spaceevo.training.fit import cosine, set_lr, step_rng
+from spaceevo.training.fit import average_gradients, cosine, set_lr, step_rng
 from spaceevo.training.sandwich import sandwich_stages
 from spaceevo.training.teacher import Teacher
 
@@ -132,6 +132,7 @@ class BKDModule(L.LightningModule):
             paths = sandwich_stages(spec.elastic, spec.input_widths, self.recipe.random_paths, rng)
             jobs.append((student, paths, features[spec.stage - 1], features[spec.stage], variance[spec.stage].to(x.device)))
         losses = list(parallel(self._distil, jobs))
+        average_gradients(self.students)
         set_lr(optimizer, cosine(step, self.steps, self.steps // 10))
         optimizer.step()
         optimizer.zero_grad()

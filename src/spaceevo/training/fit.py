@@ -10,13 +10,39 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
 from torch.optim import Optimizer
 
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
 warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
 warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+
+
+class OneProcessADevice(DDPStrategy):
+    """Distributed training without the wrapper around the model: its reducer expects one backward pass a step over all
+    weights, where the sandwich rule has several over some. ``average_gradients`` takes its place."""
+
+    def __init__(self) -> None:
+        super().__init__(start_method="spawn")
+
+    def configure_ddp(self) -> None:
+        """Nothing to wrap; every rank has the same weights already."""
+
+
+def average_gradients(module: nn.Module) -> None:
+    """Every rank's mean gradients, to call between the last backward pass and the optimizer's step."""
+    if not dist.is_initialized():
+        return
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 def fit(
@@ -28,7 +54,10 @@ def fit(
     """
     if epochs == 0:
         return
+    trainer = dict(trainer)
     progress = bool(trainer.pop("enable_progress_bar", True))
+    if trainer.get("strategy") == "ddp":
+        trainer["strategy"] = OneProcessADevice()
     saver = ModelCheckpoint(folder, filename="epoch", save_top_k=1, save_last=True, enable_version_counter=False)
     callbacks: list[Callback] = [saver]
     if progress:

@@ -26,7 +26,7 @@ from spaceevo.training.supernet import SupernetModule, init_qat, make_supernet
 from spaceevo.training.teacher import Teacher, TeacherModule, boundary_variance, cnn_teacher, efficientnet_b5_teacher
 
 VARIANCE_IMAGES = 512
-QUANTIZER_IMAGES = 256
+CALIBRATION_IMAGES = 256
 
 
 def start(cfg: Config) -> None:
@@ -116,15 +116,14 @@ def bkd(cfg: Config) -> None:
     images = load_data(cfg.data, cfg.seed)
     data = ImagesModule(images, cfg.data, cfg.bkd.batch, cfg.seed, limit=cfg.bkd.images)
     students = new_students(hs, guide)
-    phases: list[tuple[str, int, Quantizer | None]] = [("fp32", cfg.bkd.epochs, None), ("lsq", cfg.bkd.lsq_epochs, quantizer(cfg))]
-    for phase, epochs, quant in phases:
+    for phase, epochs, quant in (("fp32", cfg.bkd.epochs, None), ("lsq", cfg.bkd.lsq_epochs, quantizer(cfg))):
         folder = partial(cfg, "bkd") / phase
         done = folder / "done.json"
         if done.exists():
             load_students(students, output_path(cfg, "bkd"), phase)
             continue
         if quant is not None:
-            batch = normalize(images.train[:QUANTIZER_IMAGES], cfg.data)
+            batch = normalize(images.train[:CALIBRATION_IMAGES], cfg.data)
             features = guide.features(batch)
             for student in students:
                 student.init_quantizers(features[student.spec.stage - 1], quant)
@@ -172,7 +171,7 @@ def qat(cfg: Config) -> None:
     images = load_data(cfg.data, cfg.seed)
     data = ImagesModule(images, cfg.data, cfg.qat.batch, cfg.seed + 1, limit=cfg.qat.images)
     quant = quantizer(cfg)
-    init_qat(net, space, normalize(images.train[:QUANTIZER_IMAGES], cfg.data), quant, cfg.seed)
+    init_qat(net, space, normalize(images.train[:CALIBRATION_IMAGES], cfg.data), quant, cfg.seed)
     module = SupernetModule(net, space, cfg.qat, cfg.qat.epochs * data.steps_per_epoch, cfg.seed, quant)
     fit(module, data, trainer_arguments(cfg), make_logger(cfg, "qat"), partial(cfg, "qat"), cfg.qat.epochs)
     accuracies = _extremes(cfg, module, images)
@@ -182,12 +181,13 @@ def qat(cfg: Config) -> None:
 def _extremes(cfg: Config, module: SupernetModule, images: Any) -> list[float]:
     """Validation top-1 of the largest and the smallest subnet."""
     net, space, quant = module.net.eval(), module.space, module.quantizer
-    train = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
+    train = normalize(images.train[:CALIBRATION_IMAGES], cfg.data)
     val = normalize(images.val, cfg.data)
     accuracies = []
     for net_of in (Subnet.largest, Subnet.smallest):
         graph = subnet_graph(net_of(space))
         stats = calibrate(net, graph, resized(train, graph.input.hw), quant)
         accuracies.append(top1(logits(net, graph, stats, val, quant), images.val_labels))
-    say(f"{'supernet' if quant is None else 'qat'}: largest {accuracies[0]:.2f} %, smallest {accuracies[1]:.2f} % validation top-1")
+    name = "supernet" if quant is None else "qat"
+    say(f"{name}: largest {accuracies[0]:.2f} %, smallest {accuracies[1]:.2f} % validation top-1")
     return accuracies

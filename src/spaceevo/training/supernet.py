@@ -12,7 +12,7 @@ from torch import Tensor
 from spaceevo.nn.elastic import Elastic, Quantizer, resize
 from spaceevo.space import SearchSpace, subnet_graph, superset_graph
 from spaceevo.training.bkd import parameter_groups
-from spaceevo.training.fit import cosine, set_lr, step_rng
+from spaceevo.training.fit import average_gradients, cosine, set_lr, step_rng
 from spaceevo.training.sandwich import sandwich_subnets
 
 
@@ -64,6 +64,7 @@ class SupernetModule(L.LightningModule):
         for path in others:
             logits = self.net(x, subnet_graph(path), quantizer=self.quantizer).flatten(1)
             self.manual_backward(inplace_distillation(logits, soft))
+        average_gradients(self.net)
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
         set_lr(optimizer, cosine(step, self.steps, self.recipe.warmup_steps))
         optimizer.step()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from spaceevo.errors import UserError
 from spaceevo.nn.elastic import resize
-from spaceevo.training.fit import cosine, set_lr, step_rng
+from spaceevo.training.fit import average_gradients, cosine, set_lr, step_rng
 
 
 class Teacher(nn.Module):
@@ -118,6 +117,9 @@ class TeacherModule(L.LightningModule):
         optimizer = torch.optim.SGD(self.teacher.parameters(), r.lr, 0.9, weight_decay=r.weight_decay, nesterov=True)
         optimizer.param_groups[0]["base_lr"] = r.lr
         return optimizer
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        average_gradients(self.teacher)
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         x, y = batch

@@ -1,0 +1,165 @@
+"""What a run folder holds, read once for the report; what is not there is None or empty."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from spaceevo.app.artifacts import Record, matches, read_record
+from spaceevo.app.steps import KERNELS, STEPS
+from spaceevo.errors import UserError
+from spaceevo.space import Hyperspace, SearchSpace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WITHIN = 0.10  # a prediction counts as close when it is this near the measured latency
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Artifacts of a run as plain data.
+
+    Attributes:
+        identity: ``run.yaml``, flat (``data.name``, ``hyperspace.stages``, ...).
+        cards: the exported models' cards by rising limit, each with ``folder``, its place relative to the run, and
+            ``again_ms``, what the benchmark measured (None without one).
+        records: provenance by step, in the pipeline's order, but for the report's own.
+        kernels, lut, history, subnets, benchmark: the parquet tables; latencies in ms, accuracies in percent.
+    """
+
+    identity: dict[str, Any]
+    host: dict[str, Any] | None
+    scores: dict[str, Any] | None
+    kernels: pd.DataFrame | None
+    lut: pd.DataFrame | None
+    search: dict[str, Any] | None
+    history: pd.DataFrame | None
+    subnets: pd.DataFrame | None
+    cards: list[dict[str, Any]]
+    benchmark: pd.DataFrame | None
+    records: dict[str, Record]
+    hyperspace: Hyperspace
+    space: SearchSpace | None
+
+
+def load_run(folders: Sequence[Path]) -> RunData:
+    """Read a run; each artifact from the first of ``folders`` that holds it.
+
+    Raises:
+        UserError: none of them is a run folder.
+    """
+    import pandas as pd
+
+    def find(pattern: str) -> list[tuple[Path, str]]:
+        for folder in folders:
+            found = matches(folder, [pattern])
+            if found:
+                return [(folder / path, path) for path in found]
+        return []
+
+    def table(name: str) -> pd.DataFrame | None:
+        found = find(name)
+        return pd.read_parquet(found[0][0]) if found else None
+
+    def plain(name: str) -> dict[str, Any] | None:
+        found = find(name)
+        return yaml.safe_load(found[0][0].read_text()) if found else None
+
+    identity = plain("run.yaml")
+    if identity is None:
+        raise UserError(
+            f"run_dir={folders[-1]}: no run.yaml in it, so not a run folder; `python -m spaceevo.pipeline` makes one"
+        )
+    benchmark = table("benchmark.parquet")
+    again = {}
+    if benchmark is not None:
+        exported = benchmark[benchmark.kind == "exported"]
+        again = dict(zip(exported.name, exported.measured_ms, strict=True))
+    cards = [
+        json.loads(path.read_text()) | {"folder": str(Path(relative).parent)} for path, relative in find("models/*/card.json")
+    ]
+    cards = [card | {"again_ms": again.get(card["name"])} for card in cards]
+    records = {}
+    for step in STEPS.values():
+        held = next(filter(None, (read_record(folder, step) for folder in folders)), None)
+        if held is not None and not step.lenient:
+            records[step.name] = held
+    search = plain("space.yaml")
+    space = search["space"] if search else cards[0]["space"] if cards else None
+    hs = _hyperspace(identity, space)
+    return RunData(
+        identity=identity,
+        host=plain("latency/host.json"),
+        scores=plain("latency/predictor_scores.json"),
+        kernels=table(KERNELS),
+        lut=table("lut.parquet"),
+        search=search,
+        history=table("search_space.parquet"),
+        subnets=table("subnets.parquet"),
+        cards=sorted(cards, key=lambda card: (card["limit_ms"], card["mmacs"])),
+        benchmark=benchmark,
+        records=records,
+        hyperspace=hs,
+        space=None if space is None else SearchSpace.parse(space, hs),
+    )
+
+
+def _hyperspace(identity: dict[str, Any], space: str | None) -> Hyperspace:
+    """The run's hyperspace, under the name that the space's encoding begins with."""
+    fields = {key.removeprefix("hyperspace."): value for key, value in identity.items() if key.startswith("hyperspace.")}
+    name = fields["name"] if space is None else space.rsplit("-", 2)[0]
+    return Hyperspace.from_dict({**fields, "name": name, "blocks": identity["blocks.blocks"]})
+
+
+def within_limit(card: dict[str, Any]) -> bool | None:
+    """Whether every measurement of an exported model keeps its limit; None where it was never measured."""
+    measured = [ms for ms in (card["measured_ms"], card["again_ms"]) if ms is not None]
+    return all(ms <= card["limit_ms"] for ms in measured) if measured else None
+
+
+def close(benchmark: pd.DataFrame, kind: str) -> tuple[int, int]:
+    """How many models of a kind were predicted within 10 % of what was measured, and of how many."""
+    rows = benchmark[benchmark.kind == kind]
+    return int(((rows.predicted_ms / rows.measured_ms - 1).abs() <= WITHIN).sum()), len(rows)
+
+
+def profiled_blocks(kernels: pd.DataFrame, hs: Hyperspace) -> pd.DataFrame:
+    """One row a profiled block: ``type``, ``int8`` and ``fp32`` (ms) and ``speedup``."""
+    blocks = kernels[kernels.kind == "block"]
+    wide = blocks.pivot(index=["name", "spec"], columns="precision", values="ms").reset_index()
+    wide["type"] = [hs.blocks[int(spec.split(":")[1])].type for spec in wide.spec]
+    return wide.assign(speedup=wide.fp32 / wide.int8)[["type", "int8", "fp32", "speedup"]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A stage and block type of the accuracy table at its best width window: mean NSR loss and ms; ``shade`` is 0 at
+    the stage's lowest NSR loss and 1 at its highest; ``chosen``: the found space's block type."""
+
+    nsr: float
+    ms: float
+    widths: tuple[int, ...]
+    shade: float
+    chosen: bool
+
+
+def table_cells(lut: pd.DataFrame, hs: Hyperspace, space: SearchSpace | None) -> list[list[Cell]]:
+    """A row a stage, a cell a block type: the width window with the lowest mean NSR loss over sub-stages and resolutions."""
+    means = lut.groupby(["stage", "type", "window"], as_index=False)[["nsr", "ms"]].mean()
+    best = means.loc[means.groupby(["stage", "type"]).nsr.idxmin()].set_index(["stage", "type"])
+    rows = []
+    for i, spec in enumerate(hs.stages):
+        stage = best.loc[i + 1]
+        nsr = stage.nsr.to_numpy(float)
+        shades = (nsr - nsr.min()) / (np.ptp(nsr) or 1.0)
+        chosen = None if space is None else space.types[i]
+        cells = zip(stage.index, nsr, stage.ms, stage.window, shades, strict=True)
+        rows.append([Cell(n, ms, spec.window_widths(int(w)), shade, t == chosen) for t, n, ms, w, shade in cells])
+    return rows

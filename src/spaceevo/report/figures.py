@@ -1,0 +1,287 @@
+"""The report's figures: each drawn once, saved as PNG and set into the page as SVG whose colours follow its theme."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from spaceevo.app.artifacts import Record
+from spaceevo.atomic import atomic_write
+from spaceevo.evolution import pareto_front
+from spaceevo.report.data import WITHIN
+from spaceevo.space import SearchSpace
+
+#: Colours by name; the page has a CSS variable for each, with a value of its own in the dark theme.
+COLORS = {
+    "ink": "#1b1f24",
+    "muted": "#57606a",
+    "line": "#d8dde3",
+    "faint": "#aab4bf",
+    "blue": "#0072b2",
+    "orange": "#d55e00",
+    "green": "#00875f",
+    "page": "#fefefe",
+}
+STYLE: dict[Any, Any] = {
+    "font.size": 8.5,
+    "axes.labelsize": 9,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "legend.handletextpad": 0.4,
+    "legend.columnspacing": 1.2,
+    "text.color": COLORS["ink"],
+    "text.parse_math": False,
+    "axes.labelcolor": COLORS["ink"],
+    "axes.edgecolor": COLORS["faint"],
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
+    "grid.color": COLORS["line"],
+    "grid.linewidth": 0.6,
+    "xtick.color": COLORS["faint"],
+    "ytick.color": COLORS["faint"],
+    "xtick.labelcolor": COLORS["muted"],
+    "ytick.labelcolor": COLORS["muted"],
+    "figure.facecolor": COLORS["page"],
+    "axes.facecolor": "none",
+    "svg.fonttype": "none",
+}
+WIDTH, HEIGHT, DPI = 4.8, 3.3, 200
+SVG = "http://www.w3.org/2000/svg"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, what it shows in words, and the tooltips of a series' marks (by the series' id)."""
+
+    figure: Figure
+    label: str
+    tooltips: tuple[str, Sequence[str]] = ("", ())
+
+
+def style() -> AbstractContextManager[None]:
+    """The context in which figures are drawn and saved."""
+    defaults: dict[Any, Any] = dict(mpl.rcParamsDefault)
+    return mpl.rc_context({**defaults, **STYLE, "backend": "agg"})
+
+
+def save_png(drawing: Drawing, path: Path) -> None:
+    """The figure at 200 dots per inch."""
+    atomic_write(path, lambda aside: drawing.figure.savefig(aside, dpi=DPI, metadata={"Software": None}))
+
+
+def to_svg(drawing: Drawing, name: str) -> str:
+    """The figure as an ``<svg>`` element to set into HTML: text stays text, series keep their ids, equal input gives
+    equal bytes."""
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": name}):
+        drawing.figure.savefig(buffer, format="svg", transparent=True)
+    ElementTree.register_namespace("", SVG)
+    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    root = ElementTree.fromstring(buffer.getvalue())
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style"):
+                parent.remove(child)
+    for element in root.iter():
+        if re.fullmatch(r"[a-z0-9]+_\d+", element.get("id", "")):  # matplotlib's own, the same in every figure
+            del element.attrib["id"]
+        if "style" in element.attrib:
+            element.set("style", _themed(element.attrib["style"]))
+    series, texts = drawing.tooltips
+    for group in root.iter(f"{{{SVG}}}g"):
+        if series and group.get("id") == series:
+            for mark, text in zip(group.iter(f"{{{SVG}}}use"), texts, strict=True):
+                ElementTree.SubElement(mark, f"{{{SVG}}}title").text = text
+    for key in ("width", "height", "version"):
+        del root.attrib[key]
+    root.set("role", "img")
+    root.set("aria-label", drawing.label)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _themed(css: str) -> str:
+    for name, value in COLORS.items():
+        css = css.replace(value, f"var(--{name})")
+    return css
+
+
+def _new(height: float = HEIGHT) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _legend(figure: Figure, columns: int = 2) -> None:
+    figure.legend(loc="outside upper left", ncols=columns)
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """A number with ``digits`` significant digits, never in powers of ten; an en dash for None."""
+    if value is None or not math.isfinite(value):
+        return "\N{EN DASH}"
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def accuracy(cards: Sequence[dict], subnets: pd.DataFrame | None) -> Drawing:
+    """Test top-1 of the exported models against their latency, their Pareto front and limits, over what was searched."""
+    figure, ax = _new()
+    measured = all(card["measured_ms"] is not None for card in cards)
+    word = "measured" if measured else "predicted"
+    ms = [card[f"{word}_ms"] for card in cards]
+    top1 = [card["top1_runtime"] for card in cards]
+    if subnets is not None and len(subnets):
+        look = dict(ms=3, mew=0, c=COLORS["faint"], alpha=0.7)
+        ax.plot(subnets.predicted_ms, subnets.top1, "o", label="searched: predicted ms, validation", **cast(Any, look))
+        ax.lines[-1].set_gid("accuracy-search")
+    front = pareto_front(ms, top1)
+    look = dict(ms=6.5, mew=0.8, mec=COLORS["page"], c=COLORS["orange"], zorder=3)
+    ax.plot(ms, top1, "o", label=f"exported: {word} ms, test", **cast(Any, look))
+    ax.lines[-1].set_gid("accuracy-exported")
+    ax.plot([ms[i] for i in front], [top1[i] for i in front], c=COLORS["orange"], lw=1.5, label="Pareto front")
+    ax.lines[-1].set_gid("accuracy-pareto")
+    for i, limit in enumerate(sorted({card["limit_ms"] for card in cards})):
+        line = ax.axvline(limit, c=COLORS["muted"], lw=1, ls=(0, (4, 3)), label=None if i else "latency limit")
+        line.set_gid(f"accuracy-limit-{i}")
+    ax.set(xlabel="latency, ms", ylabel="top-1, %")
+    _legend(figure)
+    tips = [f"{c['encoding']}: {x:.4g} ms {word}, {y:.2f} % test top-1" for c, x, y in zip(cards, ms, top1, strict=True)]
+    return Drawing(figure, f"Test top-1 against {word} latency of the exported models", ("accuracy-exported", tips))
+
+
+def prediction(benchmark: pd.DataFrame) -> Drawing:
+    """Predicted against measured ms with the band of 10 %."""
+    figure, ax = _new()
+    values = benchmark[["measured_ms", "predicted_ms"]].to_numpy(float)
+    margin = 0.06 * (values.max() - values.min()) + 0.01 * values.max()
+    low, high = max(0.0, values.min() - margin), values.max() + margin
+    ends = np.array([low, high])
+    band = ax.fill_between(ends, ends * (1 - WITHIN), ends * (1 + WITHIN), fc=COLORS["green"], alpha=0.15, lw=0, label="± 10 %")
+    band.set_gid("prediction-band")
+    ax.plot(ends, ends, c=COLORS["green"], lw=1, label="equal")
+    kinds = ("random", "random subnets", "blue", 5.0), ("exported", "exported models", "orange", 6.5)
+    for kind, label, color, size in kinds:
+        rows = benchmark[benchmark.kind == kind]
+        if len(rows):
+            look = dict(ms=size, mew=0.8, mec=COLORS["page"], c=COLORS[color])
+            ax.plot(rows.measured_ms, rows.predicted_ms, "o", label=label, **cast(Any, look))
+            ax.lines[-1].set_gid(f"prediction-{kind}")
+    ax.set(xlabel="measured, ms", ylabel="predicted, ms", xlim=(low, high), ylim=(low, high))
+    _legend(figure, 4)
+    return Drawing(figure, "Predicted against measured latency of random subnets and exported models")
+
+
+def evolution(history: pd.DataFrame) -> Drawing:
+    """Q-T score of every search space that was tried, in order of birth, and the best so far."""
+    figure, ax = _new()
+    for mutation, label, color in (
+        ("random", "random", "faint"),
+        ("type", "block type mutated", "blue"),
+        ("width", "width window mutated", "orange"),
+    ):
+        rows = history[history.mutation == mutation]
+        if len(rows):
+            ax.plot(rows.birth, rows.score, "o", ms=3.5, mew=0, c=COLORS[color], alpha=0.75, label=label)
+            ax.lines[-1].set_gid(f"qt-{mutation}")
+    rows = history.sort_values("birth")
+    ax.plot(rows.birth, rows.score.cummax(), c=COLORS["ink"], lw=1.3, drawstyle="steps-post", label="best so far")
+    ax.lines[-1].set_gid("qt-best")
+    ax.set(xlabel="search space, in order of birth", ylabel="Q-T score")
+    _legend(figure)
+    return Drawing(figure, "Q-T score of the search spaces over the evolution")
+
+
+def found_space(space: SearchSpace) -> Drawing:
+    """Every stage's widths in the hyperspace, the chosen window, and the chosen block type with its choices."""
+    stages = space.stages
+    figure, ax = _new(0.75 + 0.46 * len(stages))
+    for i, (stage, spec) in enumerate(zip(stages, space.hyperspace.stages, strict=True)):
+        ax.plot(spec.widths, [i] * len(spec.widths), "s", ms=5, mew=0, c=COLORS["faint"], alpha=0.55)
+        ax.lines[-1].set_gid(f"space-{stage.name}-all")
+        ax.plot(stage.widths, [i] * len(stage.widths), "s-", ms=6.5, lw=3, mew=0, c=COLORS["blue"])
+        ax.lines[-1].set_gid(f"space-{stage.name}-window")
+        expands = _listed(expand for expand in stage.block.expands if expand is not None)
+        words = [stage.block.type, f"k {_listed(stage.block.kernels)}", f"e {expands}" if expands else ""]
+        words += [f"d {_listed(stage.depths)}", f"w {_listed(stage.widths)}"]
+        text = " · ".join(filter(None, words))
+        ax.text(0.01, i - 0.22, text, transform=ax.get_yaxis_transform(), va="bottom", fontsize=8, gid=f"space-{stage.name}")
+    every = sorted({width for spec in space.hyperspace.stages for width in spec.widths})
+    ax.set_xscale("log")
+    ax.set_xlim(every[0] / 1.12, every[-1] * 1.12)
+    doubled = [every[0] * 2**n for n in range(20) if every[0] * 2**n <= every[-1]]
+    ax.xaxis.set(major_locator=FixedLocator(doubled), minor_locator=NullLocator(), major_formatter=FuncFormatter(_number))
+    ax.set_yticks(range(len(stages)), [stage.name.replace("stage", "stage ") for stage in stages])
+    ax.set_ylim(len(stages) - 0.6, -0.75)
+    ax.grid(False, axis="y")
+    ax.tick_params(axis="y", length=0)
+    ax.set(xlabel="width, channels")
+    return Drawing(figure, f"The found space {space} stage by stage within its hyperspace")
+
+
+def block_latency(blocks: pd.DataFrame) -> Drawing:
+    """Speed-up of INT8 over FP32 of every profiled block, by block type, with the median latencies."""
+    types = sorted(blocks.type.unique(), key=lambda name: blocks[blocks.type == name].speedup.median())
+    figure, ax = _new(max(2.2, 0.85 + 0.33 * len(types)))
+    ax.axvline(1, c=COLORS["muted"], lw=1, ls=(0, (4, 3)), label="as fast as FP32")
+    for i, name in enumerate(types):
+        rows = blocks[blocks.type == name]
+        spread = i + 0.22 * np.cos(np.arange(len(rows)) * 2.4)
+        ax.plot(rows.speedup, spread, "o", ms=3.5, mew=0, c=COLORS["blue"], alpha=0.5, label=None if i else "profiled block")
+        ax.lines[-1].set_gid(f"blocks-{name}")
+        label = None if i else "median"
+        ax.plot([rows.speedup.median()], [i], "|", ms=15, mew=2.2, c=COLORS["orange"], label=label)
+        ax.lines[-1].set_gid(f"blocks-median-{name}")
+    medians = blocks.groupby("type")[["int8", "fp32"]].median()
+    labels = [f"{name}\n{significant(medians.int8[name], 2)} | {significant(medians.fp32[name], 2)} ms" for name in types]
+    ax.set_yticks(range(len(types)), labels, fontsize=8)
+    ax.set_ylim(-0.6, len(types) - 0.4)
+    ax.grid(False, axis="y")
+    ax.tick_params(axis="y", length=0)
+    ax.set(xlabel="speed-up of INT8 over FP32")
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}\N{MULTIPLICATION SIGN}"))
+    _legend(figure, 3)
+    return Drawing(figure, "INT8 against FP32 latency of the profiled blocks by block type")
+
+
+def wall_time(records: dict[str, Record]) -> Drawing:
+    """Wall time of every step, in seconds."""
+    figure, ax = _new(0.65 + 0.235 * len(records))
+    longest = max(record["wall_s"] for record in records.values())
+    for i, (name, record) in enumerate(records.items()):
+        (bar,) = ax.barh(i, record["wall_s"], height=0.62, color=COLORS["blue"])
+        bar.set_gid(f"time-{name}")
+        ax.text(record["wall_s"] + 0.015 * longest, i, f"{record['wall_s']:,.1f} s", va="center", fontsize=8)
+    ax.set_yticks(range(len(records)), list(records))
+    ax.set_ylim(len(records) - 0.4, -0.6)
+    ax.set_xlim(0, 1.2 * longest)
+    ax.grid(False, axis="y")
+    ax.tick_params(axis="y", length=0)
+    ax.set(xlabel="wall time, s")
+    return Drawing(figure, "Wall time of every step")
+
+
+def _listed(values: Iterable[float]) -> str:
+    return ",".join(f"{value:g}" for value in values)
+
+
+def _number(value: float, _: int) -> str:
+    return f"{value:g}"

@@ -1,0 +1,99 @@
+"""From a run folder to ``report.html``: words, tables and figures set into the template."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from spaceevo.app.steps import producer_of
+from spaceevo.atomic import atomic_write
+from spaceevo.report import figures
+from spaceevo.report.data import RunData, close, load_run, profiled_blocks, table_cells, within_limit
+from spaceevo.report.figures import significant
+
+
+def build_report(run_dir: Path, out: Path, overrides: Sequence[str] | None = None) -> None:
+    """Write ``report.html`` and ``figures/*.png`` into ``out`` from the artifacts in ``out`` or else ``run_dir``.
+
+    ``overrides`` are those of the commands that the page names for what is missing; ``run_dir=...`` by default.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    given = [f"run_dir={shlex.quote(str(run_dir))}"] if overrides is None else overrides
+    data = load_run(list(dict.fromkeys((out, run_dir))))
+    with figures.style():
+        drawings = draw(data)
+        for name, drawing in drawings.items():
+            figures.save_png(drawing, out / "figures" / f"{name}.png")
+        svgs = {name: figures.to_svg(drawing, name) for name, drawing in drawings.items()}
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        significant=significant, count=count, size=size, percent=percent, seconds=seconds, within=within_limit
+    )
+    html = environment.get_template("template.html").render(
+        data=data,
+        svgs=svgs,
+        lead=lead(data),
+        heat=[] if data.lut is None else table_cells(data.lut, data.hyperspace, data.space),
+        close=close,
+        maker=lambda pattern: " ".join(["python -m", f"spaceevo.{producer_of(pattern).command}", *given]),
+        total_s=sum(record["wall_s"] for record in data.records.values()),
+    )
+    atomic_write(out / "report.html", html)
+
+
+def draw(data: RunData) -> dict[str, figures.Drawing]:
+    """Every figure that the run has the artifacts of, by name."""
+    drawings = {}
+    if data.cards:
+        drawings["accuracy"] = figures.accuracy(data.cards, data.subnets)
+    if data.benchmark is not None and len(data.benchmark):
+        drawings["prediction"] = figures.prediction(data.benchmark)
+    if data.history is not None:
+        drawings["evolution"] = figures.evolution(data.history)
+    if data.space is not None:
+        drawings["space"] = figures.found_space(data.space)
+    if data.kernels is not None and (data.kernels.kind == "block").any():
+        drawings["blocks"] = figures.block_latency(profiled_blocks(data.kernels, data.hyperspace))
+    if data.records:
+        drawings["time"] = figures.wall_time(data.records)
+    return drawings
+
+
+def lead(data: RunData) -> dict[str, Any] | None:
+    """The card of the largest exported model (by MMACs): what the page says first."""
+    return max(data.cards, key=lambda card: card["mmacs"]) if data.cards else None
+
+
+def count(value: float) -> str:
+    """A count in thousands or millions: 950, 16.5 k, 1.23 M."""
+    for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= scale:
+            return f"{significant(value / scale)} {unit}"
+    return f"{value:g}"
+
+
+def size(value: float) -> str:
+    """Bytes in KiB or MiB."""
+    return f"{significant(value / 2**20)} MiB" if value >= 2**20 else f"{significant(value / 2**10)} KiB"
+
+
+def percent(value: float | None) -> str:
+    """``91.67 %``, an en dash for None."""
+    return "\N{EN DASH}" if value is None else f"{value:.2f} %"
+
+
+def seconds(value: float) -> str:
+    """``4.2 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,137 @@
+"""``make bench``: what the fast versions gain over the plain ones, both in one run, and the figures the README states."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spaceevo.app.config import compose, hyperspace
+from spaceevo.evolution import QTScore, Table
+from spaceevo.nn.elastic import Quantizer
+from spaceevo.nn.lsq import fake_quant_activation
+from spaceevo.nn.parallel import parallel
+from spaceevo.space import SearchSpace, Subnet, subnet_graph
+from spaceevo.training.bkd import BKDModule, sandwich_stages
+from spaceevo.training.recipes import new_students
+from spaceevo.training.supernet import make_supernet
+from spaceevo.training.teacher import cnn_teacher
+
+REPEATS = 7
+
+
+def milliseconds(job: Callable[[], object], repeats: int = REPEATS) -> float:
+    """The fastest of ``repeats`` calls after one to warm up."""
+    job()
+    taken = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        job()
+        taken.append(time.perf_counter() - begin)
+    return 1e3 * min(taken)
+
+
+def compare(what: str, plain: Callable[[], object], ours: Callable[[], object]) -> None:
+    slow, fast = milliseconds(plain), milliseconds(ours)
+    print(f"{what:<66} plain {slow:9.2f} ms   here {fast:9.2f} ms   {slow / fast:5.2f}x", flush=True)
+
+
+def plain_fake_quant(x: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    """LSQ+ as in the papers' listings: straight-through rounding of separate operations."""
+    gradient = (x.numel() * 255) ** -0.5
+    s, b = (p * gradient + (p - p * gradient).detach() for p in (scale, offset))
+    q = ((x - b) / s).clamp(0, 255)
+    return (q + (q.round() - q).detach()) * s + b
+
+
+def fake_quant() -> None:
+    x = torch.randn(32, 64, 28, 28).to(memory_format=torch.channels_last).requires_grad_()
+    scale, offset = torch.tensor(0.02, requires_grad=True), torch.tensor(-2.0, requires_grad=True)
+    compare(
+        "LSQ+ fake quantization, 32x64x28x28, forward and backward",
+        lambda: plain_fake_quant(x, scale, offset).sum().backward(),
+        lambda: fake_quant_activation(x, scale, offset).sum().backward(),
+    )
+
+
+def layout() -> None:
+    hs = hyperspace(compose("pipeline", ["experiment=demo"]))
+    space = SearchSpace.sample(hs, np.random.default_rng(0))
+    graph = subnet_graph(Subnet.largest(space))
+    net = make_supernet(space, (0.0, 1.0))
+    x = torch.rand(64, hs.channels, 28, 28)
+    plain = make_supernet(space, (0.0, 1.0)).to(memory_format=torch.contiguous_format)
+    compare(
+        "supernet, largest path, batch 64, forward and backward: channels last",
+        lambda: plain(x, graph).sum().backward(),
+        lambda: net(x.to(memory_format=torch.channels_last), graph).sum().backward(),
+    )
+
+
+def distillation() -> None:
+    cfg = compose("pipeline", ["experiment=demo"])
+    hs = hyperspace(cfg)
+    strides = [stage.stride for stage in hs.stages]
+    teacher = cnn_teacher(hs.channels, hs.classes, hs.stem.stride, strides, cfg.teacher.widths, cfg.teacher.depth).eval()
+    features = [f.detach() for f in teacher.features(torch.rand(cfg.bkd.batch, hs.channels, 28, 28))]
+    students = new_students(hs, teacher)
+    rng = np.random.default_rng(0)
+    variance = [torch.ones(c) for c in teacher.channels]
+    for name, quantizer in (("FP32", None), ("LSQ+", Quantizer(8))):
+        module = BKDModule(students, teacher, variance, cfg.bkd, hs.lut_resolutions, 1, 0, quantizer)
+        module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
+        jobs = []
+        for student in students:
+            spec = student.spec
+            paths = sandwich_stages(spec.elastic, spec.input_widths, cfg.bkd.random_paths, rng)
+            jobs.append((student, paths, features[spec.stage - 1], features[spec.stage], variance[spec.stage]))
+        compare(
+            f"BKD step of {len(students)} students, {name}: one thread each, side by side",
+            lambda module=module, jobs=jobs: [module._distil(job) for job in jobs],
+            lambda module=module, jobs=jobs: list(parallel(module._distil, jobs)),
+        )
+
+
+def qt_score() -> None:
+    hs = hyperspace(compose("pipeline", ["experiment=demo"]))
+    rng = np.random.default_rng(0)
+    keys = [
+        (s, t, w, r)
+        for s, stage in enumerate(hs.stages)
+        for t in range(len(hs.blocks))
+        for w in range(stage.windows)
+        for r in hs.lut_resolutions
+    ]
+    table = Table(
+        hs,
+        hs.lut_resolutions,
+        {key: rng.random(8) for key in keys},
+        {key: rng.random(8) / 50 for key in keys},
+        {r: 0.01 for r in hs.lut_resolutions},
+    )
+    score = QTScore(table, (0.03, 0.05, 0.08), draws=5000, top=20)
+    spaces = [SearchSpace.sample(hs, rng) for _ in range(200)]
+    taken = milliseconds(lambda: [score(space) for space in spaces])
+    print(f"Q-T score of one space, 5,000 draws, top 20, three limits: {taken / len(spaces):.2f} ms", flush=True)
+
+
+def imports() -> None:
+    for module in ("spaceevo.space", "spaceevo.evolution"):
+        code = f"import time, sys; t = time.perf_counter(); import {module}; print(time.perf_counter() - t, 'torch' in sys.modules)"
+        runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(3)]
+        seconds, torch_loaded = min(run.stdout.split() for run in runs)
+        print(f"import {module}: {float(seconds):.2f} s, {'with' if torch_loaded == 'True' else 'without'} torch", flush=True)
+
+
+if __name__ == "__main__":
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+    fake_quant()
+    layout()
+    distillation()
+    qt_score()
+    imports()

@@ -1,0 +1,61 @@
+"""SIGKILL in the middle of a step, and the same command again: the same artifacts as if nothing had happened."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from conftest import ROOT
+
+#: A file that says the step is under way and has something to go on from, and the step's artifact, not there yet.
+MID_STEP = (
+    ("partial/teacher/last.ckpt", "teacher.ckpt"),
+    ("partial/bkd/fp32/done.json", "lut.parquet"),
+    ("partial/supernet/last.ckpt", "supernet.ckpt"),
+)
+WEIGHTS = ("teacher.ckpt", "bkd/*.safetensors", "supernet.ckpt", "qat.ckpt", "lut.parquet", "search_space.parquet", "space.yaml")
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    paths = sorted(path for pattern in WEIGHTS for path in folder.glob(pattern))
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def start_and_kill(line: list[str], env: dict[str, str], reached: Callable[[], bool]) -> None:
+    """SIGKILL as soon as ``reached``."""
+    process = subprocess.Popen(line, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 240
+    while process.poll() is None and time.monotonic() < deadline and not reached():
+        time.sleep(0.002)
+    was_running = process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    output, _ = process.communicate()
+    assert was_running and reached(), output
+
+
+def test_killed_in_three_steps_ends_with_the_same_weights_bit_for_bit(tiny_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    # The device's latencies are measured and so never twice the same: both runs start from one profile.
+    shutil.copytree(tiny_run / "latency", folder / "latency")
+    for record in ("profile", "predictor"):
+        (folder / "provenance").mkdir(exist_ok=True)
+        shutil.copy2(tiny_run / f"provenance/{record}.json", folder / "provenance")
+    shutil.copy2(tiny_run / "run.yaml", folder)
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-m", "spaceevo.pipeline", "experiment=tiny", "threads=1", f"run_dir={folder}"]
+    for kept, artifact in MID_STEP:
+        start_and_kill(line, env, (folder / kept).exists)
+        assert not (folder / artifact).exists()
+    done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "teacher:" not in done.stdout and "bkd:" not in done.stdout
+    assert hashes(folder) == hashes(tiny_run)
+    assert not (folder / "partial").exists()
+    assert not list(folder.rglob(".*.tmp*"))
