@@ -38,8 +38,8 @@ lint: setup ## ruff and mypy
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-bench: setup ## the figures that the README states
-	$(RUN) -m spaceevo.benchmark experiment=demo
+bench: setup ## the fast versions against the plain ones, in one run
+	@$(RUN) tests/bench.py
 
 clean: ## remove runs and caches; the virtual environment stays
 	rm -rf runs outputs multirun build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

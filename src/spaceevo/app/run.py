@@ -23,6 +23,7 @@ from spaceevo.app.artifacts import (
     input_hashes,
     is_current,
     matches,
+    read_record,
     recorded,
 )
 from spaceevo.app.config import Config
@@ -88,6 +89,9 @@ def run_pipeline(cfg: Config) -> bool:
     if not ran:
         say(f"nothing to do: every step is up to date; report at {report}")
     else:
+        records = [record for step in steps if (record := read_record(Path(cfg.out_dir), step)) is not None]
+        minutes, peak = sum(r["wall_s"] for r in records) / 60, max(r["peak_rss_mib"] for r in records)
+        say(f"all steps took {minutes:.1f} minutes and at most {peak} MiB of memory")
         say(f"done ({', '.join(ran)}); report at {report}")
     return bool(ran)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -122,7 +123,7 @@ class Elastic(nn.Module):
         if quantizer is not None:
             weight = fake_quant_weight(weight, p.weight_scale, quantizer.weight_bits)
         groups = op.cout if op.kind == "depthwise" else 1
-        shape = dict(stride=op.stride, padding=op.kernel // 2, groups=groups)
+        shape: dict[str, Any] = dict(stride=op.stride, padding=op.kernel // 2, groups=groups)
         if op.norm and stats is None:
             y = F.conv2d(x, weight, **shape)
             gain, shift = p.gain[: op.cout], p.shift[: op.cout]
@@ -132,10 +133,10 @@ class Elastic(nn.Module):
                 y, mean, inverse_std = torch.native_batch_norm(y, gain, shift, None, None, True, 0.0, BN_EPS)
                 collect[op.name] = (mean, inverse_std.pow(-2) - BN_EPS)
         else:
-            gain, bias = self.folded(op, stats)
+            factor, bias = self.folded(op, stats)
             if quantizer is not None:
-                bias = self.on_grid(op, bias, gain, input_scale)
-            y = F.conv2d(x, weight if gain is None else weight * gain[:, None, None, None], bias, **shape)
+                bias = self.on_grid(op, bias, factor, input_scale)
+            y = F.conv2d(x, weight if factor is None else weight * factor[:, None, None, None], bias, **shape)
         if op.act == "hsigmoid":
             return y / 6 + 0.5 if quantizer is not None else F.hardsigmoid(y)
         return _fused(op.act, y) if quantizer is None else y
@@ -180,7 +181,8 @@ class Elastic(nn.Module):
         if op.act == "hsigmoid":
             return self.input_scale.new_tensor(GATE_SCALE), self.input_scale.new_tensor(0.0)
         if op.act == "relu6":
-            return p.scale.clamp(min=MIN_SCALE, max=6 / ACT_MAX), self.input_scale.new_tensor(0.0)
+            capped = p.scale.clamp(min=MIN_SCALE, max=6 / ACT_MAX)
+            return p.scale + (capped - p.scale).detach(), self.input_scale.new_tensor(0.0)  # at the cap it still learns
         return p.scale.clamp(min=MIN_SCALE), (self.input_scale.new_tensor(0.0) if op.act in FUSED else p.offset)
 
     def on_grid(self, op: Op, bias: Tensor, gain: Tensor | None, input_scale: Tensor) -> Tensor:

@@ -57,10 +57,9 @@ class Student(nn.Module):
         self.spec = spec
         widest = extreme_stage(spec.elastic, largest=True)
         self.enter = nn.Parameter(torch.empty(max(spec.input_widths), teacher_in, 1, 1))
-        self.leave = nn.Parameter(torch.empty(teacher_out, max(spec.elastic.widths), 1, 1))
+        self.leave = nn.Parameter(torch.zeros(teacher_out, max(spec.elastic.widths), 1, 1))  # begins at an NSR of about 1
         self.bias = nn.Parameter(torch.zeros(teacher_out))
-        for projection in (self.enter, self.leave):
-            nn.init.kaiming_normal_(projection, nonlinearity="linear")
+        nn.init.kaiming_normal_(self.enter, nonlinearity="linear")
         self.body = Elastic(stage_graph(spec.elastic, widest, max(spec.input_widths), 8, superset=True))
 
     def graph(self, cin: int, blocks: Stage, hw: int) -> Graph:
@@ -151,7 +150,9 @@ class BKDModule(L.LightningModule):
 
 def parameter_groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
     """Weights with decay; gains, shifts and biases without; LSQ+ scales and offsets without and at a tenth the rate."""
-    weights, plain, quantizers = [], [], []
+    weights: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    quantizers: list[nn.Parameter] = []
     for name, p in module.named_parameters():
         if name.rsplit(".", 1)[-1] in ("scale", "offset", "weight_scale"):
             quantizers.append(p)

@@ -54,6 +54,7 @@ def fit(
     """
     if epochs == 0:
         return
+    module.train()
     trainer = dict(trainer)
     progress = bool(trainer.pop("enable_progress_bar", True))
     if trainer.get("strategy") == "ddp":

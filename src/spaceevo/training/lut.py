@@ -20,7 +20,9 @@ Row = dict[str, Any]
 
 
 @torch.no_grad()
-def boundary_features(teacher: Teacher, images: Tensor, resolutions: tuple[int, ...], resize: Callable) -> dict[int, list[Tensor]]:
+def boundary_features(
+    teacher: Teacher, images: Tensor, resolutions: tuple[int, ...], resize: Callable
+) -> dict[int, list[Tensor]]:
     """The teacher's features at every boundary, per resolution."""
     return {r: teacher.features(resize(images, r)) for r in resolutions}
 

@@ -48,7 +48,9 @@ def make_logger(cfg: Config, step: str) -> Any:
     if cfg.logger.name == "tensorboard":
         return loggers.TensorBoardLogger(folder, name=step)
     folder.mkdir(parents=True, exist_ok=True)
-    return loggers.WandbLogger(name=f"{cfg.name}-{step}", project=cfg.logger.project, save_dir=folder, offline=cfg.logger.offline)
+    return loggers.WandbLogger(
+        name=f"{cfg.name}-{step}", project=cfg.logger.project, save_dir=folder, offline=cfg.logger.offline
+    )
 
 
 def trainer_arguments(cfg: Config) -> dict[str, Any]:

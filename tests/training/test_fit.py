@@ -1,0 +1,199 @@
+"""What every training shares: schedule, random paths, parameter groups and resuming."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from spaceevo.app.config import Config, compose, hyperspace
+from spaceevo.data import Images, ImagesModule
+from spaceevo.data.module import Batches
+from spaceevo.nn.elastic import Quantizer
+from spaceevo.space import BlockChoice, ElasticStage, SearchSpace, Subnet, extreme_stage
+from spaceevo.training.bkd import BKDModule, Student, parameter_groups, student_specs
+from spaceevo.training.fit import cosine, fit, set_lr, step_rng
+from spaceevo.training.sandwich import sandwich_stages, sandwich_subnets
+from spaceevo.training.supernet import SupernetModule, init_qat, make_supernet
+from spaceevo.training.teacher import Teacher, TeacherModule, cnn_teacher
+
+CPU = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
+
+
+@cache
+def tiny_config() -> Config:
+    return compose("train", ["experiment=tiny", "data.shift=1"])
+
+
+def tiny_space() -> SearchSpace:
+    return SearchSpace.parse("tiny-0121-0212", hyperspace(tiny_config()))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 500), st.integers(0, 100))
+def test_cosine_warms_up_falls_and_ends_near_zero(total: int, warmup: int) -> None:
+    warmup = min(warmup, total // 2)
+    rates = [cosine(step, total, warmup) for step in range(total)]
+    assert all(0 < rate <= 1 for rate in rates)
+    assert rates[:warmup] == pytest.approx([(i + 1) / max(1, warmup) for i in range(warmup)])
+    assert rates[warmup] == 1
+    assert all(a > b for a, b in zip(rates[warmup:], rates[warmup + 1 :], strict=False))
+    assert cosine(total, total, warmup) == pytest.approx(0, abs=1e-9)
+    if total - warmup > 40:
+        assert rates[-1] < 0.01
+
+
+def test_set_lr_scales_every_group_by_its_own_rate() -> None:
+    a, b = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([{"params": [a], "base_lr": 0.2}, {"params": [b], "base_lr": 0.02}], 0.2)
+    for factor in (1.0, 0.5):
+        set_lr(optimizer, factor)
+        assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([0.2 * factor, 0.02 * factor])
+
+
+def test_parameter_groups_decay_weights_only_and_slow_the_quantizers() -> None:
+    net = make_supernet(tiny_space(), (0.0, 1.0))
+    names = {id(p): name for name, p in net.named_parameters()}
+    weights, plain, quantizers = (
+        {names[id(p)].rsplit(".", 1)[-1] for p in group["params"]} for group in parameter_groups(net, 0.1, 1e-4)
+    )
+    assert weights == {"weight"} and plain == {"gain", "shift"} and quantizers == {"scale", "offset", "weight_scale"}
+    groups = parameter_groups(net, 0.1, 1e-4)
+    assert [g["weight_decay"] for g in groups] == [1e-4, 0, 0]
+    assert [g["lr"] for g in groups] == pytest.approx([0.1, 0.1, 0.01])
+    assert sum(len(g["params"]) for g in groups) == len(names)
+
+
+def test_step_rng_is_a_function_of_seed_tag_and_step() -> None:
+    def draw(seed: int, tag: str, step: int) -> tuple[float, float]:
+        return float(step_rng(seed, tag, step).random()), float(torch.rand(1))
+
+    one = draw(1, "supernet", 7)
+    draw(5, "other", 9)
+    assert draw(1, "supernet", 7) == one
+    others = [draw(2, "supernet", 7), draw(1, "qat", 7), draw(1, "bkd", 7), draw(1, "supernet", 8), draw(7, "supernet", 1)]
+    for numbers in zip(one, *others, strict=True):
+        assert len(set(numbers)) == 6
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.integers(0, 4), st.sampled_from([12, 16]))
+def test_sandwich_is_largest_smallest_and_random_at_one_resolution(seed: int, random_paths: int, resolution: int) -> None:
+    space = tiny_space()
+    paths = sandwich_subnets(space, resolution, random_paths, np.random.default_rng(seed))
+    assert paths[0] == Subnet.largest(space, resolution) and paths[1] == Subnet.smallest(space, resolution)
+    assert len(paths) == 2 + random_paths
+    assert {path.resolution for path in paths} == {resolution}
+    macs = [path.cost().mmacs for path in paths]
+    assert macs[0] == max(macs) and macs[1] == min(macs)
+
+
+def test_sandwich_of_a_stage_also_draws_its_input_width() -> None:
+    stage = ElasticStage("stage1", BlockChoice("mbv3", (3, 5), (1.0, 2.0), "relu"), (8, 16), (1, 2), 1)
+    paths = sandwich_stages(stage, (8, 16, 24), 60, np.random.default_rng(0))
+    assert paths[:2] == [(24, extreme_stage(stage, True)), (8, extreme_stage(stage, False))]
+    assert {cin for cin, _ in paths[2:]} == {8, 16, 24}
+    assert {len(blocks) for _, blocks in paths[2:]} == {1, 2}
+    assert {b.kernel for _, blocks in paths[2:] for b in blocks} == {3, 5}
+
+
+EPOCHS, STEPS = 3, 4
+RECIPE = SimpleNamespace(
+    lr=0.05,
+    weight_decay=1e-4,
+    momentum=0.9,
+    random_paths=1,
+    label_smoothing=0.0,
+    clip_norm=5.0,
+    warmup_steps=2,
+    largest_first=0.0,
+)
+
+
+def new_teacher(seed: int) -> Teacher:
+    torch.manual_seed(seed)
+    return cnn_teacher(1, 10, 2, (1, 2, 1, 2), (8, 8, 8, 8, 8), 1)
+
+
+def new_module(kind: str, seed: int) -> L.LightningModule:
+    """One of the pipeline's trainings; the weights it starts from are drawn from ``seed``."""
+    space, steps = tiny_space(), EPOCHS * STEPS
+    if kind == "teacher":
+        return TeacherModule(new_teacher(seed), RECIPE, (12, 16), steps, 0)
+    if kind == "bkd":
+        frozen = new_teacher(77)
+        torch.manual_seed(seed)
+        students = [Student(spec, 8, 8) for spec in student_specs(space.hyperspace)[:3]]
+        return BKDModule(students, frozen, [torch.ones(8)] * 5, RECIPE, (12, 16), steps, 0)
+    torch.manual_seed(seed)
+    net, quantizer = make_supernet(space, (-1.0, 2.2)), None
+    if kind == "qat":
+        quantizer = Quantizer(8)
+        init_qat(net, space, torch.randn(8, 1, 16, 16), quantizer, 0)
+    return SupernetModule(net, space, RECIPE, steps, 0, quantizer)
+
+
+class Kill(Exception):
+    """What stops a run in the middle of an epoch."""
+
+
+def new_data(kill_at: tuple[int, int] | None = None) -> ImagesModule:
+    """Noise for images; ``kill_at``: the epoch and step whose batch never comes."""
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (STEPS * 16, 1, 16, 16), generator=rng, dtype=torch.uint8)
+    labels = torch.arange(STEPS * 16) % 10
+    module = ImagesModule(Images(images, labels, images, labels), tiny_config().data, 16, 0)
+
+    class Killing(Batches):
+        def __getitem__(self, batch: tuple[int, int, Tensor]) -> tuple[Tensor, Tensor]:
+            if batch[:2] == kill_at:
+                raise Kill
+            return super().__getitem__(batch)
+
+    module.dataset = Killing(images, labels, tiny_config().data, 0, augment=True)
+    return module
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("kind", ["teacher", "bkd", "supernet", "qat"])
+def test_a_fit_resumed_after_a_kill_ends_with_the_same_bits(kind: str, tmp_path: Path) -> None:
+    start, whole, killed = (new_module(kind, 0) for _ in range(3))
+    resumed = new_module(kind, 1)  # nothing of its own first weights may survive
+    fit(whole, new_data(), CPU, False, tmp_path / "whole", EPOCHS)
+    with pytest.raises(Kill):
+        fit(killed, new_data((1, 2)), CPU, False, tmp_path / "killed", EPOCHS)
+    assert (tmp_path / "killed" / "last.ckpt").exists()
+    torch.manual_seed(99)
+    fit(resumed, new_data(), CPU, False, tmp_path / "killed", EPOCHS)
+    assert resumed.global_step == whole.global_step == EPOCHS * STEPS
+    for group in whole.trainer.optimizers[0].param_groups:
+        assert 0 < group["lr"] < 0.05 * group["base_lr"]  # the schedule has run to its end
+    first, last = start.state_dict(), whole.state_dict()
+    for name, value in resumed.state_dict().items():
+        assert torch.equal(value, last[name]), name
+    assert sum(not torch.equal(value, first[name]) for name, value in last.items()) > len(last) / 4
+
+
+def test_no_epochs_train_nothing(tmp_path: Path) -> None:
+    module = new_module("supernet", 0)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    fit(module, new_data(), CPU, False, tmp_path, 0)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert list(tmp_path.iterdir()) == []
