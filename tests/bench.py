@@ -122,7 +122,7 @@ def qt_score() -> None:
 
 def imports() -> None:
     for module in ("spaceevo.space", "spaceevo.evolution"):
-        code = f"import time, sys; t = time.perf_counter(); import {module}; print(time.perf_counter() - t, 'torch' in sys.modules)"
+        code = f"import time, sys; t = time.time(); import {module}; print(time.time() - t, 'torch' in sys.modules)"
         runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(3)]
         seconds, torch_loaded = min(run.stdout.split() for run in runs)
         print(f"import {module}: {float(seconds):.2f} s, {'with' if torch_loaded == 'True' else 'without'} torch", flush=True)

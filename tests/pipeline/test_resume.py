@@ -20,7 +20,7 @@ MID_STEP = (
     ("partial/bkd/fp32/done.json", "lut.parquet"),
     ("partial/supernet/last.ckpt", "supernet.ckpt"),
 )
-WEIGHTS = ("teacher.ckpt", "bkd/*.safetensors", "supernet.ckpt", "qat.ckpt", "lut.parquet", "search_space.parquet", "space.yaml")
+WEIGHTS = ("teacher.ckpt", "bkd/*.safetensors", "supernet.ckpt", "qat.ckpt", "lut.parquet", "search_space.parquet")
 
 
 def hashes(folder: Path) -> dict[str, str]:

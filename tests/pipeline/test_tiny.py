@@ -71,7 +71,7 @@ def test_again_does_nothing_and_a_changed_limit_reruns_just_the_searches(
     again = command("pipeline", *TINY, f"run_dir={folder}")
     assert again.returncode == 0, again.stderr
     assert again.stdout.splitlines() == [f"nothing to do: every step is up to date; report at {folder}/report.html"]
-    searched = command("search_subnet", "-m", *TINY, "latency=loose,auto", f"run_dir={folder}", "space=null")
+    searched = command("search_subnet", "-m", *TINY, "latency=loose,auto", f"run_dir={folder}")
     assert searched.returncode == 0, searched.stderr
     jobs = sorted(path.parent.name for path in folder.glob("multirun/search_subnet/*/pareto.yaml"))
     assert jobs == ["latency=auto", "latency=loose"]

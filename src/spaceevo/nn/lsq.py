@@ -17,10 +17,7 @@ MIN_SCALE = 1e-6
 
 
 class _FakeQuant(torch.autograd.Function):
-    """``y = (clip(round(x / s) + z, qmin, qmax) - z) * s``, rounding half to even, with ``z = zero_point(s, offset)``.
-
-    Passes over ``x / s`` in place: 16 times as fast on a CPU as torch's own fake-quantize op with tensor scales.
-    """
+    """``y = (clip(round(x / s) + z, qmin, qmax) - z) * s``, rounding half to even, with ``z = zero_point(s, offset)``."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, offset: Tensor, qmin: int, qmax: int) -> Tensor:

@@ -125,14 +125,14 @@ class Hyperspace:
             blocks=tuple(_block(block) for block in get.sections("blocks", "blocks")),
             stem=_stem(get.section("stem")),
             stages=tuple(
-                StageSpec(stage.ints("widths"), stage.int("window"), stage.ints("depths"), stage.int("stride"))
+                StageSpec(stage.ints("widths"), stage.whole("window"), stage.ints("depths"), stage.whole("stride"))
                 for stage in get.sections("stages")
             ),
             head=_head(get.section("head")),
             resolutions=get.ints("resolutions"),
             lut_resolutions=get.ints("lut_resolutions"),
-            channels=get.int("channels", 3),
-            classes=get.int("classes", 1000),
+            channels=get.whole("channels", 3),
+            classes=get.whole("classes", 1000),
             stage0=None if data.get("stage0") is None else _stage0(get.section("stage0")),
         )
 
@@ -182,13 +182,13 @@ class _Reader:
             raise UserError(f"{self.key}.{name}: is missing")
         return self.data.get(name, *default)
 
-    def int(self, name: str, *default: int) -> int:
+    def whole(self, name: str, *default: int) -> int:
         return _whole(f"{self.key}.{name}", self.value(name, *default))
 
     def ints(self, name: str) -> tuple[int, ...]:
-        return tuple(_whole(f"{self.key}.{name}", v) for v in self.list(name))
+        return tuple(_whole(f"{self.key}.{name}", v) for v in self.items(name))
 
-    def list(self, name: str) -> Sequence[Any]:
+    def items(self, name: str) -> Sequence[Any]:
         values = self.value(name)
         if not isinstance(values, Sequence) or isinstance(values, str):
             raise bad_value(f"{self.key}.{name}", values, "a list")
@@ -198,7 +198,7 @@ class _Reader:
         return _Reader(f"{self.key}.{name}", self.value(name))
 
     def sections(self, name: str, key: str | None = None) -> list[_Reader]:
-        return [_Reader(f"{key or f'{self.key}.{name}'}.{i}", v) for i, v in enumerate(self.list(name))]
+        return [_Reader(f"{key or f'{self.key}.{name}'}.{i}", v) for i, v in enumerate(self.items(name))]
 
     def only(self, *names: str) -> None:
         for name in self.data:
@@ -213,18 +213,18 @@ def _whole(key: str, value: Any) -> int:
 
 
 def _stem(get: _Reader) -> Stem:
-    return Stem(get.ints("widths"), get.int("kernel"), get.int("stride"), str(get.value("act")))
+    return Stem(get.ints("widths"), get.whole("kernel"), get.whole("stride"), str(get.value("act")))
 
 
 def _head(get: _Reader) -> Head:
     get.only("final_expand", "act", "feature_mix")
     mix = get.value("feature_mix", None)
-    return Head(get.int("final_expand"), str(get.value("act")), None if mix is None else get.int("feature_mix"))
+    return Head(get.whole("final_expand"), str(get.value("act")), None if mix is None else get.whole("feature_mix"))
 
 
 def _stage0(get: _Reader) -> FixedStage:
     forced = bool(get.value("forced_residual", True))
-    return FixedStage(_block(get.section("block")), get.ints("widths"), get.ints("depths"), get.int("stride"), forced)
+    return FixedStage(_block(get.section("block")), get.ints("widths"), get.ints("depths"), get.whole("stride"), forced)
 
 
 def _block(get: _Reader) -> BlockChoice:

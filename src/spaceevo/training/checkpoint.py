@@ -48,6 +48,8 @@ def load_supernet(path: Path, hs: Hyperspace) -> tuple[Elastic, SearchSpace]:
         UserError: it is of another hyperspace, or not readable.
     """
     content = load_checkpoint(path)
+    if not isinstance(content, dict) or not {"space", "state_dict"} <= set(content):
+        raise UserError(f"{path}: not the checkpoint of a supernet")
     space = SearchSpace.parse(content["space"], hs)
     net = make_supernet(space, (0.0, 1.0))
     try:

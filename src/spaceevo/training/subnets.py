@@ -16,7 +16,7 @@ from spaceevo.space import Subnet, subnet_graph
 
 
 class SubnetEvaluator:
-    """Top-1 in percent of subnets of one supernet; every subnet is evaluated once, also over a kill."""
+    """Top-1 in percent of subnets of one supernet; every subnet is evaluated once; a kill loses no finished ``quality``."""
 
     def __init__(
         self, net: Elastic, quantizer: Quantizer, calibration: Tensor, images: Tensor, labels: Tensor, cache: Path | None = None

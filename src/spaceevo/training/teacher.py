@@ -82,14 +82,18 @@ def efficientnet_b5_teacher(channels: int, classes: int, strides: Sequence[int],
         raise UserError(f"teacher=efficientnet_b5: reads images of 3 channels; data.channels={channels}")
     net = efficientnet_b5(weights=None, num_classes=classes)
     if weights is not None:
-        net.load_state_dict(_read_weights(weights, classes))
+        try:
+            net.load_state_dict(_read_weights(weights))
+        except (RuntimeError, TypeError) as error:
+            why = str(error).splitlines()[-1].strip()
+            raise UserError(f"teacher.weights={weights}: not an efficientnet_b5 of {classes} classes ({why})") from None
     f = net.features
     stages = [nn.Sequential(f[0], f[1]), *(f[i] for i in range(2, 8))]
     head = nn.Sequential(f[8], net.avgpool, nn.Flatten(), net.classifier)
     return Teacher(stages, head, (24, 40, 64, 128, 176, 304, 512))
 
 
-def _read_weights(path: str, classes: int) -> dict[str, Tensor]:
+def _read_weights(path: str) -> dict[str, Tensor]:
     try:
         return cast(dict[str, Tensor], torch.load(path, map_location="cpu", weights_only=True))
     except OSError as error:
