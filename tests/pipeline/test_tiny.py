@@ -63,9 +63,7 @@ def test_benchmark_measures_the_exported_files_and_random_subnets(tiny_run: Path
     assert (frame[["predicted_ms", "measured_ms", "fp32_ms"]] > 0).all().all()
 
 
-def test_again_does_nothing_and_a_sweep_searches_only_what_is_new(
-    tiny_run: Path, tmp_path: Path, command: Command
-) -> None:
+def test_again_does_nothing_and_a_sweep_searches_only_what_is_new(tiny_run: Path, tmp_path: Path, command: Command) -> None:
     folder = tmp_path / "run"
     shutil.copytree(tiny_run, folder)
     again = command("pipeline", *TINY, f"run_dir={folder}")

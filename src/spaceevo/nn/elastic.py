@@ -93,6 +93,7 @@ class Elastic(nn.Module):
         if quantizer is not None:
             x = fake_quant_activation(x, self.input_scale, self.input_offset)
         values, scales = {INPUT: x}, {INPUT: self.input_scale}
+        last_use = {name: op.name for op in graph.ops for name in op.inputs}
         for op in graph.ops:
             inputs = [values[name] for name in op.inputs]
             if op.has_weight:
@@ -105,6 +106,9 @@ class Elastic(nn.Module):
             else:
                 scales[op.name] = self.input_scale
             values[op.name] = y
+            for name in set(op.inputs):
+                if last_use[name] == op.name:
+                    del values[name]  # without gradients, its memory is free again
             if record is not None:
                 record[op.name] = y
         return values[graph.ops[-1].name]
