@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from spaceevo.evolution import Evaluated
     from spaceevo.space import Subnet
 
-#: A finalist's measured latency must leave this much of the limit, for the measurement's own spread.
+#: Latencies, predicted and measured, stay below this much of the limit: room for the measurement's own spread.
 HEADROOM = 0.95
 
 
@@ -47,6 +47,9 @@ def run(cfg: Config) -> None:
     def predicted_ms(subnet: Subnet) -> float:
         return predictor.graph_ms(subnet_graph(subnet))
 
+    def needed_ms(subnet: Subnet) -> float:
+        return predicted_ms(subnet) / HEADROOM
+
     rows: list[dict[str, Any]] = []
     chosen: list[dict[str, Any]] = []
     seeds = [Subnet.largest(space, resolution) for resolution in hs.resolutions]
@@ -54,7 +57,7 @@ def run(cfg: Config) -> None:
         for index, limit in enumerate(sorted(resolve_limits(cfg.latency, predictor, hs, cfg.seed))):
             found = constrained_evolution(
                 space,
-                predicted_ms,
+                needed_ms,
                 limit,
                 lambda subnets: searcher.quality(subnets, bar.update),
                 population=recipe.population,
@@ -68,7 +71,8 @@ def run(cfg: Config) -> None:
             ranked = [e.subnet for e in sorted(found, key=lambda e: -e.quality)]
             seeds += ranked[: recipe.parents]
             winners = [Subnet.parse(space, entry["subnet"]) for entry in chosen]  # of smaller limits: never do worse
-            best, measured = _within(cfg, limit, list(dict.fromkeys([*winners, *ranked])), judge.quality)
+            few = recipe.measure_top + len(winners)
+            best, measured = _within(cfg, limit, list(dict.fromkeys([*winners, *ranked])), few, judge.quality)
             accuracy = judge.quality([best])[0]
             chosen.append(
                 dict(
@@ -93,7 +97,7 @@ def _row(limit: float, evaluated: Evaluated) -> dict[str, Any]:
         limit_ms=limit,
         generation=evaluated.generation,
         subnet=str(evaluated.subnet),
-        predicted_ms=evaluated.cost,
+        predicted_ms=evaluated.cost * HEADROOM,
         top1=evaluated.quality,
         mmacs=cost.mmacs,
         params=cost.params,
@@ -101,10 +105,10 @@ def _row(limit: float, evaluated: Evaluated) -> dict[str, Any]:
 
 
 def _within(
-    cfg: Config, limit: float, ranked: list[Subnet], judge: Callable[[list[Subnet]], list[float]]
+    cfg: Config, limit: float, ranked: list[Subnet], few: int, judge: Callable[[list[Subnet]], list[float]]
 ) -> tuple[Subnet, float | None]:
-    """Of the first ``measure_top`` in ``ranked`` that measure within ``limit`` (or the next as many), the most accurate on
-    all validation images, and its ms.
+    """Of the first ``few`` in ``ranked`` that measure within ``limit``, the most accurate on all validation images, and
+    its ms.
 
     Raises:
         UserError: none of them all measures within the limit.
@@ -114,24 +118,27 @@ def _within(
     from spaceevo.latency.measure import latency, measure
     from spaceevo.space import subnet_graph
 
-    few, fastest = cfg.search_subnet.measure_top, float("inf")
     if cfg.device.runtime == "none":
         return max(zip(judge(ranked[:few]), ranked, strict=False), key=lambda pair: pair[0])[1], None
     write = timing_writer(weight_bits(cfg.device.weight_bits))
+    measured: dict[Subnet, float] = {}
+    fitting: list[Subnet] = []
     for start in range(0, len(ranked), few):
         group = ranked[start : start + few]
         models = {str(subnet): write(subnet_graph(subnet))[0] for subnet in group}
         times = measure(models, cfg.benchmark.rounds, cfg.benchmark.runs, cfg.device.threads)
-        measured = {name: latency(values) for name, values in times.items()}
-        fastest = min(fastest, *measured.values())
-        fitting = [subnet for subnet in group if measured[str(subnet)] <= HEADROOM * limit]
-        if fitting:
-            _, best = max(zip(judge(fitting), fitting, strict=True), key=lambda pair: pair[0])
-            return best, measured[str(best)]
-    raise UserError(
-        f"latency.limits_ms={limit:g}: none of the {len(ranked)} subnets predicted within it measures within it; "
-        f"the fastest takes {fastest:.4g} ms (the smallest reachable is {fastest / HEADROOM:.4g} ms)"
-    )
+        measured |= {subnet: latency(times[str(subnet)]) for subnet in group}
+        fitting = [subnet for subnet, ms in measured.items() if ms <= HEADROOM * limit][:few]
+        if len(fitting) == few:
+            break
+    if not fitting:
+        fastest = min(measured.values())
+        raise UserError(
+            f"latency.limits_ms={limit:g}: none of the {len(ranked)} subnets predicted within it measures within it; "
+            f"the fastest takes {fastest:.4g} ms (the smallest reachable is {fastest / HEADROOM:.4g} ms)"
+        )
+    _, best = max(zip(judge(fitting), fitting, strict=True), key=lambda pair: pair[0])
+    return best, measured[best]
 
 
 main = entrypoint("search_subnet", main_of("search_subnet"))
