@@ -71,8 +71,8 @@ def run(cfg: Config) -> None:
             ranked = [e.subnet for e in sorted(found, key=lambda e: -e.quality)]
             seeds += ranked[: recipe.parents]
             winners = [Subnet.parse(space, entry["subnet"]) for entry in chosen]  # of smaller limits: never do worse
-            few = recipe.measure_top + len(winners)
-            best, measured = _within(cfg, limit, list(dict.fromkeys([*winners, *ranked])), few, judge.quality)
+            finalists = recipe.measure_top + len(winners)
+            best, measured = _within(cfg, limit, list(dict.fromkeys([*winners, *ranked])), finalists, judge.quality)
             accuracy = judge.quality([best])[0]
             chosen.append(
                 dict(
