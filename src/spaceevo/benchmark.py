@@ -39,7 +39,7 @@ def run(cfg: Config) -> None:
         subnet = Subnet.sample(space, rng)
         models[f"random-{i}/int8"], models[f"random-{i}/fp32"] = write(subnet_graph(subnet))
         rows.append(dict(name=f"random-{i}", kind="random", subnet=str(subnet), limit_ms=None))
-    times = measure(models, cfg.benchmark.rounds, cfg.benchmark.runs, cfg.device.threads)
+    times = measure(models, cfg.benchmark.rounds, cfg.benchmark.runs, cfg.device.threads, spread_s=cfg.benchmark.spread_s)
     for row in rows:
         subnet = Subnet.parse(space, row["subnet"])
         int8 = times[f"{row['name']}/int8"]

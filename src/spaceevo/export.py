@@ -51,7 +51,7 @@ def run(cfg: Config) -> None:
         models[f"{name}/int8"], models[f"{name}/fp32"] = pair.int8, pair.fp32
     times = {}
     if cfg.device.runtime != "none":
-        times = measure(models, cfg.benchmark.rounds, cfg.benchmark.runs, cfg.device.threads)
+        times = measure(models, cfg.benchmark.rounds, cfg.benchmark.runs, cfg.device.threads, spread_s=cfg.benchmark.spread_s)
     for entry in entries:
         name, subnet = entry["name"], subnets[entry["name"]]
         int8, fp32 = times.get(f"{name}/int8"), times.get(f"{name}/fp32")

@@ -253,11 +253,12 @@ class ExportConfig:
 
 @dataclass
 class BenchmarkConfig:
-    """How many random subnets are measured beside the exported models, and how often."""
+    """How many random subnets are measured beside the exported models, how often, and over how many seconds."""
 
     random_subnets: int = MISSING
     rounds: int = MISSING
     runs: int = MISSING
+    spread_s: float = MISSING
 
 
 @dataclass
@@ -309,7 +310,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
 MAY_BE_ZERO = {
     "epochs", "lsq_epochs", "warmup_steps", "weight_decay", "label_smoothing", "momentum", "random_paths", "random_subnets",
     "subnets", "generations", "largest_first", "shift", "mutate_probability", "workers", "mean",
-    "validation", "tolerance", "depth",
+    "validation", "tolerance", "depth", "spread_s",
 }  # fmt: skip
 FRACTIONS = {"held_out", "label_smoothing", "momentum", "mutate_probability", "largest_first"}
 CHECKED = (

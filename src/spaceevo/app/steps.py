@@ -14,7 +14,7 @@ DATA = tuple(
     for key in ("name", "channels", "classes", "image_size", "mean", "std", "flip", "shift", "validation", "train_limit")
 )
 SPACE = ("hyperspace", "blocks")
-TIMING = ("benchmark.rounds", "benchmark.runs")
+TIMING = ("benchmark.rounds", "benchmark.runs", "benchmark.spread_s")
 SCHEME = ("device.name", "device.runtime", "device.weight_bits")
 
 

@@ -20,10 +20,12 @@ def measure(
     runs: int,
     threads: int = 1,
     progress: Callable[[int], None] | None = None,
+    spread_s: float = 0.0,
 ) -> dict[str, np.ndarray]:
     """Milliseconds of single calls, ``rounds * runs`` a model.
 
-    A round times ``runs`` calls of one model after the other, so that drift and disturbances meet all alike. The input
+    A round times ``runs`` calls of one model after the other, so that drift and disturbances meet all alike;
+    ``spread_s`` spreads the rounds over as many seconds, so that a neighbour's burst does not meet them all. The input
     is random noise; the call is the one a user makes (``session.run`` on a numpy array, conversion included).
     """
     names = list(models)
@@ -33,7 +35,9 @@ def measure(
         sessions = {name: _session(models[name], threads) for name in group}
         inputs = {name: _input(session) for name, session in sessions.items()}
         taken: dict[str, list[float]] = {name: [] for name in group}
-        for _ in range(rounds):
+        for turn in range(rounds):
+            if turn:
+                time.sleep(spread_s / rounds)
             for name in group:
                 taken[name] += _time(sessions[name], inputs[name], runs)
         times |= {name: np.array(values) for name, values in taken.items()}
