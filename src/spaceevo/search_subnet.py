@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from spaceevo.evolution import Evaluated
     from spaceevo.space import Subnet
 
-#: Latencies, predicted and measured, stay below this much of the limit: room for the measurement's own spread.
-HEADROOM = 0.95
+#: Predicted and measured latencies stay below this much of the limit: room for the errors of either.
+HEADROOM, MEASURED_HEADROOM = 0.95, 0.98
 
 
 def run(cfg: Config) -> None:
@@ -129,14 +129,14 @@ def _within(
         spread_s = cfg.benchmark.spread_s / 4  # the claim is measured at the export
         times = measure(models, cfg.benchmark.rounds, cfg.benchmark.runs, cfg.device.threads, spread_s=spread_s)
         measured |= {subnet: latency(times[str(subnet)]) for subnet in group}
-        fitting = [subnet for subnet, ms in measured.items() if ms <= HEADROOM * limit][:few]
+        fitting = [subnet for subnet, ms in measured.items() if ms <= MEASURED_HEADROOM * limit][:few]
         if len(fitting) == few:
             break
     if not fitting:
         fastest = min(measured.values())
         raise UserError(
             f"latency.limits_ms={limit:g}: none of the {len(ranked)} subnets predicted within it measures within it; "
-            f"the fastest takes {fastest:.4g} ms (the smallest reachable is {fastest / HEADROOM:.4g} ms)"
+            f"the fastest takes {fastest:.4g} ms (the smallest reachable is {fastest / MEASURED_HEADROOM:.4g} ms)"
         )
     _, best = max(zip(judge(fitting), fitting, strict=True), key=lambda pair: pair[0])
     return best, measured[best]
