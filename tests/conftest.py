@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+#: Limits that every subnet keeps on any machine, however busy: what is tested is not this machine's speed.
+TINY = ("experiment=tiny", "threads=1", "latency.limits_ms=[1,2]")
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -36,7 +38,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     shared = base if worker_id == "master" else base.parent
     folder = shared / "tiny-run"
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    line = [sys.executable, "-m", "spaceevo.pipeline", "experiment=tiny", "threads=1", f"run_dir={folder}"]
+    line = [sys.executable, "-m", "spaceevo.pipeline", *TINY, f"run_dir={folder}"]
     with open(shared / "tiny-run.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = subprocess.run(line, cwd=shared, env=env, capture_output=True, text=True, timeout=600)

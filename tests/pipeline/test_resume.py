@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import ROOT
+from conftest import ROOT, TINY
 
 #: A file that says the step is under way and has something to go on from, and the step's artifact, not there yet.
 MID_STEP = (
@@ -49,7 +49,7 @@ def test_killed_in_three_steps_ends_with_the_same_weights_bit_for_bit(tiny_run: 
         shutil.copy2(tiny_run / f"provenance/{record}.json", folder / "provenance")
     shutil.copy2(tiny_run / "run.yaml", folder)
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    line = [sys.executable, "-m", "spaceevo.pipeline", "experiment=tiny", "threads=1", f"run_dir={folder}"]
+    line = [sys.executable, "-m", "spaceevo.pipeline", *TINY, f"run_dir={folder}"]
     for kept, artifact in MID_STEP:
         start_and_kill(line, env, (folder / kept).exists)
         assert not (folder / artifact).exists()
