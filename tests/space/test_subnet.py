@@ -386,7 +386,7 @@ def test_stage_input_sizes_are_the_graph_s(space: SearchSpace, seed: int) -> Non
     for op in reversed(ops):
         first[op.name.split(".")[0]] = op.in_hw
     names = [*(stage.name for stage in space.stages), "head"]
-    assert stage_input_hw(space, net.resolution) == [first[name] for name in names]
+    assert stage_input_hw(space.hyperspace, net.resolution) == [first[name] for name in names]
 
 
 def test_superset_graph_holds_the_shortcut_that_only_smaller_subnets_have() -> None:

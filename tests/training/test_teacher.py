@@ -34,7 +34,7 @@ def test_boundaries_have_the_sizes_of_the_elastic_stages(resolution: int) -> Non
     space = SearchSpace.parse("tiny-0000-0000", hyperspace(cfg))
     features = small_teacher().eval().features(torch.randn(2, 1, resolution, resolution))
     assert [f.shape[1] for f in features] == list(WIDTHS)
-    assert [f.shape[-1] for f in features] == stage_input_hw(space, resolution)
+    assert [f.shape[-1] for f in features] == stage_input_hw(space.hyperspace, resolution)
     assert len(features) == 1 + len(Subnet.largest(space).stages)
 
 

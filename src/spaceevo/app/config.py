@@ -56,16 +56,21 @@ class StemConfig:
     kernel: int = MISSING
     stride: int = MISSING
     act: str = MISSING
+    depths: list[int] = field(default_factory=lambda: [1])
+    deep: bool = False
 
 
 @dataclass
 class StageSpecConfig:
-    """One elastic stage of the hyperspace."""
+    """One elastic stage of the hyperspace; ``types``: indices of the block types it may have, null for all."""
 
     widths: list[int] = MISSING
     window: int = MISSING
     depths: list[int] = MISSING
     stride: int = MISSING
+    types: list[int] | None = None
+    forced_residual: bool = True
+    one_width: bool = False
 
 
 @dataclass
@@ -77,13 +82,14 @@ class FixedStageConfig:
     depths: list[int] = MISSING
     stride: int = MISSING
     forced_residual: bool = True
+    one_width: bool = False
 
 
 @dataclass
 class HeadConfig:
     """What follows the last stage."""
 
-    final_expand: int = MISSING
+    final_expand: list[int] = MISSING
     act: str = MISSING
     feature_mix: int | None = None
 
@@ -99,6 +105,7 @@ class HyperspaceConfig:
     resolutions: list[int] = MISSING
     lut_resolutions: list[int] = MISSING
     stage0: FixedStageConfig | None = None
+    device: str = "host"
 
 
 @dataclass

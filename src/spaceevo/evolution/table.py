@@ -76,7 +76,7 @@ def _check_complete(path: Path, table: Table) -> None:
     missing = [
         f"stage {s + 1} type {t} window {w} resolution {r}"
         for s, stage in enumerate(hs.stages)
-        for t in range(len(hs.blocks))
+        for t in stage.types
         for w in range(stage.windows)
         for r in table.resolutions
         if (s, t, w, r) not in table.nsr

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from spaceevo.space import (
-    ElasticStage,
     Graph,
     Hyperspace,
     SearchSpace,
@@ -33,14 +32,12 @@ class Sample:
 def sample_models(hs: Hyperspace, blocks: int, subnets: int, rng: np.random.Generator) -> list[Sample]:
     """``blocks`` sub-stages, evenly over stages and types, and ``subnets`` random subnets of random search spaces."""
     samples = []
-    inputs = [hs.stem.widths if hs.stage0 is None else hs.stage0.widths, *(s.widths for s in hs.stages)]
-    pairs = [(stage, block) for stage in range(len(hs.stages)) for block in range(len(hs.blocks))]
+    pairs = [(stage, block) for stage, spec in enumerate(hs.stages) for block in spec.types]
     for i in range(blocks):
         stage, block = pairs[i % len(pairs)]
-        space = SearchSpace(hs, (block,) * len(hs.stages), (0,) * len(hs.stages))
-        hw = stage_input_hw(space, int(rng.choice(hs.resolutions)))[stage]
-        elastic = _elastic(hs, stage, block)
-        text = f"{stage}:{block}:{rng.choice(inputs[stage])}:{hw}:{format_stage(random_stage(elastic, rng))}"
+        hw = stage_input_hw(hs, int(rng.choice(hs.resolutions)))[stage]
+        elastic = hs.elastic(stage, block)
+        text = f"{stage}:{block}:{rng.choice(hs.input_widths(stage))}:{hw}:{format_stage(random_stage(elastic, rng))}"
         samples.append(Sample(f"block-{i}", "block", text))
     for i in range(subnets):
         space = SearchSpace.sample(hs, rng)
@@ -54,9 +51,4 @@ def graph_of(kind: str, spec: str, hs: Hyperspace) -> Graph:
         space, net = spec.split(":")
         return subnet_graph(Subnet.parse(SearchSpace.parse(space, hs), net))
     stage, block, cin, hw, config = spec.split(":")
-    return stage_graph(_elastic(hs, int(stage), int(block)), parse_stage(config), int(cin), int(hw))
-
-
-def _elastic(hs: Hyperspace, stage: int, block: int) -> ElasticStage:
-    spec = hs.stages[stage]
-    return ElasticStage(f"stage{stage + 1}", hs.blocks[block], spec.widths, spec.depths, spec.stride)
+    return stage_graph(hs.elastic(int(stage), int(block)), parse_stage(config), int(cin), int(hw))

@@ -41,8 +41,11 @@ class OpParameters(nn.Module):
                 nn.init.kaiming_normal_(self.weight, mode="fan_in")
             if op.norm:
                 self.gain = nn.Parameter(torch.ones(op.cout))
-            self.shift = nn.Parameter(torch.zeros(op.cout))
+            if op.norm or op.bias:
+                self.shift = nn.Parameter(torch.zeros(op.cout))
             self.weight_scale = nn.Parameter(torch.tensor(1.0))
+        if op.kind == "maxpool":
+            return  # its output is of its input's integers
         if op.act != "hsigmoid":
             self.scale = nn.Parameter(torch.tensor(1.0))
         if op.act not in FUSED:  # a fused activation's range starts at 0
@@ -100,11 +103,11 @@ class Elastic(nn.Module):
                 y = self._conv(op, inputs[0], scales[op.inputs[0]], quantizer, stats, collect)
             else:
                 y = self._plain(op, inputs, quantizer)
-            if quantizer is not None:
+            if quantizer is None or op.kind == "maxpool":
+                scales[op.name] = scales[op.inputs[0]]
+            else:
                 scales[op.name], offset = self.output_quantizer(op)
                 y = fake_quant_activation(y, scales[op.name], offset)
-            else:
-                scales[op.name] = self.input_scale
             values[op.name] = y
             for name in set(op.inputs):
                 if last_use[name] == op.name:
@@ -154,6 +157,8 @@ class Elastic(nn.Module):
             return x * inputs[1]
         if op.kind == "mean":
             return x.mean((2, 3), keepdim=True)
+        if op.kind == "maxpool":
+            return F.max_pool2d(x, op.kernel, op.stride, op.kernel // 2)
         if op.kind == "hswish":
             return F.hardswish(x)
         if quantizer is None:
@@ -172,9 +177,9 @@ class Elastic(nn.Module):
     def folded(self, op: Op, stats: Mapping[str, tuple[Tensor, Tensor]] | None) -> tuple[Tensor | None, Tensor]:
         """Per-channel gain (None without a BatchNorm) and bias of the op with its BatchNorm folded."""
         p = self.ops_by_name[op.name]
-        shift = p.shift[: op.cout]
         if not op.norm or stats is None:
-            return None, shift
+            return None, p.shift[: op.cout] if op.bias else p.weight.new_zeros(op.cout)
+        shift = p.shift[: op.cout]
         mean, var = stats[op.name]
         gain = p.gain[: op.cout] * torch.rsqrt(var + BN_EPS)
         return gain, shift - mean * gain

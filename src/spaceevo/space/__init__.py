@@ -3,8 +3,9 @@
 from spaceevo.space.build import stage_graph, stage_input_hw, subnet_graph, superset_graph
 from spaceevo.space.cost import Cost, graph_cost, stage_cost, subnet_cost
 from spaceevo.space.graph import Graph, Op, Tensor, round8
-from spaceevo.space.hyperspace import BlockChoice, Hyperspace, StageSpec, load_hyperspace
-from spaceevo.space.searchspace import ElasticStage, SearchSpace
+from spaceevo.space.hyperspace import BlockChoice, ElasticStage, Hyperspace, StageSpec, load_hyperspace
+from spaceevo.space.published import PublishedModel, published_model, published_models, published_space, published_spaces
+from spaceevo.space.searchspace import SearchSpace
 from spaceevo.space.subnet import (
     BlockConfig,
     Stage,
@@ -23,6 +24,7 @@ __all__ = [
     "Graph",
     "Hyperspace",
     "Op",
+    "PublishedModel",
     "SearchSpace",
     "Stage",
     "StageSpec",
@@ -33,6 +35,10 @@ __all__ = [
     "graph_cost",
     "load_hyperspace",
     "parse_stage",
+    "published_model",
+    "published_models",
+    "published_space",
+    "published_spaces",
     "random_stage",
     "round8",
     "stage_cost",

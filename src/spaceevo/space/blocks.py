@@ -28,7 +28,7 @@ class BlockSpec:
 Block = Callable[[GraphBuilder, Tensor, BlockSpec], Tensor]
 BLOCK_TYPES: dict[str, Block] = {}
 #: Block types without an expand ratio.
-NO_EXPAND = {"mbv1"}
+NO_EXPAND = {"mbv1", "mbv1_dual"}
 
 
 def block_type(name: str) -> Callable[[Block], Block]:
@@ -52,10 +52,23 @@ def mbv1(g: GraphBuilder, x: Tensor, b: BlockSpec) -> Tensor:
     return g.residual("shortcut", x, h, b.stride, forced=b.forced)
 
 
-def _mb(g: GraphBuilder, x: Tensor, b: BlockSpec, se: bool) -> Tensor:
+@block_type("mbv1_dual")
+def mbv1_dual(g: GraphBuilder, x: Tensor, b: BlockSpec) -> Tensor:
+    """Two of MobileNetV1's separable convolutions with one shortcut around both."""
+    h = g.depthwise("depthwise1", x, b.kernel, stride=b.stride, act=b.act)
+    h = g.conv("pointwise1", h, b.width, act=b.act)
+    h = g.depthwise("depthwise2", h, b.kernel, act=b.act)
+    h = g.conv("pointwise2", h, b.width, act=b.act)
+    return g.residual("shortcut", x, h, b.stride, forced=b.forced)
+
+
+def _mb(g: GraphBuilder, x: Tensor, b: BlockSpec, se: bool, stacked: bool = False) -> Tensor:
     hidden = round8(x.channels * _ratio(b))
-    h = g.conv("expand", x, hidden, act=b.act)
-    h = g.depthwise("depthwise", h, b.kernel, stride=b.stride, act=b.act)
+    h = x if b.expand == 1 else g.conv("expand", x, hidden, act=b.act)
+    if stacked:
+        h = g.depthwise_stack("depthwise", h, b.kernel, stride=b.stride, act=b.act)
+    else:
+        h = g.depthwise("depthwise", h, b.kernel, stride=b.stride, act=b.act)
     if se:
         h = g.squeeze_excite("se", h, mid=round8(hidden // 4))
     h = g.conv("project", h, b.width)
@@ -64,7 +77,7 @@ def _mb(g: GraphBuilder, x: Tensor, b: BlockSpec, se: bool) -> Tensor:
 
 @block_type("mbv2")
 def mbv2(g: GraphBuilder, x: Tensor, b: BlockSpec) -> Tensor:
-    """MobileNetV2's inverted residual."""
+    """MobileNetV2's inverted residual; at an expand ratio of 1 it has no expanding convolution."""
     return _mb(g, x, b, se=False)
 
 
@@ -72,6 +85,18 @@ def mbv2(g: GraphBuilder, x: Tensor, b: BlockSpec) -> Tensor:
 def mbv3(g: GraphBuilder, x: Tensor, b: BlockSpec) -> Tensor:
     """MobileNetV3's inverted residual: MBv2 with squeeze-and-excitation on the hidden channels."""
     return _mb(g, x, b, se=True)
+
+
+@block_type("mbv2_k3")
+def mbv2_k3(g: GraphBuilder, x: Tensor, b: BlockSpec) -> Tensor:
+    """MBv2 whose 5x5 or 7x7 depthwise convolution is a stack of two or three 3x3 ones."""
+    return _mb(g, x, b, se=False, stacked=True)
+
+
+@block_type("mbv3_k3")
+def mbv3_k3(g: GraphBuilder, x: Tensor, b: BlockSpec) -> Tensor:
+    """MBv3 whose 5x5 or 7x7 depthwise convolution is a stack of two or three 3x3 ones."""
+    return _mb(g, x, b, se=True, stacked=True)
 
 
 def _residual_bottleneck(g: GraphBuilder, x: Tensor, b: BlockSpec, se: bool) -> Tensor:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from spaceevo.space.blocks import BLOCK_TYPES, BlockSpec
-from spaceevo.space.graph import Graph, GraphBuilder, Tensor
-from spaceevo.space.searchspace import ElasticStage, SearchSpace
+from spaceevo.space.graph import Graph, GraphBuilder, Tensor, round8
+from spaceevo.space.hyperspace import ElasticStage, Hyperspace, Stem
+from spaceevo.space.searchspace import SearchSpace
 from spaceevo.space.subnet import Stage, Subnet
 
 CLASSIFIER = "classifier"
@@ -20,6 +21,20 @@ def add_stage(g: GraphBuilder, x: Tensor, stage: ElasticStage, blocks: Stage) ->
     return x
 
 
+def add_stem(g: GraphBuilder, x: Tensor, stem: Stem, width: int, depth: int) -> Tensor:
+    """Append the stem."""
+    if not stem.deep:
+        return g.conv("stem", x, width, kernel=stem.kernel, stride=stem.stride, act=stem.act)
+    with g.scope("stem"):
+        half = round8(width // 2)
+        x = g.conv("conv1", x, half, kernel=stem.kernel, stride=stem.stride, act=stem.act)
+        if depth > 1:
+            h = g.conv("conv2", x, half, kernel=stem.kernel, act=stem.act)
+            x = g.residual("skip", x, h, 1)
+        x = g.conv("conv3", x, width, kernel=stem.kernel, act=stem.act)
+        return g.maxpool("pool", x, kernel=3, stride=2)
+
+
 def stage_graph(stage: ElasticStage, blocks: Stage, cin: int, hw: int, superset: bool = False) -> Graph:
     """A sub-stage alone, on an input ``[B, cin, hw, hw]``."""
     g = GraphBuilder(cin, hw, superset)
@@ -31,11 +46,12 @@ def subnet_graph(net: Subnet, superset: bool = False) -> Graph:
     """The whole subnet on ``[B, channels, resolution, resolution]``, to the logits ``[B, classes, 1, 1]``."""
     hs = net.space.hyperspace
     g = GraphBuilder(hs.channels, net.resolution, superset)
-    x = g.conv("stem", g.x, net.stem_width, kernel=hs.stem.kernel, stride=hs.stem.stride, act=hs.stem.act)
+    x = add_stem(g, g.x, hs.stem, net.stem_width, net.stem_depth)
     for stage, blocks in zip(net.space.all_stages, net.stages, strict=True):
         x = add_stage(g, x, stage, blocks)
     with g.scope("head"):
-        x = g.conv("final_expand", x, hs.head.final_expand, act=hs.head.act)
+        if hs.head.final_expand:
+            x = g.conv("final_expand", x, net.head_width or hs.head.final_expand[0], act=hs.head.act)
         x = g.mean("pool", x)
         if hs.head.feature_mix is not None:
             x = g.conv("feature_mix", x, hs.head.feature_mix, act=hs.head.act)
@@ -43,10 +59,9 @@ def subnet_graph(net: Subnet, superset: bool = False) -> Graph:
     return g.graph
 
 
-def stage_input_hw(space: SearchSpace, resolution: int) -> list[int]:
+def stage_input_hw(hs: Hyperspace, resolution: int) -> list[int]:
     """The input size of every searched stage, and last the size after them all."""
-    hs = space.hyperspace
-    hw = -(-resolution // hs.stem.stride)
+    hw = -(-resolution // hs.stem.reduction)
     if hs.stage0 is not None:
         hw = -(-hw // hs.stage0.stride)
     sizes = [hw]

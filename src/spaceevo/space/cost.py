@@ -1,15 +1,26 @@
-"""Costs: named functions of an op graph, each with a unit. Latency is one more, made by a predictor."""
+"""Costs: named functions of an op graph, each with a unit. Latency is one more, made by a predictor.
+
+Two rules count a model. ``graph_cost`` is exact: multiply-adds of convolutions and the linear layer; weights, two
+parameters a BatchNorm channel, and biases. ``stage_cost`` counts a row of the look-up table as the authors' published
+tables do: the same multiply-adds added up op by op in float32, and three parameters more a convolution (its quantizer's
+scalars).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
-from spaceevo.space.build import stage_graph, subnet_graph
-from spaceevo.space.graph import Graph
+import numpy as np
+
+from spaceevo.space.blocks import BLOCK_TYPES, BlockSpec
+from spaceevo.space.build import subnet_graph
+from spaceevo.space.graph import Graph, GraphBuilder
 from spaceevo.space.hyperspace import Hyperspace
-from spaceevo.space.searchspace import ElasticStage
-from spaceevo.space.subnet import BlockConfig, Subnet
+from spaceevo.space.subnet import Subnet
+
+QUANTIZER_SCALARS = 3
 
 
 @dataclass(frozen=True)
@@ -32,8 +43,32 @@ def subnet_cost(net: Subnet) -> Cost:
 def stage_cost(
     hs: Hyperspace, stage: int, block: int, cin: int, hw: int, blocks: Iterable[tuple[int, int, float | None]]
 ) -> Cost:
-    """Of one sub-stage, as in a row of the published tables. ``stage`` counts from 1, ``block`` is the block
+    """Of one sub-stage, as a row of the published tables has it. ``stage`` counts from 1, ``block`` is the block
     type's index, ``hw`` the stage's input size, ``blocks`` are ``(kernel, width, expand)``."""
-    spec = hs.stages[stage - 1]
-    elastic = ElasticStage(f"stage{stage}", hs.blocks[block], spec.widths, spec.depths, spec.stride)
-    return graph_cost(stage_graph(elastic, tuple(BlockConfig(*b) for b in blocks), cin, hw))
+    choice, spec = hs.blocks[block], hs.stages[stage - 1]
+    macs: list[int] = []
+    params, stride = 0, spec.stride
+    for kernel, width, expand in blocks:
+        block_macs, block_params, hw = _block_cost(
+            choice.type, cin, hw, BlockSpec(kernel, width, expand, stride, choice.act, spec.forced_residual)
+        )
+        macs += block_macs
+        params += block_params
+        cin, stride = width, 1
+    return Cost(_float32_sum(macs) / 1e6, params)
+
+
+def _float32_sum(values: list[int]) -> float:
+    """Added up one by one in float32."""
+    if sum(values) < 2**24:  # float32 holds every sum on the way
+        return float(sum(values))
+    return float(np.cumsum(values, dtype=np.float32)[-1])
+
+
+@lru_cache(maxsize=1 << 18)
+def _block_cost(kind: str, cin: int, hw: int, spec: BlockSpec) -> tuple[list[int], int, int]:
+    """Multiply-adds of every convolution of a block, its parameters as the tables count, and its output's size."""
+    g = GraphBuilder(cin, hw)
+    out = BLOCK_TYPES[kind](g, g.x, spec)
+    weighted = [op for op in g.graph.ops if op.has_weight]
+    return [op.macs for op in weighted], sum(op.params + QUANTIZER_SCALARS for op in weighted), out.hw

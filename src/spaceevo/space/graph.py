@@ -33,9 +33,10 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One operation. ``kind``: conv, depthwise, mean (over H and W), mul (SE gate), add, hswish or swish.
+    """One operation. ``kind``: conv, depthwise, mean (over H and W), maxpool, mul (SE gate), add, hswish or swish.
 
-    ``norm``: followed by a BatchNorm; ``bias``: has a bias of its own (SE's convolutions and the classifier).
+    ``norm``: followed by a BatchNorm; ``bias``: has a bias of its own (SE's convolutions and the classifier). A
+    convolution within a stack has neither.
     """
 
     name: str
@@ -123,21 +124,31 @@ class GraphBuilder:
         return Tensor(full, cout, out_hw)
 
     def _weighted(
-        self, kind: str, name: str, x: Tensor, cout: int, kernel: int, stride: int, act: str | None, norm: bool
+        self, kind: str, name: str, x: Tensor, cout: int, kernel: int, stride: int, act: str | None, norm: bool, bias: bool
     ) -> Tensor:
         out_hw = -(-x.hw // stride)
         fused = act if act in FUSED else None
-        attrs = dict(kernel=kernel, stride=stride, act=fused, norm=norm, bias=not norm)
+        attrs = dict(kernel=kernel, stride=stride, act=fused, norm=norm, bias=bias)
         y = self._emit(name, kind, (x,), cout, out_hw, **attrs)
         return y if act == fused else self.activation(f"{name}_act", y, act)
 
     def conv(
         self, name: str, x: Tensor, cout: int, *, kernel: int = 1, stride: int = 1, act: str | None = None, norm: bool = True
     ) -> Tensor:
-        return self._weighted("conv", name, x, cout, kernel, stride, act, norm)
+        return self._weighted("conv", name, x, cout, kernel, stride, act, norm, not norm)
 
     def depthwise(self, name: str, x: Tensor, kernel: int, *, stride: int = 1, act: str | None = None) -> Tensor:
-        return self._weighted("depthwise", name, x, x.channels, kernel, stride, act, True)
+        return self._weighted("depthwise", name, x, x.channels, kernel, stride, act, True, False)
+
+    def depthwise_stack(self, name: str, x: Tensor, kernel: int, *, stride: int = 1, act: str | None = None) -> Tensor:
+        """3x3 depthwise convolutions that see as far as one of ``kernel``: the first has the stride, the last the
+        BatchNorm and the activation, those before it neither (but in a superset, where any may be the last)."""
+        count = max(1, (kernel - 1) // 2)
+        for i in range(count):
+            ends = i == count - 1 or self.superset
+            step = stride if i == 0 else 1
+            x = self._weighted("depthwise", f"{name}{i}", x, x.channels, 3, step, act if ends else None, ends, False)
+        return x
 
     def activation(self, name: str, x: Tensor, act: str | None) -> Tensor:
         """``hswish`` or ``swish`` as an op of its own."""
@@ -148,6 +159,10 @@ class GraphBuilder:
     def mean(self, name: str, x: Tensor) -> Tensor:
         """Global average pooling: ``[B, C, hw, hw] -> [B, C, 1, 1]``."""
         return self._emit(name, "mean", (x,), x.channels, 1)
+
+    def maxpool(self, name: str, x: Tensor, kernel: int, stride: int) -> Tensor:
+        """Max pooling with a window of ``kernel``."""
+        return self._emit(name, "maxpool", (x,), x.channels, -(-x.hw // stride), kernel=kernel, stride=stride)
 
     def squeeze_excite(self, name: str, x: Tensor, mid: int) -> Tensor:
         """Squeeze-and-excitation: x times a hard-sigmoid gate a channel."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -29,13 +30,44 @@ class BlockChoice:
 
 
 @dataclass(frozen=True)
+class ElasticStage:
+    """A block type ``b`` with the configurations ``c`` its blocks choose from (widths, kernels, expands, depths).
+
+    ``one_width``: all blocks of a sub-stage have the same width, as in hand-designed spaces. ``forced_residual``: a
+    block whose input and output differ has a 1x1 convolution as its shortcut (else none).
+    """
+
+    name: str
+    block: BlockChoice
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    stride: int
+    forced_residual: bool = True
+    one_width: bool = False
+
+    @property
+    def subnets(self) -> int:
+        """How many sub-stages the stage holds."""
+        a_block = len(self.block.kernels) * len(self.block.expands)
+        if self.one_width:
+            return len(self.widths) * sum(a_block**depth for depth in self.depths)
+        return sum((len(self.widths) * a_block) ** depth for depth in self.depths)
+
+
+@dataclass(frozen=True)
 class StageSpec:
-    """One stage of the hyperspace: the full width list, of which a window is chosen, and what is not searched."""
+    """One stage of the hyperspace: the full width list, of which a window is chosen, and what is not searched.
+
+    ``types``: the block types to choose from, as indices into the block list. The last two: see ``ElasticStage``.
+    """
 
     widths: tuple[int, ...]
     window: int
     depths: tuple[int, ...]
     stride: int
+    types: tuple[int, ...]
+    forced_residual: bool = True
+    one_width: bool = False
 
     @property
     def windows(self) -> int:
@@ -48,12 +80,20 @@ class StageSpec:
 
 @dataclass(frozen=True)
 class Stem:
-    """The first convolution."""
+    """The first convolution; or a ``deep`` stem (ResNet-D's, of OFA): a 3x3 convolution of the stride to half the width,
+    at depth 2 another with a skip, one to the width, and 3x3 max pooling of stride 2."""
 
     widths: tuple[int, ...]
     kernel: int
     stride: int
     act: str
+    depths: tuple[int, ...] = (1,)
+    deep: bool = False
+
+    @property
+    def reduction(self) -> int:
+        """The stride of all of it."""
+        return 2 * self.stride if self.deep else self.stride
 
 
 @dataclass(frozen=True)
@@ -65,20 +105,25 @@ class FixedStage:
     depths: tuple[int, ...]
     stride: int
     forced_residual: bool = True
+    one_width: bool = False
 
 
 @dataclass(frozen=True)
 class Head:
-    """1x1 conv to ``final_expand``, average pool, optional 1x1 conv to ``feature_mix``, linear classifier."""
+    """1x1 conv to one of the widths ``final_expand`` (none: no such conv), average pool, optional 1x1 conv to
+    ``feature_mix``, linear classifier."""
 
-    final_expand: int
+    final_expand: tuple[int, ...]
     act: str
     feature_mix: int | None = None
 
 
 @dataclass(frozen=True)
 class Hyperspace:
-    """All search spaces that can be written ``<name>-<block type a stage>-<width window a stage>``."""
+    """All search spaces that can be written ``<name>-<block type a stage>-<width window a stage>``.
+
+    ``device``: which one it was designed for.
+    """
 
     name: str
     blocks: tuple[BlockChoice, ...]
@@ -90,6 +135,7 @@ class Hyperspace:
     channels: int = 3
     classes: int = 1000
     stage0: FixedStage | None = None
+    device: str = "host"
 
     def __post_init__(self) -> None:
         _check(self)
@@ -99,8 +145,23 @@ class Hyperspace:
         """How many search spaces the hyperspace holds."""
         count = 1
         for stage in self.stages:
-            count *= len(self.blocks) * stage.windows
+            count *= len(stage.types) * stage.windows
         return count
+
+    def elastic(self, stage: int, block: int, window: int | None = None) -> ElasticStage:
+        """Stage ``stage`` (from 0) of block type ``block``, with the widths of ``window`` or all of them."""
+        spec = self.stages[stage]
+        widths = spec.widths if window is None else spec.window_widths(window)
+        name = f"stage{stage + 1}"
+        return ElasticStage(
+            name, self.blocks[block], widths, spec.depths, spec.stride, spec.forced_residual, spec.one_width
+        )
+
+    def input_widths(self, stage: int) -> tuple[int, ...]:
+        """The widths that the input of stage ``stage`` (from 0) may have."""
+        if stage:
+            return self.stages[stage - 1].widths
+        return self.stem.widths if self.stage0 is None else self.stage0.widths
 
     def with_task(self, channels: int, classes: int) -> Hyperspace:
         """The same hyperspace for images of ``channels`` and ``classes`` labels."""
@@ -120,20 +181,19 @@ class Hyperspace:
                 kernel, ...).
         """
         get = _Reader("hyperspace", data)
+        blocks = tuple(_block(block) for block in get.sections("blocks", "blocks"))
         return Hyperspace(
             name=str(get.value("name")),
-            blocks=tuple(_block(block) for block in get.sections("blocks", "blocks")),
+            blocks=blocks,
             stem=_stem(get.section("stem")),
-            stages=tuple(
-                StageSpec(stage.ints("widths"), stage.whole("window"), stage.ints("depths"), stage.whole("stride"))
-                for stage in get.sections("stages")
-            ),
+            stages=tuple(_stage(stage, len(blocks)) for stage in get.sections("stages")),
             head=_head(get.section("head")),
             resolutions=get.ints("resolutions"),
             lut_resolutions=get.ints("lut_resolutions"),
             channels=get.whole("channels", 3),
             classes=get.whole("classes", 1000),
             stage0=None if data.get("stage0") is None else _stage0(get.section("stage0")),
+            device=str(get.value("device", "host")),
         )
 
 
@@ -152,8 +212,17 @@ def load_hyperspace(name: str) -> Hyperspace:
         choices = sorted(path.stem for path in (folder / group).glob("*.yaml"))
         if choice not in choices:
             raise bad_choice(group, choice, choices)
-    data = {**_read(str(folder / "hyperspace" / f"{space}.yaml")), **_read(str(folder / "blocks" / f"{blocks or space}.yaml"))}
+    data = {**_compose(folder / "hyperspace", space), **_compose(folder / "blocks", blocks or space)}
     return Hyperspace.from_dict({**data, "name": name})
+
+
+def _compose(group: Path, choice: str) -> dict[str, Any]:
+    """An option of a config group on top of those of the group that its ``defaults`` name, as Hydra composes them."""
+    data = _read(str(group / f"{choice}.yaml"))
+    merged: dict[str, Any] = {}
+    for base in data.pop("defaults", []):
+        merged |= {} if base == "_self_" else _compose(group, base)
+    return merged | data
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -213,18 +282,30 @@ def _whole(key: str, value: Any) -> int:
 
 
 def _stem(get: _Reader) -> Stem:
-    return Stem(get.ints("widths"), get.whole("kernel"), get.whole("stride"), str(get.value("act")))
+    depths = get.ints("depths") if get.value("depths", None) is not None else (1,)
+    deep = bool(get.value("deep", False))
+    return Stem(get.ints("widths"), get.whole("kernel"), get.whole("stride"), str(get.value("act")), depths, deep)
 
 
 def _head(get: _Reader) -> Head:
     get.only("final_expand", "act", "feature_mix")
     mix = get.value("feature_mix", None)
-    return Head(get.whole("final_expand"), str(get.value("act")), None if mix is None else get.whole("feature_mix"))
+    return Head(get.ints("final_expand"), str(get.value("act")), None if mix is None else get.whole("feature_mix"))
+
+
+def _stage(get: _Reader, blocks: int) -> StageSpec:
+    widths = get.ints("widths")
+    types = get.ints("types") if get.value("types", None) is not None else tuple(range(blocks))
+    return StageSpec(widths, get.whole("window"), get.ints("depths"), get.whole("stride"), types, *_rules(get))
 
 
 def _stage0(get: _Reader) -> FixedStage:
-    forced = bool(get.value("forced_residual", True))
-    return FixedStage(_block(get.section("block")), get.ints("widths"), get.ints("depths"), get.whole("stride"), forced)
+    block = _block(get.section("block"))
+    return FixedStage(block, get.ints("widths"), get.ints("depths"), get.whole("stride"), *_rules(get))
+
+
+def _rules(get: _Reader) -> tuple[bool, bool]:
+    return bool(get.value("forced_residual", True)), bool(get.value("one_width", False))
 
 
 def _block(get: _Reader) -> BlockChoice:
@@ -268,13 +349,21 @@ def _check(hs: Hyperspace) -> None:
         if not 1 <= stage.window <= len(stage.widths):
             allowed = f"from 1 to {len(stage.widths)}, the length of the stage's width list"
             raise bad_value(f"{key}.window", stage.window, allowed)
+        if not stage.types or list(stage.types) != sorted(set(stage.types)) or not 0 <= stage.types[0] <= stage.types[-1] < len(hs.blocks):
+            raise bad_value(f"{key}.types", list(stage.types), f"rising indices into the {len(hs.blocks)} block types, from 0")
+        names = [hs.blocks[t].type for t in stage.types]
+        if len(set(names)) < len(names):
+            raise bad_value(f"{key}.types", list(stage.types), f"of different block types, not {', '.join(names)}")
         if stage.windows > CODES:
             raise bad_value(f"{key}.widths", list(stage.widths), f"at most {CODES} windows, one digit of an encoding each")
     if hs.stem.stride not in (1, 2):
         raise bad_value("hyperspace.stem.stride", hs.stem.stride, "1 or 2")
-    for key, count in (("final_expand", hs.head.final_expand), ("feature_mix", hs.head.feature_mix)):
-        if count is not None and count < 1:
-            raise bad_value(f"hyperspace.head.{key}", count, "more than 0")
+    if hs.head.final_expand:
+        _check_list("hyperspace.head.final_expand", hs.head.final_expand)
+    if hs.head.feature_mix is not None and hs.head.feature_mix < 1:
+        raise bad_value("hyperspace.head.feature_mix", hs.head.feature_mix, "more than 0")
+    if hs.stem.depths not in ((1,), (1, 2), (2,)) or (hs.stem.depths != (1,) and not hs.stem.deep):
+        raise bad_value("hyperspace.stem.depths", list(hs.stem.depths), "[1], or for a deep stem [1, 2] or [2]")
     for key, values in (("resolutions", hs.resolutions), ("lut_resolutions", hs.lut_resolutions)):
         _check_list(f"hyperspace.{key}", values)
     _check_list("hyperspace.stem.widths", hs.stem.widths)

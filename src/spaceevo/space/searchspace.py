@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from spaceevo.errors import UserError
-from spaceevo.space.hyperspace import BlockChoice, Hyperspace, load_hyperspace
-
-
-@dataclass(frozen=True)
-class ElasticStage:
-    """A block type ``b`` with the configurations ``c`` its blocks choose from (widths, kernels, expands, depths)."""
-
-    name: str
-    block: BlockChoice
-    widths: tuple[int, ...]
-    depths: tuple[int, ...]
-    stride: int
-    forced_residual: bool = True
-
-    @property
-    def subnets(self) -> int:
-        """How many sub-stages the stage holds."""
-        a_block = len(self.widths) * len(self.block.kernels) * len(self.block.expands)
-        return sum(a_block**depth for depth in self.depths)
+from spaceevo.space.published import published_space
+from spaceevo.space.hyperspace import ElasticStage, Hyperspace, load_hyperspace
 
 
 @dataclass(frozen=True)
@@ -43,27 +27,30 @@ class SearchSpace:
 
     @staticmethod
     def parse(text: str, hyperspace: Hyperspace | None = None) -> SearchSpace:
-        """Read ``<hyperspace>-<block types>-<width windows>``.
+        """Read ``<hyperspace>-<block types>-<width windows>``, a published name (``spaceevo@vnni``), or the name of a
+        hyperspace that holds a single space.
 
         Raises:
             UserError: which field is wrong, its value, and what is allowed.
         """
+        if "@" in text:
+            return SearchSpace.parse(published_space(text), hyperspace)
         parts = text.rsplit("-", 2)
         if len(parts) != 3:
-            raise UserError(f"space={text}: must be <hyperspace>-<block type a stage>-<width window a stage>")
+            hs = hyperspace if hyperspace is not None and hyperspace.name == text else load_hyperspace(text)
+            return only_space(hs)
         hs = hyperspace or load_hyperspace(parts[0])
         if parts[0] != hs.name:
             raise UserError(f"space={text}: hyperspace {parts[0]} is not {hs.name}")
-        types = _digits(text, "block types", parts[1], [len(hs.blocks)] * len(hs.stages))
-        windows = _digits(text, "width windows", parts[2], [stage.windows for stage in hs.stages])
+        types = _digits(text, "block types", parts[1], [stage.types for stage in hs.stages])
+        windows = _digits(text, "width windows", parts[2], [range(stage.windows) for stage in hs.stages])
         return SearchSpace(hs, types, windows)
 
     @cached_property
     def stages(self) -> tuple[ElasticStage, ...]:
         """The searched stages, ``stage1`` first; the fixed ``stage0`` is not among them."""
         return tuple(
-            ElasticStage(f"stage{i}", self.hyperspace.blocks[t], spec.window_widths(w), spec.depths, spec.stride)
-            for i, (spec, t, w) in enumerate(zip(self.hyperspace.stages, self.types, self.windows, strict=True), start=1)
+            self.hyperspace.elastic(i, t, w) for i, (t, w) in enumerate(zip(self.types, self.windows, strict=True))
         )
 
     @cached_property
@@ -72,15 +59,14 @@ class SearchSpace:
         fixed = self.hyperspace.stage0
         if fixed is None:
             return self.stages
-        return (
-            ElasticStage("stage0", fixed.block, fixed.widths, fixed.depths, fixed.stride, fixed.forced_residual),
-            *self.stages,
-        )
+        rules = (fixed.forced_residual, fixed.one_width)
+        return (ElasticStage("stage0", fixed.block, fixed.widths, fixed.depths, fixed.stride, *rules), *self.stages)
 
     @property
     def subnets(self) -> int:
-        """How many subnets the space holds (input resolutions and stem widths included)."""
-        count = len(self.hyperspace.stem.widths) * len(self.hyperspace.resolutions)
+        """How many subnets the space holds (input resolutions, stem and head widths included)."""
+        hs = self.hyperspace
+        count = len(hs.stem.widths) * len(hs.stem.depths) * max(1, len(hs.head.final_expand)) * len(hs.resolutions)
         for stage in self.all_stages:
             count *= stage.subnets
         return count
@@ -88,36 +74,52 @@ class SearchSpace:
     @staticmethod
     def sample(hyperspace: Hyperspace, rng: np.random.Generator) -> SearchSpace:
         """A uniformly random search space."""
-        types = tuple(int(rng.integers(len(hyperspace.blocks))) for _ in hyperspace.stages)
+        types = tuple(stage.types[int(rng.integers(len(stage.types)))] for stage in hyperspace.stages)
         windows = tuple(int(rng.integers(stage.windows)) for stage in hyperspace.stages)
         return SearchSpace(hyperspace, types, windows)
 
     @staticmethod
     def all(hyperspace: Hyperspace) -> Iterator[SearchSpace]:
         """Every search space of the hyperspace."""
-        n = len(hyperspace.stages)
-        for index in np.ndindex(*[len(hyperspace.blocks)] * n, *[stage.windows for stage in hyperspace.stages]):
-            yield SearchSpace(hyperspace, index[:n], index[n:])
+        for types in itertools.product(*(stage.types for stage in hyperspace.stages)):
+            for windows in itertools.product(*(range(stage.windows) for stage in hyperspace.stages)):
+                yield SearchSpace(hyperspace, types, windows)
 
     def mutate_type(self, stage: int, rng: np.random.Generator) -> SearchSpace:
         """The space with another block type in ``stage`` (counted from 0): child 1 of section 4.4."""
-        return replace(self, types=_other(self.types, stage, len(self.hyperspace.blocks), rng))
+        return replace(self, types=_other(self.types, stage, self.hyperspace.stages[stage].types, rng))
 
     def mutate_width(self, stage: int, rng: np.random.Generator) -> SearchSpace:
         """The space with another width window in ``stage`` (counted from 0): child 2 of section 4.4."""
-        return replace(self, windows=_other(self.windows, stage, self.hyperspace.stages[stage].windows, rng))
+        return replace(self, windows=_other(self.windows, stage, range(self.hyperspace.stages[stage].windows), rng))
 
 
-def _other(genes: tuple[int, ...], at: int, choices: int, rng: np.random.Generator) -> tuple[int, ...]:
+def only_space(hs: Hyperspace) -> SearchSpace:
+    """The one search space of a hyperspace that has nothing to search (a hand-designed space).
+
+    Raises:
+        UserError: it has several.
+    """
+    if hs.spaces != 1:
+        raise UserError(
+            f"space={hs.name}: names a hyperspace of {hs.spaces:,} spaces; "
+            f"one of them is {hs.name}-<block type a stage>-<width window a stage>"
+        )
+    return SearchSpace(hs, tuple(stage.types[0] for stage in hs.stages), (0,) * len(hs.stages))
+
+
+def _other(genes: tuple[int, ...], at: int, choices: Sequence[int], rng: np.random.Generator) -> tuple[int, ...]:
     """``genes`` with a different value at ``at`` (the same where there is only one choice)."""
-    shift = int(rng.integers(1, choices)) if choices > 1 else 0
-    return (*genes[:at], (genes[at] + shift) % choices, *genes[at + 1 :])
+    shift = int(rng.integers(1, len(choices))) if len(choices) > 1 else 0
+    return (*genes[:at], choices[(choices.index(genes[at]) + shift) % len(choices)], *genes[at + 1 :])
 
 
-def _digits(text: str, field: str, digits: str, counts: list[int]) -> tuple[int, ...]:
-    if len(digits) != len(counts) or not (digits.isascii() and digits.isdigit()):
-        raise UserError(f"space={text}: {field} {digits!r} must be {len(counts)} digits, one a stage")
-    for i, (digit, count) in enumerate(zip(digits, counts, strict=True), start=1):
-        if int(digit) >= count:
-            raise UserError(f"space={text}: {field}: stage {i} is {digit}, must be from 0 to {count - 1}")
+def _digits(text: str, field: str, digits: str, allowed: list[Sequence[int]]) -> tuple[int, ...]:
+    if len(digits) != len(allowed) or not (digits.isascii() and digits.isdigit()):
+        raise UserError(f"space={text}: {field} {digits!r} must be {len(allowed)} digits, one a stage")
+    for i, (digit, choices) in enumerate(zip(digits, allowed, strict=True), start=1):
+        if int(digit) not in choices:
+            whole = list(choices) == list(range(len(choices))) and len(choices) > 1
+            what = f"from 0 to {len(choices) - 1}" if whole else f"one of {', '.join(map(str, choices))}"
+            raise UserError(f"space={text}: {field}: stage {i} is {digit}, must be {what}")
     return tuple(map(int, digits))

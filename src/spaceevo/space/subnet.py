@@ -34,59 +34,63 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Subnet:
-    """Stem width, one tuple of blocks for every stage of ``space.all_stages``, and the input resolution."""
+    """Stem width, one tuple of blocks for every stage of ``space.all_stages``, and the input resolution; the width of the
+    head's first convolution where there are several to choose from, and the depth of a deep stem."""
 
     space: SearchSpace
     stem_width: int
     stages: tuple[Stage, ...]
     resolution: int
+    head_width: int | None = None
+    stem_depth: int = 1
 
     def __str__(self) -> str:
         blocks = [block for stage in self.stages for block in stage]
-        depths = [1, *map(len, self.stages)]
+        depths = [self.stem_depth, *map(len, self.stages)]
         kernels = [self.space.hyperspace.stem.kernel, *(b.kernel for b in blocks)]
         widths = [self.stem_width, *(b.width for b in blocks)]
         expands = [0, *(0 if b.expand is None else b.expand for b in blocks)]
         fields: list[tuple[str, Sequence[float]]] = [("d", depths), ("k", kernels), ("w", widths), ("e", expands)]
-        return "_".join(f"{key}{'#'.join(map(str, values))}" for key, values in fields) + f"_r{self.resolution}"
+        if self.head_width is not None:
+            fields.append(("h", [self.head_width]))
+        return "_".join(f"{key}{'#'.join(map(str, values))}" for key, values in [*fields, ("r", [self.resolution])])
 
     @staticmethod
     def parse(space: SearchSpace, text: str) -> Subnet:
-        """Read ``d<depths>_k<kernels>_w<widths>_e<expands>_r<resolution>`` (fields over stem and stages).
+        """Read ``d<depths>_k<kernels>_w<widths>_e<expands>_r<resolution>`` (fields over stem and stages), with
+        ``_h<width>`` before the resolution where the space has several head widths.
 
         Raises:
             UserError: which field is wrong, its value, and what is allowed.
         """
-        fields = _fields(text)
+        hs = space.hyperspace
+        elastic_head = len(hs.head.final_expand) > 1
+        fields = _fields(text, elastic_head)
+        stem_depth = int(_one_of("d (stem)", fields["d"][0], hs.stem.depths))
         depths = fields["d"][1:]
-        if len(depths) != len(space.all_stages) or fields["d"][0] != 1:
+        if len(depths) != len(space.all_stages):
             raise UserError(
-                f"subnet field d: {len(fields['d'])} depths, must be 1 and then {len(space.all_stages)}, one a stage"
+                f"subnet field d: {len(fields['d'])} depths, must be the stem's and then {len(space.all_stages)}, one a stage"
             )
         for stage, depth in zip(space.all_stages, depths, strict=True):
             _one_of(f"d ({stage.name})", depth, stage.depths)
         for key in "kwe":
             if len(fields[key]) != 1 + sum(map(int, depths)):
                 raise UserError(f"subnet field {key}: {len(fields[key])} values, must be {1 + int(sum(depths))}, one a block")
-        hs = space.hyperspace
         stem_width = int(_one_of("w (stem)", fields["w"][0], hs.stem.widths))
         _one_of("k (stem)", fields["k"][0], (hs.stem.kernel,))
-        if len(fields["r"]) != 1:
-            raise UserError(f"subnet field r: {len(fields['r'])} values, must be one resolution")
+        _one_of("e (stem)", fields["e"][0], (0,))
+        for key in "hr" if elastic_head else "r":
+            if len(fields[key]) != 1:
+                raise UserError(f"subnet field {key}: {len(fields[key])} values, must be one")
+        head_width = int(_one_of("h", fields["h"][0], hs.head.final_expand)) if elastic_head else None
         resolution = int(_one_of("r", fields["r"][0], hs.resolutions))
         stages, at = [], 1
         for stage, depth in zip(space.all_stages, depths, strict=True):
-            blocks = []
-            for _ in range(int(depth)):
-                kernel = _one_of(f"k ({stage.name})", fields["k"][at], stage.block.kernels)
-                width = _one_of(f"w ({stage.name})", fields["w"][at], stage.widths)
-                expand = None
-                if stage.block.expands != (None,):
-                    expand = float(_one_of(f"e ({stage.name})", fields["e"][at], stage.block.expands))
-                blocks.append(BlockConfig(int(kernel), int(width), expand))
-                at += 1
-            stages.append(tuple(blocks))
-        return Subnet(space, stem_width, tuple(stages), resolution)
+            here = slice(at, at + int(depth))
+            stages.append(_parse_blocks(stage, fields["k"][here], fields["w"][here], fields["e"][here]))
+            at += int(depth)
+        return Subnet(space, stem_width, tuple(stages), resolution, head_width, stem_depth)
 
     @staticmethod
     def sample(space: SearchSpace, rng: np.random.Generator, resolution: int | None = None) -> Subnet:
@@ -126,10 +130,11 @@ class Subnet:
                 BlockConfig(*(keep(a, b) for a, b in zip(_fields_of(block), _fields_of(random_block(stage, rng)), strict=True)))  # type: ignore[arg-type]
                 for block in padded
             ]
-            stages.append(tuple(blocks))
+            stages.append(_of_one_width(stage, tuple(blocks)))
         stem_width = keep(self.stem_width, fresh.stem_width)
         resolution = keep(self.resolution, fresh.resolution)
-        return replace(self, stem_width=stem_width, stages=tuple(stages), resolution=resolution)
+        head_width, stem_depth = keep(self.head_width, fresh.head_width), keep(self.stem_depth, fresh.stem_depth)
+        return Subnet(self.space, stem_width, tuple(stages), resolution, head_width, stem_depth)
 
     def crossover(self, other: Subnet, rng: np.random.Generator) -> Subnet:
         """OFA's crossover: every stage, the stem and the resolution from either parent."""
@@ -143,6 +148,8 @@ class Subnet:
             either(self.stem_width, other.stem_width),
             stages,
             either(self.resolution, other.resolution),
+            either(self.head_width, other.head_width),
+            either(self.stem_depth, other.stem_depth),
         )
 
 
@@ -167,11 +174,11 @@ def format_stage(stage: Stage) -> str:
     return "_".join(map(str, stage))
 
 
-def parse_stage(text: str) -> Stage:
-    """Read ``k#w#e_k#w#e...``.
+def parse_stage(text: str, stage: ElasticStage | None = None) -> Stage:
+    """Read ``k#w#e_k#w#e...``; with ``stage``, only what that stage holds.
 
     Raises:
-        UserError: the block that is not of that form.
+        UserError: the block that is not of that form; with ``stage``, the field that it has not.
     """
     blocks = []
     for part in text.split("_"):
@@ -180,6 +187,29 @@ def parse_stage(text: str) -> Stage:
             blocks.append(BlockConfig(int(kernel), int(width), None if expand == "None" else float(expand)))
         except ValueError:
             raise UserError(f"sub-stage {text}: block {part!r} must be kernel#width#expand") from None
+    if stage is None:
+        return tuple(blocks)
+    _one_of(f"d ({stage.name})", len(blocks), stage.depths)
+    kernels, widths = [float(b.kernel) for b in blocks], [float(b.width) for b in blocks]
+    return _parse_blocks(stage, kernels, widths, [0 if b.expand is None else b.expand for b in blocks])
+
+
+def _parse_blocks(
+    stage: ElasticStage, kernels: Sequence[float], widths: Sequence[float], expands: Sequence[float]
+) -> Stage:
+    """The blocks of a sub-stage, every value checked; an expand of 0 stands for none."""
+    blocks = []
+    for k, w, e in zip(kernels, widths, expands, strict=True):
+        kernel = _one_of(f"k ({stage.name})", k, stage.block.kernels)
+        width = _one_of(f"w ({stage.name})", w, stage.widths)
+        if stage.block.expands == (None,):
+            _one_of(f"e ({stage.name}, {stage.block.type})", e, (0,))
+            expand = None
+        else:
+            expand = float(_one_of(f"e ({stage.name})", e, stage.block.expands))
+        blocks.append(BlockConfig(int(kernel), int(width), expand))
+    if stage.one_width and len({b.width for b in blocks}) > 1:
+        raise UserError(f"subnet field w ({stage.name}): {'#'.join(str(b.width) for b in blocks)} must be one width a stage")
     return tuple(blocks)
 
 
@@ -189,24 +219,33 @@ def _block(stage: ElasticStage, pick: Pick) -> BlockConfig:
 
 def _stage(stage: ElasticStage, pick: Pick) -> Stage:
     depth = pick(stage.depths)
-    return tuple(_block(stage, pick) for _ in range(depth))  # type: ignore[call-overload]
+    return _of_one_width(stage, tuple(_block(stage, pick) for _ in range(depth)))  # type: ignore[call-overload]
+
+
+def _of_one_width(stage: ElasticStage, blocks: Stage) -> Stage:
+    """The first block's width for all, where the stage wants one."""
+    return tuple(replace(b, width=blocks[0].width) for b in blocks) if stage.one_width else blocks
 
 
 def _make(space: SearchSpace, pick: Pick, resolution: int | None) -> Subnet:
     hs = space.hyperspace
     stem_width = pick(hs.stem.widths)
     stages = tuple(_stage(stage, pick) for stage in space.all_stages)
-    return Subnet(space, stem_width, stages, resolution or pick(hs.resolutions))  # type: ignore[arg-type]
+    chosen = resolution or pick(hs.resolutions)
+    head_width = pick(hs.head.final_expand) if len(hs.head.final_expand) > 1 else None
+    stem_depth = pick(hs.stem.depths) if len(hs.stem.depths) > 1 else hs.stem.depths[0]
+    return Subnet(space, stem_width, stages, chosen, head_width, stem_depth)  # type: ignore[arg-type]
 
 
 def _fields_of(block: BlockConfig) -> tuple[int, int, float | None]:
     return block.kernel, block.width, block.expand
 
 
-def _fields(text: str) -> dict[str, list[float]]:
+def _fields(text: str, elastic_head: bool) -> dict[str, list[float]]:
     parts = text.split("_")
-    if [part[:1] for part in parts] != list("dkwer"):
-        raise UserError(f"subnet={text}: must be d<depths>_k<kernels>_w<widths>_e<expands>_r<resolution>")
+    if [part[:1] for part in parts] != list("dkwehr" if elastic_head else "dkwer"):
+        head = "_h<head width>" if elastic_head else ""
+        raise UserError(f"subnet={text}: must be d<depths>_k<kernels>_w<widths>_e<expands>{head}_r<resolution>")
     fields = {}
     for part in parts:
         try:

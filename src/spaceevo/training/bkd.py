@@ -40,12 +40,8 @@ class StudentSpec:
 
 def student_specs(hs: Hyperspace) -> list[StudentSpec]:
     """Every (stage, block type) of the hyperspace."""
-    before_first = hs.stem.widths if hs.stage0 is None else hs.stage0.widths
-    inputs = [before_first, *(s.widths for s in hs.stages)]
     return [
-        StudentSpec(i, t, ElasticStage(f"stage{i}", block, spec.widths, spec.depths, spec.stride), inputs[i - 1])
-        for i, spec in enumerate(hs.stages, start=1)
-        for t, block in enumerate(hs.blocks)
+        StudentSpec(i + 1, t, hs.elastic(i, t), hs.input_widths(i)) for i, spec in enumerate(hs.stages) for t in spec.types
     ]
 
 

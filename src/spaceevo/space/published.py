@@ -1,0 +1,63 @@
+"""What the paper and its release call by a name: search spaces and models, as encodings (``conf/published.yaml``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import yaml
+
+from spaceevo.errors import bad_choice
+from spaceevo.paths import conf_dir
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """A released model. ``paper``: the row of Table 1 that its name stands for: ``mmacs``, ``int8_ms``, ``int8_top1``
+    and ``fp32_top1`` in percent, ``speedup``."""
+
+    name: str
+    space: str
+    subnet: str
+    paper: dict[str, float]
+
+
+def published_space(name: str) -> str:
+    """The encoding of a named search space.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    spaces = _read()["spaces"]
+    if name not in spaces:
+        raise bad_choice("space", name, spaces)
+    return str(spaces[name])
+
+
+def published_spaces() -> dict[str, str]:
+    """Encodings by name."""
+    return dict(_read()["spaces"])
+
+
+def published_model(name: str) -> PublishedModel:
+    """A model by name.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    models = _read()["models"]
+    if name not in models:
+        raise bad_choice("model", name, models)
+    entry = models[name]
+    return PublishedModel(name, published_space(entry["space"]), entry["subnet"], dict(entry["paper"]))
+
+
+def published_models() -> list[str]:
+    """The names of all models."""
+    return list(_read()["models"])
+
+
+@cache
+def _read() -> dict[str, Any]:
+    return yaml.safe_load((conf_dir() / "published.yaml").read_text())
