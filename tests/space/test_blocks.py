@@ -23,7 +23,7 @@ from spaceevo.space import (
     stage_graph,
     subnet_graph,
 )
-from spaceevo.space.blocks import BLOCK_TYPES
+from spaceevo.space.blocks import BLOCK_TYPES, NO_EXPAND
 
 
 def by_hand8(channels: float) -> int:
@@ -48,10 +48,20 @@ def by_hand(kind: str, cin: int, kernel: int, width: int, expand: float, stride:
     out = (hw + stride - 1) // stride
     if kind == "mbv1":
         parts = [conv(cin, cin, kernel, out, groups=cin), conv(cin, width, 1, out)]
-    elif kind in ("mbv2", "mbv3"):
+    elif kind == "mbv1_dual":
+        parts = [conv(cin, cin, kernel, out, groups=cin), conv(cin, width, 1, out)]
+        parts += [conv(width, width, kernel, out, groups=width), conv(width, width, 1, out)]
+    elif kind.startswith("mbv"):
         hidden = by_hand8(cin * expand)
-        parts = [conv(cin, hidden, 1, hw), conv(hidden, hidden, kernel, out, groups=hidden), conv(hidden, width, 1, out)]
-        if kind == "mbv3":
+        parts = [] if expand == 1 else [conv(cin, hidden, 1, hw)]
+        if kind.endswith("_k3"):  # as many 3x3 convolutions as see as far, one BatchNorm after them
+            steps = {1: 1, 3: 1, 5: 2, 7: 3}[kernel]
+            macs, _ = conv(hidden, hidden, 3, out, groups=hidden)
+            parts.append((steps * macs, steps * 9 * hidden + 2 * hidden))
+        else:
+            parts.append(conv(hidden, hidden, kernel, out, groups=hidden))
+        parts.append(conv(hidden, width, 1, out))
+        if kind.startswith("mbv3"):
             parts.append(se(hidden, by_hand8(hidden // 4)))
     elif kind.startswith("residual_bottleneck"):
         hidden = by_hand8(width * expand)
@@ -73,7 +83,7 @@ def stage_of(kind: str, stride: int = 1, act: str = "relu", forced: bool = True)
 
 
 def one_block(kind: str, cin: int, kernel: int, width: int, expand: float, stride: int, hw: int, **stage: object) -> Graph:
-    block = BlockConfig(kernel, width, None if kind == "mbv1" else expand)
+    block = BlockConfig(kernel, width, None if kind in NO_EXPAND else expand)
     return stage_graph(stage_of(kind, stride, **stage), (block,), cin, hw)  # type: ignore[arg-type]
 
 
@@ -103,6 +113,7 @@ def test_block_costs_what_the_formula_says(
         ("mbv1", 16 * (144 + 384 + 384), (144 + 32) + (384 + 48) + (384 + 48)),
         ("mbv2", 64 * 512 + 16 * (288 + 768 + 384), (512 + 64) + (288 + 64) + (768 + 48) + (384 + 48)),
         ("mbv3", 64 * 512 + 16 * (288 + 768 + 384) + 512, 2176 + 512 + 8 + 32),
+        ("mbv1_dual", 16 * (144 + 384 + 216 + 576 + 384), (144 + 32) + 2 * (384 + 48) + (216 + 48) + (576 + 48)),
         ("residual_bottleneck", 64 * 768 + 16 * (20736 + 1152 + 384), (768 + 96) + (20736 + 96) + (1152 + 48) + (384 + 48)),
         ("residual_bottleneck_se", 64 * 768 + 16 * (20736 + 1152 + 384) + 768, 23328 + 768 + 8 + 48),
         ("fused_mb", 16 * (4608 + 768 + 384), (4608 + 64) + (768 + 48) + (384 + 48)),
@@ -115,7 +126,10 @@ def test_block_costs_what_was_worked_out_on_paper(kind: str, macs: int, params: 
 
 def test_the_seven_block_types_of_the_paper_are_there() -> None:
     paper = {"mbv1", "mbv2", "mbv3", "residual_bottleneck", "residual_bottleneck_se", "fused_mb", "fused_mb_se"}
-    assert set(BLOCK_TYPES) == paper == {block.type for block in load_hyperspace("demo").blocks}
+    release = {"mbv1_dual", "mbv2_k3", "mbv3_k3"}
+    assert set(BLOCK_TYPES) == paper | release
+    assert paper == {block.type for block in load_hyperspace("demo").blocks}
+    assert paper == {block.type for block in load_hyperspace("paper").blocks}
 
 
 @given(st.floats(0.5, 4000))
@@ -148,7 +162,8 @@ def test_stage_cost_is_the_cost_of_the_hyperspace_s_stage() -> None:
     hs = load_hyperspace("demo")
     cost = stage_cost(hs, 2, 5, 16, 14, [(3, 24, 2.0), (3, 32, 1.0)])  # stage 2 has stride 2, block 5 is fused_mb
     parts = [by_hand("fused_mb", 16, 3, 24, 2.0, 2, 14), by_hand("fused_mb", 24, 3, 32, 1.0, 1, 7)]
-    assert cost == Cost(pytest.approx(sum(p.mmacs for p in parts)), sum(p.params for p in parts))
+    scalars = 3 * 6  # of the quantizers of six convolutions: two a block and a shortcut's
+    assert cost == Cost(pytest.approx(sum(p.mmacs for p in parts)), sum(p.params for p in parts) + scalars)
 
 
 @pytest.mark.parametrize("mix", [None, 40])
@@ -178,12 +193,15 @@ def test_subnet_costs_its_stem_stages_and_head(mix: int | None) -> None:
 @pytest.mark.parametrize("act", ["relu", "relu6", "hswish", "swish"])
 def test_activations_are_fused_or_ops_of_their_own(kind: str, act: str) -> None:
     graph = one_block(kind, 16, 3, 16, 2.0, 1, 8, act=act)
-    fused = [op.name for op in graph.ops if op.act == act and ".se." not in op.name]
+    fused = [op.name for op in graph.ops if op.act == act and ".se." not in op.name]  # kernel 3: a stack of one
     own = [op.name.removesuffix("_act") for op in graph.ops if op.kind == act]
     activated = {  # linear bottlenecks: nothing after MB's last convolution, nor after its add
         "mbv1": ["depthwise", "pointwise"],
+        "mbv1_dual": ["depthwise1", "pointwise1", "depthwise2", "pointwise2"],
         "mbv2": ["expand", "depthwise"],
         "mbv3": ["expand", "depthwise"],
+        "mbv2_k3": ["expand", "depthwise0"],
+        "mbv3_k3": ["expand", "depthwise0"],
         "residual_bottleneck": ["reduce", "conv", "shortcut"],
         "residual_bottleneck_se": ["reduce", "conv", "shortcut"],
         "fused_mb": ["expand"],
@@ -193,7 +211,17 @@ def test_activations_are_fused_or_ops_of_their_own(kind: str, act: str) -> None:
     assert (fused, own) == ((expected, []) if act in ("relu", "relu6") else ([], expected))
 
 
-@pytest.mark.parametrize("kind", ["mbv3", "residual_bottleneck_se", "fused_mb_se"])
+@pytest.mark.parametrize("kind", ["mbv2_k3", "mbv3_k3"])
+def test_a_stack_is_normalized_and_activated_at_its_end(kind: str) -> None:
+    ops = [op for op in one_block(kind, 16, 7, 16, 2.0, 2, 9, act="relu6").ops if op.kind == "depthwise"]
+    assert [(op.kernel, op.stride, op.norm, op.bias, op.act) for op in ops] == [
+        (3, 2, False, False, None),
+        (3, 1, False, False, None),
+        (3, 1, True, False, "relu6"),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["mbv3", "mbv3_k3", "residual_bottleneck_se", "fused_mb_se"])
 def test_squeeze_and_excitation_multiplies_by_a_gate_of_the_same_tensor(kind: str) -> None:
     graph = one_block(kind, 16, 3, 24, 2.0, 2, 8, act="hswish")
     ops = {op.name: op for op in graph.ops}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from spaceevo.app.help import group_options
 from spaceevo.errors import UserError
 from spaceevo.paths import conf_dir
 from spaceevo.space import BlockChoice, Hyperspace, SearchSpace, load_hyperspace
@@ -53,10 +54,16 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("blocks.1.kernels", [3, 4], "blocks.1.kernels=4: must be odd and positive"),
         ("blocks.1.kernels", [-3], "blocks.1.kernels=-3: must be odd and positive"),
         ("blocks.0.kernels", [], "blocks.0.kernels="),
-        ("blocks.1.type", "mbv9", "blocks.1.type=mbv9: no such type; there are: mbv1, mbv2, mbv3, residual_bottleneck,"),
+        ("blocks.1.type", "mbv9", "blocks.1.type=mbv9: no such type; there are: mbv1, mbv1_dual, mbv2, mbv3, mbv2_k3, mbv3_k3, residual_bottleneck,"),
         ("blocks.1.expands", [2, 0], "blocks.1.expands=[2, 0]: must be a list of expand ratios above 0"),
         ("blocks.1.expands", [], "blocks.1.expands=[]: must be a list of expand ratios"),
         ("blocks.0.expands", [2], "blocks.0.expands=[2]: must be absent: mbv1 has no expand ratio"),
+        ("stages.0.types", [0, 3], "hyperspace.stages.0.types=[0, 3]: must be rising indices into the 3 block types, from 0"),
+        ("stages.0.types", [], "hyperspace.stages.0.types=[]: must be rising indices"),
+        ("blocks.1.type", "fused_mb_se", "hyperspace.stages.0.types=[0, 1, 2]: must be of different block types"),
+        ("head.final_expand", [48, 48], "hyperspace.head.final_expand=[48, 48]: must be a rising list"),
+        ("head.final_expand", 48, "hyperspace.head.final_expand=48: must be a list"),
+        ("stem.depths", [1, 2], "hyperspace.stem.depths=[1, 2]: must be [1], or for a deep stem [1, 2] or [2]"),
     ],
 )
 def test_impossible_value_names_its_key_and_what_is_allowed(path: str, value: object, said: str) -> None:
@@ -95,9 +102,9 @@ def test_plain_data_reads_back(name: str, stage0: FixedStage | None) -> None:
         ("blocks", [], "blocks"),
         ("stages", [], "stages"),
         ("stages", None, "stages"),
-        ("head", {"final_expand": 8, "act": "relu", "mix": 8}, "head"),
+        ("head", {"final_expand": [8], "act": "relu", "mix": 8}, "head"),
         ("head", {"act": "relu"}, "head"),
-        ("head.final_expand", 0, "head.final_expand"),
+        ("head.final_expand", [0], "head.final_expand"),
         ("stem.stride", 0, "stem.stride"),
         ("stem.kernel", "three", "stem.kernel"),
         ("resolutions", ["large"], "resolutions"),
@@ -132,8 +139,8 @@ def test_hyperspace_of_a_file_is_the_one_of_the_configs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("nope", "hyperspace=nope: no such hyperspace; there are: demo, tiny"),
-        ("demo.nope", "blocks=nope: no such blocks; there are: conv, demo, mobile, tiny"),
+        ("nope", f"hyperspace=nope: no such hyperspace; there are: {', '.join(group_options('hyperspace'))}"),
+        ("demo.nope", f"blocks=nope: no such blocks; there are: {', '.join(group_options('blocks'))}"),
     ],
 )
 def test_unknown_name_lists_the_known(name: str, said: str) -> None:

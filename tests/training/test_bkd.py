@@ -73,7 +73,7 @@ def new_students() -> list[Student]:
 def distil(students: list[Student], folder: Path, epochs: int, quantizer: Quantizer | None = None) -> None:
     cfg, hs = tiny()
     data = ImagesModule(images(), cfg.data, 32, 0)
-    variance = boundary_variance(teacher(), pixels())
+    variance = boundary_variance(teacher(), [pixels()])
     steps = epochs * data.steps_per_epoch
     module = BKDModule(students, teacher(), variance, RECIPE, hs.lut_resolutions, steps, 0, quantizer)
     fit(module, data, CPU, False, folder, epochs)
@@ -83,7 +83,7 @@ def distil(students: list[Student], folder: Path, epochs: int, quantizer: Quanti
 def largest_nsr(student: Student, quantizer: Quantizer | None = None) -> float:
     """Of the largest path at the full resolution, on images it has not seen."""
     spec = student.spec
-    variance = boundary_variance(teacher(), pixels())[spec.stage]
+    variance = boundary_variance(teacher(), [pixels()])[spec.stage]
     features = teacher().features(normalize(images().val, tiny()[0].data))
     source, target = features[spec.stage - 1], features[spec.stage]
     graph = student.graph(max(spec.input_widths), extreme_stage(spec.elastic, largest=True), source.shape[-1])
@@ -167,7 +167,7 @@ def rows_of(student: Student, seed: int = 0) -> list[dict]:
     cfg, hs = tiny()
     calibration = boundary_features(teacher(), pixels()[:32], hs.lut_resolutions, resize)
     validation = boundary_features(teacher(), normalize(images().val, cfg.data), hs.lut_resolutions, resize)
-    variance = boundary_variance(teacher(), pixels())[student.spec.stage]
+    variance = boundary_variance(teacher(), [pixels()])[student.spec.stage]
 
     def milliseconds(graph: Graph) -> float:
         return len(graph.ops) / 100
@@ -229,5 +229,5 @@ def test_lut_nsr_is_finite_repeatable_and_what_the_student_has(trained: tuple) -
             stats = calibrate(student.body, graph, [entered], QUANT)
             features = teacher().features(normalize(images().val, cfg.data))
             error = student(features[stage - 1], graph, QUANT, stats) - features[stage]
-        noise = error.square().mean((0, 2, 3)) / boundary_variance(teacher(), pixels())[stage]
+        noise = error.square().mean((0, 2, 3)) / boundary_variance(teacher(), [pixels()])[stage]
         assert row["nsr"] == pytest.approx(float(noise.mean()), rel=1e-4)

@@ -56,7 +56,7 @@ def test_widths_that_do_not_fit_the_stages_are_refused(widths: tuple[int, ...]) 
 
 def test_boundary_variance_is_that_of_every_channel() -> None:
     net, x = small_teacher().eval(), torch.randn(16, 1, 16, 16)
-    variances = boundary_variance(net, x)
+    variances = boundary_variance(net, x.split(3))
     assert [len(v) for v in variances] == list(WIDTHS)
     for variance, feature in zip(variances, net.features(x), strict=True):
         by_hand = feature.transpose(0, 1).flatten(1).var(1)

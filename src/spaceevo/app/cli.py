@@ -53,7 +53,7 @@ def one_line(error: BaseException) -> str:
     """What a user needs to know of ``error``."""
     for cause in _chain(error):
         if isinstance(cause, UserError):
-            return str(cause)
+            return str(cause).strip().rsplit("spaceevo.errors.UserError: ", 1)[-1]  # a data worker's comes with its traceback
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             where = f" writing {cause.filename}" if cause.filename else ""
             return f"disk full{where}: {cause.strerror}; {AFTER_FULL_DISK}"

@@ -10,6 +10,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from spaceevo.errors import UserError, bad_choice, bad_value
 from spaceevo.space.hyperspace import Hyperspace
+from spaceevo.space.searchspace import only_space
 
 
 @dataclass
@@ -118,15 +119,15 @@ class BlocksConfig:
 
 @dataclass
 class DataConfig:
-    """Images; ``validation``: how many training images are held out."""
+    """Images; ``mean``, ``std``: one a channel; ``validation``: how many training images are held out."""
 
     name: str = MISSING
     root: str = MISSING
     channels: int = MISSING
     classes: int = MISSING
     image_size: int = MISSING
-    mean: float = MISSING
-    std: float = MISSING
+    mean: list[float] = MISSING
+    std: list[float] = MISSING
     flip: bool = MISSING
     shift: int = MISSING
     validation: int = MISSING
@@ -194,7 +195,7 @@ class BkdConfig:
 
     epochs: int = MISSING
     lsq_epochs: int = MISSING
-    images: int = MISSING
+    images: int | None = MISSING
     batch: int = MISSING
     lr: float = MISSING
     lsq_lr: float = MISSING
@@ -236,6 +237,7 @@ class SupernetConfig:
     warmup_steps: int = MISSING
     clip_norm: float = MISSING
     largest_first: float = MISSING
+    dropout: float = MISSING
 
 
 @dataclass
@@ -306,7 +308,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "stage.name": ("teacher", "bkd", "supernet", "qat"),
     "device.runtime": ("onnxruntime", "none"),
     "device.weight_bits": ("auto", 7, 8),
-    "data.name": ("fashion_mnist", "digits", "cifar10"),
+    "data.name": ("fashion_mnist", "digits", "cifar10", "imagenet"),
     "teacher.name": ("cnn", "efficientnet_b5"),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.strategy": ("auto", "ddp"),
@@ -316,10 +318,10 @@ CHOICES: dict[str, tuple[object, ...]] = {
 #: Numbers that may be 0; every other one of the sections below is more than 0.
 MAY_BE_ZERO = {
     "epochs", "lsq_epochs", "warmup_steps", "weight_decay", "label_smoothing", "momentum", "random_paths", "random_subnets",
-    "subnets", "generations", "largest_first", "shift", "mutate_probability", "workers", "mean",
+    "subnets", "generations", "largest_first", "dropout", "shift", "mutate_probability", "workers",
     "validation", "tolerance", "depth", "spread_s",
 }  # fmt: skip
-FRACTIONS = {"held_out", "label_smoothing", "momentum", "mutate_probability", "largest_first"}
+FRACTIONS = {"held_out", "label_smoothing", "momentum", "mutate_probability", "largest_first", "dropout"}
 CHECKED = (
     "data", "teacher", "profile", "predictor", "bkd", "lut", "search_space", "supernet", "qat", "search_subnet", "export",
     "benchmark",
@@ -398,6 +400,9 @@ def check(cfg: Config) -> None:
     for key, count, least in (("threads", cfg.threads, 0), ("device.threads", cfg.device.threads, 1)):
         if count < least:
             raise bad_value(key, count, f"{least} or more")
+    for key, values in (("mean", cfg.data.mean), ("std", cfg.data.std)):
+        if len(values) != cfg.data.channels or (key == "std" and min(values) <= 0):
+            raise bad_value(f"data.{key}", values, f"{cfg.data.channels} numbers, one a channel" + ", above 0" * (key == "std"))
     _check_latency(cfg.latency)
     spaces, subnets = cfg.search_space, cfg.search_subnet
     if spaces.sample > spaces.population:
@@ -405,6 +410,8 @@ def check(cfg: Config) -> None:
     if subnets.parents > subnets.population:
         raise bad_value("search_subnet.parents", subnets.parents, f"at most search_subnet.population={subnets.population}")
     space = hyperspace(cfg)
+    if cfg.space is None and space.spaces == 1:
+        cfg.space = str(only_space(space))  # a hand-designed space: nothing to search
     if max(space.resolutions) > cfg.data.image_size:
         raise bad_value("hyperspace.resolutions", list(space.resolutions), f"at most data.image_size={cfg.data.image_size}")
 

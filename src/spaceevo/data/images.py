@@ -1,9 +1,10 @@
-"""Data sets as whole ``uint8`` tensors, split the same way every time."""
+"""Data sets as whole ``uint8`` tensors, or as files that are decoded when asked for, split the same way every time."""
 
 from __future__ import annotations
 
 import gzip
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,23 +14,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spaceevo.app.config import DataConfig
+from spaceevo.data.folder import FolderImages, load_folders
 from spaceevo.errors import UserError, bad_choice, bad_value
 
 #: Where Debian's package ``dataset-fashion-mnist`` puts its files.
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 DIGITS_TEST = 360
-Labelled = tuple[Tensor, Tensor]
+Pixels = Tensor | FolderImages
+Labelled = tuple[Pixels, Tensor]
 
 
 @dataclass(frozen=True)
 class Images:
     """Images ``[N, C, H, W]`` uint8 with labels ``[N]`` int64; the test set only where it was asked for."""
 
-    train: Tensor
+    train: Pixels
     train_labels: Tensor
-    val: Tensor
+    val: Pixels
     val_labels: Tensor
-    test: Tensor | None = None
+    test: Pixels | None = None
     test_labels: Tensor | None = None
 
 
@@ -40,7 +43,7 @@ def load_data(cfg: DataConfig, seed: int, test: bool = False) -> Images:
     Raises:
         UserError: the files are missing (how to get them) or damaged, or ``cfg`` does not describe them.
     """
-    loaders = {"fashion_mnist": _fashion_mnist, "digits": _digits, "cifar10": _cifar10}
+    loaders = {"fashion_mnist": _fashion_mnist, "digits": _digits, "cifar10": _cifar10, "imagenet": _imagenet}
     if cfg.name not in loaders:
         raise bad_choice("data.name", cfg.name, loaders)
     images, labels = loaders[cfg.name](cfg, True)
@@ -48,26 +51,40 @@ def load_data(cfg: DataConfig, seed: int, test: bool = False) -> Images:
     order = torch.from_numpy(np.random.default_rng([seed, 0x5EED]).permutation(len(images)))
     cut = len(images) - cfg.validation
     train, val = order[:cut][: cfg.train_limit], order[cut:]
-    tested: tuple[Tensor, Tensor] | tuple[None, None] = (None, None)
+    tested: Labelled | tuple[None, None] = (None, None)
     if test:
         test_images, test_labels = loaders[cfg.name](cfg, False)
-        tested = (test_images[: cfg.test_limit], test_labels[: cfg.test_limit])
-    return Images(images[train], labels[train], images[val], labels[val], *tested)
+        few = torch.arange(len(test_images))[: cfg.test_limit]
+        tested = (_chosen(test_images, few), test_labels[few])
+    return Images(_chosen(images, train), labels[train], _chosen(images, val), labels[val], *tested)
 
 
-def normalize(images: Tensor, cfg: DataConfig) -> Tensor:
-    """``uint8`` images as float32 ``(x / 255 - mean) / std``, channels last in memory."""
-    scaled = (images.float() / 255 - cfg.mean) / cfg.std
-    return scaled.contiguous(memory_format=torch.channels_last)
+def normalize(images: Pixels, cfg: DataConfig) -> Tensor:
+    """``uint8`` images as float32 ``(x / 255 - mean) / std`` per channel, channels last in memory; files are all read."""
+    pixels = images[:]
+    mean, std = (torch.tensor(values, device=pixels.device)[:, None, None] for values in (cfg.mean, cfg.std))
+    return ((pixels.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def normalized(images: Pixels, cfg: DataConfig, batch: int = 250) -> Iterator[Tensor]:
+    """The same in batches, for sets that do not fit into memory as floats."""
+    for start in range(0, len(images), batch):
+        yield normalize(images[start : start + batch], cfg)
 
 
 def input_range(cfg: DataConfig) -> tuple[float, float]:
-    """What black and white are after ``normalize``."""
-    return -cfg.mean / cfg.std, (1 - cfg.mean) / cfg.std
+    """The least and the greatest value after ``normalize``."""
+    black = [-mean / std for mean, std in zip(cfg.mean, cfg.std, strict=True)]
+    white = [(1 - mean) / std for mean, std in zip(cfg.mean, cfg.std, strict=True)]
+    return min(black), max(white)
 
 
-def _check(cfg: DataConfig, images: Tensor, labels: Tensor) -> None:
-    channels, size = images.shape[1], images.shape[2]
+def _chosen(images: Pixels, indices: Tensor) -> Pixels:
+    return images.chosen(indices) if isinstance(images, FolderImages) else images[indices]
+
+
+def _check(cfg: DataConfig, images: Pixels, labels: Tensor) -> None:
+    channels, size = (3, images.size) if isinstance(images, FolderImages) else images.shape[1:3]
     for key, value, real in (
         ("channels", cfg.channels, channels),
         ("image_size", cfg.image_size, size),
@@ -116,6 +133,10 @@ def _cifar10(cfg: DataConfig, train: bool) -> Labelled:
     except RuntimeError:
         raise UserError(f"data=cifar10: not in data.root={cfg.root}; fetch it with data.download=true") from None
     return torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(found.targets)
+
+
+def _imagenet(cfg: DataConfig, train: bool) -> Labelled:
+    return load_folders(Path(cfg.root).expanduser(), cfg.image_size, cfg.classes, train)
 
 
 def _download(name: str, root: Path) -> None:

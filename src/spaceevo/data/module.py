@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from spaceevo.app.config import DataConfig
-from spaceevo.data.images import Images, normalize
+from spaceevo.data.folder import FolderImages
+from spaceevo.data.images import Images, Pixels, normalize
 
 Batch = tuple[int, int, Tensor]
 
@@ -37,18 +38,24 @@ class Shuffle(Sampler[Batch]):
 
 
 class Batches(Dataset[tuple[Tensor, Tensor]]):
-    """Whole batches: ``[B, C, H, W]`` normalized and augmented, ``[B]`` labels; a rank of many gets its share."""
+    """Whole batches: ``[B, C, H, W]`` uint8, augmented, and ``[B]`` labels; a rank of many gets its share."""
 
-    def __init__(self, images: Tensor, labels: Tensor, cfg: DataConfig, seed: int, augment: bool) -> None:
+    def __init__(self, images: Pixels, labels: Tensor, cfg: DataConfig, seed: int, augment: bool) -> None:
         self.images, self.labels, self.cfg, self.seed, self.augment = images, labels, cfg, seed, augment
 
     def __getitem__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         epoch, step, indices = batch
-        x, y = self.images[indices], self.labels[indices]
-        if self.augment and (self.cfg.flip or self.cfg.shift):
-            x = flip_and_crop(x, np.random.default_rng([self.seed, epoch, step]), self.cfg.flip, self.cfg.shift)
+        rng = np.random.default_rng([self.seed, epoch, step])
         rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        return normalize(x[rank::world], self.cfg), y[rank::world]
+        mine = indices[rank::world]
+        if isinstance(self.images, FolderImages):
+            seed = int(rng.integers(2**31)) + rank
+            chosen = self.images.augmented(mine, seed, self.cfg.flip) if self.augment else self.images.chosen(mine)[:]
+            return chosen, self.labels[mine]
+        x = self.images[indices]
+        if self.augment and (self.cfg.flip or self.cfg.shift):
+            x = flip_and_crop(x, rng, self.cfg.flip, self.cfg.shift)
+        return x[rank::world], self.labels[mine]
 
 
 def flip_and_crop(x: Tensor, rng: np.random.Generator, flip: bool, pad: int) -> Tensor:
@@ -66,18 +73,26 @@ def flip_and_crop(x: Tensor, rng: np.random.Generator, flip: bool, pad: int) -> 
 
 
 class ImagesModule(L.LightningDataModule):
-    """The training images of ``images`` (the first ``limit``) in batches of ``batch``."""
+    """The training images of ``images`` (the first ``limit``) in batches of ``batch``, decoded and augmented in
+    ``data.workers`` processes and normalized on the device that trains."""
 
     def __init__(
         self, images: Images, cfg: DataConfig, batch: int, seed: int, augment: bool = True, limit: int | None = None
     ) -> None:
         super().__init__()
-        self.dataset = Batches(images.train[:limit], images.train_labels[:limit], cfg, seed, augment)
-        self.sampler = Shuffle(len(self.dataset.images), batch, seed)
+        self.dataset = Batches(images.train, images.train_labels, cfg, seed, augment)
+        self.sampler = Shuffle(min(len(images.train), limit or len(images.train)), batch, seed)
 
     @property
     def steps_per_epoch(self) -> int:
         return len(self.sampler)
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        return DataLoader(self.dataset, batch_size=None, sampler=self.sampler, num_workers=self.dataset.cfg.workers)
+        workers = self.dataset.cfg.workers
+        return DataLoader(
+            self.dataset, batch_size=None, sampler=self.sampler, num_workers=workers, persistent_workers=workers > 0
+        )
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        pixels, labels = batch
+        return normalize(pixels, self.dataset.cfg), labels

@@ -19,6 +19,7 @@ from spaceevo.nn.lsq import ACT_MAX, MIN_SCALE, fake_quant_activation, fake_quan
 from spaceevo.space.graph import FUSED, INPUT, Graph, Op
 
 BN_EPS = 1e-5
+INIT_BATCH = 64  # images that quantizers are initialized from at once
 GATE_SCALE = 1 / ACT_MAX  # sigmoid and hard-sigmoid outputs fill [0, 1]
 Stats = dict[str, tuple[Tensor, Tensor]]
 
@@ -87,11 +88,13 @@ class Elastic(nn.Module):
         stats: Mapping[str, tuple[Tensor, Tensor]] | None = None,
         record: dict[str, Tensor] | None = None,
         collect: Stats | None = None,
+        dropout: float = 0.0,
     ) -> Tensor:
         """Run ``graph`` on ``x`` ``[B, C, H, W]``.
 
         ``quantizer``: fake-quantize every tensor the runtime holds in 8 bits. ``stats``: BatchNorm mean and variance
         per op (else the batch's own). ``record`` receives every op's output, ``collect`` the batch statistics.
+        ``dropout``: the share of the last op's input (the classifier's features) that is dropped.
         """
         if quantizer is not None:
             x = fake_quant_activation(x, self.input_scale, self.input_offset)
@@ -99,6 +102,8 @@ class Elastic(nn.Module):
         last_use = {name: op.name for op in graph.ops for name in op.inputs}
         for op in graph.ops:
             inputs = [values[name] for name in op.inputs]
+            if dropout and op is graph.ops[-1]:
+                inputs[0] = F.dropout(inputs[0], dropout)
             if op.has_weight:
                 y = self._conv(op, inputs[0], scales[op.inputs[0]], quantizer, stats, collect)
             else:
@@ -224,9 +229,23 @@ class Elastic(nn.Module):
                     p.offset.fill_(low)
 
     def _extremes(self, x: Tensor, graph: Graph) -> dict[str, tuple[float, float]]:
-        record: dict[str, Tensor] = {}
-        self(resize(x, graph.input.hw), graph, record=record)
-        return {name: tuple(float(v) for v in torch.aminmax(y)) for name, y in record.items()}  # type: ignore[misc]
+        extremes = _Extremes()
+        for images in x.split(INIT_BATCH):
+            self(resize(images, graph.input.hw), graph, record=extremes)
+        return extremes.found
+
+
+class _Extremes(dict[str, Tensor]):
+    """A record that keeps each op's least and greatest value, and no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[str, tuple[float, float]] = {}
+
+    def __setitem__(self, name: str, y: Tensor) -> None:
+        low, high = (float(v) for v in torch.aminmax(y))
+        old = self.found.get(name, (low, high))
+        self.found[name] = (min(low, old[0]), max(high, old[1]))
 
 
 def resize(x: Tensor, hw: int) -> Tensor:

@@ -143,12 +143,13 @@ class GraphBuilder:
     def depthwise_stack(self, name: str, x: Tensor, kernel: int, *, stride: int = 1, act: str | None = None) -> Tensor:
         """3x3 depthwise convolutions that see as far as one of ``kernel``: the first has the stride, the last the
         BatchNorm and the activation, those before it neither (but in a superset, where any may be the last)."""
-        count = max(1, (kernel - 1) // 2)
-        for i in range(count):
-            ends = i == count - 1 or self.superset
+        last = max(1, (kernel - 1) // 2) - 1
+        for i in range(last):
             step = stride if i == 0 else 1
-            x = self._weighted("depthwise", f"{name}{i}", x, x.channels, 3, step, act if ends else None, ends, False)
-        return x
+            x = self._weighted("depthwise", f"{name}{i}", x, x.channels, 3, step, None, self.superset, False)
+            if self.superset and act not in FUSED:
+                x = self.activation(f"{name}{i}_act", x, act)
+        return self._weighted("depthwise", f"{name}{last}", x, x.channels, 3, 1 if last else stride, act, True, False)
 
     def activation(self, name: str, x: Tensor, act: str | None) -> Tensor:
         """``hswish`` or ``swish`` as an op of its own."""

@@ -349,7 +349,8 @@ def _check(hs: Hyperspace) -> None:
         if not 1 <= stage.window <= len(stage.widths):
             allowed = f"from 1 to {len(stage.widths)}, the length of the stage's width list"
             raise bad_value(f"{key}.window", stage.window, allowed)
-        if not stage.types or list(stage.types) != sorted(set(stage.types)) or not 0 <= stage.types[0] <= stage.types[-1] < len(hs.blocks):
+        rising = list(stage.types) == sorted(set(stage.types)) != []
+        if not rising or not 0 <= stage.types[0] <= stage.types[-1] < len(hs.blocks):
             raise bad_value(f"{key}.types", list(stage.types), f"rising indices into the {len(hs.blocks)} block types, from 0")
         names = [hs.blocks[t].type for t in stage.types]
         if len(set(names)) < len(names):

@@ -102,8 +102,8 @@ def only_space(hs: Hyperspace) -> SearchSpace:
     """
     if hs.spaces != 1:
         raise UserError(
-            f"space={hs.name}: names a hyperspace of {hs.spaces:,} spaces; "
-            f"one of them is {hs.name}-<block type a stage>-<width window a stage>"
+            f"space={hs.name}: must be <hyperspace>-<block type a stage>-<width window a stage>: "
+            f"the hyperspace holds {hs.spaces:,} spaces"
         )
     return SearchSpace(hs, tuple(stage.types[0] for stage in hs.stages), (0,) * len(hs.stages))
 

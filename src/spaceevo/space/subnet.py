@@ -66,11 +66,11 @@ class Subnet:
         hs = space.hyperspace
         elastic_head = len(hs.head.final_expand) > 1
         fields = _fields(text, elastic_head)
-        stem_depth = int(_one_of("d (stem)", fields["d"][0], hs.stem.depths))
-        depths = fields["d"][1:]
-        if len(depths) != len(space.all_stages):
+        stem_depth, *depths = fields["d"]
+        if len(depths) != len(space.all_stages) or stem_depth not in hs.stem.depths:
+            stem = " or ".join(map(str, hs.stem.depths))
             raise UserError(
-                f"subnet field d: {len(fields['d'])} depths, must be the stem's and then {len(space.all_stages)}, one a stage"
+                f"subnet field d: {len(fields['d'])} depths, must be {stem} and then {len(space.all_stages)}, one a stage"
             )
         for stage, depth in zip(space.all_stages, depths, strict=True):
             _one_of(f"d ({stage.name})", depth, stage.depths)
@@ -90,7 +90,7 @@ class Subnet:
             here = slice(at, at + int(depth))
             stages.append(_parse_blocks(stage, fields["k"][here], fields["w"][here], fields["e"][here]))
             at += int(depth)
-        return Subnet(space, stem_width, tuple(stages), resolution, head_width, stem_depth)
+        return Subnet(space, stem_width, tuple(stages), resolution, head_width, int(stem_depth))
 
     @staticmethod
     def sample(space: SearchSpace, rng: np.random.Generator, resolution: int | None = None) -> Subnet:

@@ -59,7 +59,7 @@ def fit(
     progress = bool(trainer.pop("enable_progress_bar", True))
     if trainer.get("strategy") == "ddp":
         trainer["strategy"] = OneProcessADevice()
-    saver = ModelCheckpoint(folder, filename="epoch", save_top_k=1, save_last=True, enable_version_counter=False)
+    saver = ModelCheckpoint(folder, filename="epoch", save_top_k=1, save_last="link", enable_version_counter=False)
     callbacks: list[Callback] = [saver]
     if progress:
         callbacks.append(TQDMProgressBar(refresh_rate=5))

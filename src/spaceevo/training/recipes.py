@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from safetensors.torch import load_file
 from spaceevo.app.config import Config, hyperspace
 from spaceevo.app.run import input_path, output_path, partial, say
 from spaceevo.atomic import write_json, write_safetensors
-from spaceevo.data import ImagesModule, input_range, load_data, normalize
+from spaceevo.data import ImagesModule, input_range, load_data, normalize, normalized
 from spaceevo.latency.host import weight_bits
-from spaceevo.nn.elastic import Quantizer
+from spaceevo.nn.elastic import Quantizer, resize
 from spaceevo.nn.evaluate import calibrate, logits, resized, top1
 from spaceevo.space import Hyperspace, SearchSpace, Subnet, subnet_graph
 from spaceevo.training.bkd import BKDModule, Student, student_specs
@@ -94,17 +95,17 @@ def teacher(cfg: Config) -> None:
     """Train the teacher (no epochs: take the named weights as they are) and record its boundary features' variance."""
     start(cfg)
     hs = hyperspace(cfg)
-    net = _new_teacher(cfg, hs).to(memory_format=torch.channels_last)
     images = load_data(cfg.data, cfg.seed)
+    net = _new_teacher(cfg, hs).to(memory_format=torch.channels_last)
     data = ImagesModule(images, cfg.data, cfg.teacher.batch, cfg.seed)
     module = TeacherModule(net, cfg.teacher, hs.resolutions, cfg.teacher.epochs * data.steps_per_epoch, cfg.seed)
     fit(module, data, trainer_arguments(cfg), make_logger(cfg, "teacher"), partial(cfg, "teacher"), cfg.teacher.epochs)
     net.eval()
     with torch.no_grad():
-        scores = torch.cat([net(x) for x in resized(normalize(images.val, cfg.data), max(hs.resolutions))])
+        scores = torch.cat([net(resize(x, max(hs.resolutions))) for x in normalized(images.val, cfg.data)])
     accuracy = top1(scores, images.val_labels)
     say(f"teacher: {accuracy:.2f} % validation top-1")
-    variance = boundary_variance(net, normalize(images.train[:VARIANCE_IMAGES], cfg.data))
+    variance = boundary_variance(net, normalized(images.train[:VARIANCE_IMAGES], cfg.data, 32))
     content = {"state_dict": net.state_dict(), "variance": variance, "top1_val": accuracy}
     save_checkpoint(output_path(cfg, "teacher.ckpt"), content)
 
@@ -134,6 +135,7 @@ def bkd(cfg: Config) -> None:
         fit(module, data, trainer_arguments(cfg), make_logger(cfg, f"bkd-{phase}"), folder, epochs)
         for student in students:
             write_safetensors(output_path(cfg, f"bkd/{student.spec.name}.{phase}.safetensors"), student.state_dict())
+        shutil.rmtree(folder, ignore_errors=True)  # the phase's checkpoints
         write_json(done, {"epochs": epochs})
 
 
@@ -184,12 +186,12 @@ def _extremes(cfg: Config, module: SupernetModule, images: Any) -> list[float]:
     """Validation top-1 of the largest and the smallest subnet."""
     net, space, quant = module.net.eval(), module.space, module.quantizer
     train = normalize(images.train[:CALIBRATION_IMAGES], cfg.data)
-    val = normalize(images.val, cfg.data)
     accuracies = []
     for net_of in (Subnet.largest, Subnet.smallest):
         graph = subnet_graph(net_of(space))
         stats = calibrate(net, graph, resized(train, graph.input.hw), quant)
-        accuracies.append(top1(logits(net, graph, stats, val, quant), images.val_labels))
+        scores = torch.cat([logits(net, graph, stats, x, quant) for x in normalized(images.val, cfg.data)])
+        accuracies.append(top1(scores, images.val_labels))
     name = "supernet" if quant is None else "qat"
     say(f"{name}: largest {accuracies[0]:.2f} %, smallest {accuracies[1]:.2f} % validation top-1")
     return accuracies

@@ -29,6 +29,7 @@ def inplace_distillation(student: Tensor, teacher: Tensor) -> Tensor:
 class SupernetModule(L.LightningModule):
     """Every batch, at a resolution drawn anew: the largest path learns the labels, all others its predictions.
 
+    Dropout and label smoothing regularize the largest path alone (BigNAS).
     For the first ``largest_first`` of the steps the largest path trains alone (OFA's order; the paper's recipe: 0).
 
     With ``quantizer`` every path runs fake-quantized: quantization-aware training under the same protocol.
@@ -57,7 +58,7 @@ class SupernetModule(L.LightningModule):
         largest, *others = sandwich_subnets(self.space, resolution, self.recipe.random_paths, rng)
         if step < self.recipe.largest_first * self.steps:
             others = []  # an untrained largest path has nothing to teach the others
-        scores = self.net(x, subnet_graph(largest), quantizer=self.quantizer).flatten(1)
+        scores = self.net(x, subnet_graph(largest), quantizer=self.quantizer, dropout=self.recipe.dropout).flatten(1)
         loss = F.cross_entropy(scores, y, label_smoothing=self.recipe.label_smoothing)
         self.manual_backward(loss)
         soft = scores.detach()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import lightning as L
@@ -13,6 +13,10 @@ from torch import Tensor, nn
 from spaceevo.errors import UserError
 from spaceevo.nn.elastic import resize
 from spaceevo.training.fit import average_gradients, cosine, set_lr, step_rng
+
+
+#: The name of torchvision's weights, for ``teacher.weights``.
+PRETRAINED = "IMAGENET1K_V1"
 
 
 class Teacher(nn.Module):
@@ -81,7 +85,9 @@ def efficientnet_b5_teacher(channels: int, classes: int, strides: Sequence[int],
     if channels != 3:
         raise UserError(f"teacher=efficientnet_b5: reads images of 3 channels; data.channels={channels}")
     net = efficientnet_b5(weights=None, num_classes=classes)
-    if weights is not None:
+    if weights == PRETRAINED:
+        net.load_state_dict(_fetch_pretrained(classes))
+    elif weights is not None:
         try:
             net.load_state_dict(_read_weights(weights))
         except (RuntimeError, TypeError) as error:
@@ -91,6 +97,21 @@ def efficientnet_b5_teacher(channels: int, classes: int, strides: Sequence[int],
     stages = [nn.Sequential(f[0], f[1]), *(f[i] for i in range(2, 8))]
     head = nn.Sequential(f[8], net.avgpool, nn.Flatten(), net.classifier)
     return Teacher(stages, head, (24, 40, 64, 128, 176, 304, 512))
+
+
+def _fetch_pretrained(classes: int) -> dict[str, Tensor]:
+    """torchvision's ImageNet weights, from its cache or the internet."""
+    from torchvision.models import EfficientNet_B5_Weights
+
+    if classes != 1000:
+        raise UserError(f"teacher.weights={PRETRAINED}: classifies ImageNet's 1000 classes; data.classes={classes}")
+    try:
+        return cast(dict[str, Tensor], EfficientNet_B5_Weights[PRETRAINED].get_state_dict(progress=True, check_hash=True))
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"teacher.weights={PRETRAINED}: torchvision could not fetch it ({str(error).splitlines()[0]}); "
+            "give the path of a state_dict of torchvision's efficientnet_b5"
+        ) from None
 
 
 def _read_weights(path: str) -> dict[str, Tensor]:
@@ -103,9 +124,14 @@ def _read_weights(path: str) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def boundary_variance(teacher: Teacher, images: Tensor) -> list[Tensor]:
-    """Per-channel variance of every boundary feature over ``images`` ``[N, C, H, W]``: the signal of the NSR loss."""
-    return [f.var((0, 2, 3)) for f in teacher.features(images)]
+def boundary_variance(teacher: Teacher, batches: Iterable[Tensor]) -> list[Tensor]:
+    """Per-channel variance of every boundary feature over ``batches`` ``[B, C, H, W]``: the signal of the NSR loss."""
+    total: list[Tensor] = []
+    for x in batches:
+        features = [f.double() for f in teacher.features(x)]
+        moments = [torch.stack((torch.ones_like(f).sum((0, 2, 3)), f.sum((0, 2, 3)), f.square().sum((0, 2, 3)))) for f in features]
+        total = [a + b for a, b in zip(total, moments, strict=True)] if total else moments
+    return [((squares - sums**2 / n) / (n - 1)).clamp(min=0).float() for n, sums, squares in total]
 
 
 class TeacherModule(L.LightningModule):
