@@ -116,6 +116,7 @@ RECIPE = SimpleNamespace(
     clip_norm=5.0,
     warmup_steps=2,
     largest_first=0.0,
+    dropout=0.0,
 )
 
 

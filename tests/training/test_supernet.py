@@ -41,6 +41,7 @@ RECIPE = SimpleNamespace(
     warmup_steps=3,
     clip_norm=5.0,
     largest_first=0.0,
+    dropout=0.0,
 )
 
 

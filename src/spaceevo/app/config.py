@@ -400,9 +400,6 @@ def check(cfg: Config) -> None:
     for key, count, least in (("threads", cfg.threads, 0), ("device.threads", cfg.device.threads, 1)):
         if count < least:
             raise bad_value(key, count, f"{least} or more")
-    for key, values in (("mean", cfg.data.mean), ("std", cfg.data.std)):
-        if len(values) != cfg.data.channels or (key == "std" and min(values) <= 0):
-            raise bad_value(f"data.{key}", values, f"{cfg.data.channels} numbers, one a channel" + ", above 0" * (key == "std"))
     _check_latency(cfg.latency)
     spaces, subnets = cfg.search_space, cfg.search_subnet
     if spaces.sample > spaces.population:

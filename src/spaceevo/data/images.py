@@ -92,6 +92,9 @@ def _check(cfg: DataConfig, images: Pixels, labels: Tensor) -> None:
     ):
         if value != real:
             raise bad_value(f"data.{key}", value, f"{real} for {cfg.name}")
+    for key, values in (("mean", cfg.mean), ("std", cfg.std)):
+        if len(values) != channels or (key == "std" and min(values) <= 0):
+            raise bad_value(f"data.{key}", values, f"{channels} numbers, one a channel" + ", above 0" * (key == "std"))
     if not 0 < cfg.validation < len(images):
         raise bad_value("data.validation", cfg.validation, f"from 1 to {len(images) - 1}")
 

@@ -148,7 +148,8 @@ class Elastic(nn.Module):
             factor, bias = self.folded(op, stats)
             if quantizer is not None:
                 bias = self.on_grid(op, bias, factor, input_scale)
-            y = F.conv2d(x, weight if factor is None else weight * factor[:, None, None, None], bias, **shape)
+            weight = weight if factor is None else weight * factor[:, None, None, None]
+            y = F.conv2d(x, weight, bias if op.norm or op.bias else None, **shape)
         if op.act == "hsigmoid":
             return y / 6 + 0.5 if quantizer is not None else F.hardsigmoid(y)
         return _fused(op.act, y) if quantizer is None else y

@@ -1,7 +1,7 @@
 """Search spaces as data: block types, elastic stages, hyperspaces, subnets, op graphs and costs. No torch."""
 
 from spaceevo.space.build import stage_graph, stage_input_hw, subnet_graph, superset_graph
-from spaceevo.space.cost import Cost, graph_cost, stage_cost, subnet_cost
+from spaceevo.space.cost import Cost, graph_cost, row_cost, stage_cost, subnet_cost
 from spaceevo.space.graph import Graph, Op, Tensor, round8
 from spaceevo.space.hyperspace import BlockChoice, ElasticStage, Hyperspace, StageSpec, load_hyperspace
 from spaceevo.space.published import PublishedModel, published_model, published_models, published_space, published_spaces
@@ -41,6 +41,7 @@ __all__ = [
     "published_spaces",
     "random_stage",
     "round8",
+    "row_cost",
     "stage_cost",
     "stage_graph",
     "stage_input_hw",

@@ -1,9 +1,9 @@
 """Costs: named functions of an op graph, each with a unit. Latency is one more, made by a predictor.
 
 Two rules count a model. ``graph_cost`` is exact: multiply-adds of convolutions and the linear layer; weights, two
-parameters a BatchNorm channel, and biases. ``stage_cost`` counts a row of the look-up table as the authors' published
-tables do: the same multiply-adds added up op by op in float32, and three parameters more a convolution (its quantizer's
-scalars).
+parameters a BatchNorm channel, and biases. ``row_cost`` and ``stage_cost`` count a row of the look-up table as the authors'
+published tables do: the same multiply-adds added up op by op in float32, and three parameters more a convolution (its
+quantizer's scalars).
 """
 
 from __future__ import annotations
@@ -35,6 +35,12 @@ def graph_cost(graph: Graph) -> Cost:
     return Cost(sum(op.macs for op in graph.ops) / 1e6, sum(op.params for op in graph.ops))
 
 
+def row_cost(graph: Graph) -> Cost:
+    """Of a sub-stage's graph, as a row of the published tables has it."""
+    weighted = [op for op in graph.ops if op.has_weight]
+    return Cost(_float32_sum([op.macs for op in weighted]) / 1e6, sum(op.params + QUANTIZER_SCALARS for op in weighted))
+
+
 def subnet_cost(net: Subnet) -> Cost:
     """Of a whole subnet, stem and head included."""
     return graph_cost(subnet_graph(net))
@@ -43,7 +49,7 @@ def subnet_cost(net: Subnet) -> Cost:
 def stage_cost(
     hs: Hyperspace, stage: int, block: int, cin: int, hw: int, blocks: Iterable[tuple[int, int, float | None]]
 ) -> Cost:
-    """Of one sub-stage, as a row of the published tables has it. ``stage`` counts from 1, ``block`` is the block
+    """The ``row_cost`` of one sub-stage, from costs of blocks that are remembered. ``stage`` counts from 1, ``block`` is the block
     type's index, ``hw`` the stage's input size, ``blocks`` are ``(kernel, width, expand)``."""
     choice, spec = hs.blocks[block], hs.stages[stage - 1]
     macs: list[int] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from spaceevo.nn.elastic import Quantizer
 from spaceevo.nn.evaluate import calibrate
 from spaceevo.nn.nsr import nsr_loss
-from spaceevo.space import ElasticStage, Graph, StageSpec, format_stage, graph_cost, random_stage
+from spaceevo.space import ElasticStage, Graph, StageSpec, format_stage, random_stage, row_cost
 from spaceevo.training.bkd import Student
 from spaceevo.training.teacher import Teacher
 
@@ -47,7 +48,7 @@ def tabulate(
     s = student.spec
     rows = []
     for window in range(spec.windows):
-        elastic = ElasticStage(s.elastic.name, s.elastic.block, spec.window_widths(window), spec.depths, spec.stride)
+        elastic = replace(s.elastic, widths=spec.window_widths(window))
         for resolution in calibration:
             rng = np.random.default_rng([seed, s.stage, s.block, window, resolution])
             source, target = validation[resolution][s.stage - 1], validation[resolution][s.stage]
@@ -57,7 +58,7 @@ def tabulate(
                 entered = student.enter_stage(calibration[resolution][s.stage - 1], cin)
                 stats = calibrate(student.body, graph, [entered], quantizer)
                 nsr = float(nsr_loss(student(source, graph, quantizer, stats), target, variance))
-                cost = graph_cost(graph)
+                cost = row_cost(graph)
                 rows.append(
                     dict(
                         stage=s.stage,
