@@ -4,10 +4,15 @@
 
 The expectation is taken as the paper does: of ``draws`` random subnets, the mean quality of the ``top`` best within the
 limit. A subnet's quality is the negative sum of its stages' quantized NSR (section 4.5), its latency the sum of its
-stages' plus stem and head. The draws are fixed, so that two spaces are compared on the same luck.
+stages' plus stem and head; all its stages are of one input resolution. Two modes:
+
+``sampled``: the paper's, on draws that are fixed, so that two spaces are compared on the same luck (``draws.py``).
+``exact``: the expectation of the sampled score over all luck, computed (``exact.py``); as fast, and the one to use,
+    since the noise of 5,000 draws reorders spaces.
 
 A limit that no draw meets scores below any that one does, and higher the nearer the fastest draw comes to it: the
-worst NSR sum of the table, times how many times too slow that draw is.
+worst NSR sum of the table, times how many times too slow that draw is. In exact mode each case counts as probable as
+it is.
 """
 
 from __future__ import annotations
@@ -16,28 +21,49 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from spaceevo.errors import bad_value
+from spaceevo.errors import bad_choice, bad_value
+from spaceevo.evolution.draws import Draws
+from spaceevo.evolution.exact import Expectation
 from spaceevo.evolution.table import Table, as_space
 from spaceevo.space import SearchSpace
+
+MODES = ("sampled", "exact")
 
 
 class QTScore:
     """``score(space)`` in units of NSR, higher is better."""
 
-    def __init__(self, table: Table, limits_ms: Sequence[float], draws: int = 5000, top: int = 20, seed: int = 0) -> None:
-        """Raises:
-        UserError: a limit that is not above 0.
+    def __init__(
+        self,
+        table: Table,
+        limits_ms: Sequence[float],
+        draws: int = 5000,
+        top: int = 20,
+        seed: int = 0,
+        mode: str = "sampled",
+    ) -> None:
+        """``seed``: of the draws; the exact mode has no luck.
+
+        Raises:
+            UserError: a limit that is not above 0, more ``top`` than ``draws``, an unknown ``mode``.
         """
         for limit in limits_ms:
             if not limit > 0:
                 raise bad_value("latency.limits_ms", limit, "above 0")
-        self.table, self.limits_ms, self.top = table, tuple(limits_ms), top
-        rng = np.random.default_rng(seed)
-        self._resolution = np.sort(rng.integers(len(table.resolutions), size=draws))
-        self._luck = rng.random((len(table.hyperspace.stages), draws))
-        self._fixed = np.array([table.fixed_ms[r] for r in table.resolutions])[self._resolution]
-        self._drawn: dict[tuple[int, int, int], tuple[np.ndarray, np.ndarray]] = {}
-        self._worst = table.worst_nsr()
+        if mode not in MODES:
+            raise bad_choice("search_space.mode", mode, MODES)
+        if not 1 <= top <= draws:
+            raise bad_value("search_space.top", top, f"from 1 to draws={draws}")
+        self.table, self.limits_ms, self.top, self.mode = table, tuple(map(float, limits_ms)), top, mode
+        self._rising = np.sort(np.array(self.limits_ms))
+        self._as_given = np.argsort(np.argsort(self.limits_ms, kind="stable"), kind="stable")
+        worst = table.worst_nsr()
+        if mode == "exact":
+            self._expectation = Expectation(table, self._rising, draws, top, worst)
+        else:
+            self.draws = d = Draws.make(table, draws, seed)
+            self._known = (d.nsr, d.ms, d.fixed.astype(np.float32), self._rising, top, worst)
+            self._rows = (d.resolution, d.luck, d.rows_nsr, d.rows_ms, d.first, d.count)
 
     def __call__(self, space: SearchSpace | str) -> float:
         return float(self.per_limit(space).sum())
@@ -45,30 +71,8 @@ class QTScore:
     def per_limit(self, space: SearchSpace | str) -> np.ndarray:
         """Q(A, T_i) for each limit: ``[limits]``."""
         space = as_space(space, self.table.hyperspace)
-        nsr, ms = np.zeros_like(self._fixed), self._fixed.copy()
-        for stage, choice in enumerate(zip(space.types, space.windows, strict=True)):
-            stage_nsr, stage_ms = self._draw(stage, *choice)
-            nsr += stage_nsr
-            ms += stage_ms
-        order = np.argsort(nsr, kind="stable")
-        sorted_ms = ms[order]
-        return np.array([self._quality(nsr, order, sorted_ms, limit) for limit in self.limits_ms])
+        if self.mode == "exact":
+            return self._expectation.of(space)[self._as_given]
+        from spaceevo.evolution.kernels import top_means
 
-    def _quality(self, nsr: np.ndarray, order: np.ndarray, sorted_ms: np.ndarray, limit: float) -> float:
-        best = order[np.flatnonzero(sorted_ms <= limit)[: self.top]]
-        if len(best) == 0:
-            return -self._worst * float(sorted_ms.min()) / limit
-        return -float(nsr[best].mean())
-
-    def _draw(self, stage: int, block: int, window: int) -> tuple[np.ndarray, np.ndarray]:
-        """NSR and ms of every draw's sub-stage, for one choice of one stage."""
-        key = (stage, block, window)
-        if key not in self._drawn:
-            nsr, ms = np.empty_like(self._fixed), np.empty_like(self._fixed)
-            for i, resolution in enumerate(self.table.resolutions):
-                mine = self._resolution == i
-                rows = self.table.nsr[(*key, resolution)]
-                pick = (self._luck[stage, mine] * len(rows)).astype(int)
-                nsr[mine], ms[mine] = rows[pick], self.table.ms[(*key, resolution)][pick]
-            self._drawn[key] = (nsr, ms)
-        return self._drawn[key]
+        return top_means(self.draws.chosen(space), *self._known, *self._rows)[self._as_given]

@@ -2,29 +2,73 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from spaceevo.errors import UserError
-from spaceevo.space import Hyperspace, SearchSpace
+from spaceevo.space import Hyperspace, SearchSpace, load_hyperspace
 
 Key = tuple[int, int, int, int]  # stage (from 0), block type, width window, resolution
 
 
 @dataclass(frozen=True)
+class Rows:
+    """The table's rows, sorted by key, those of a key in the order of its file.
+
+    ``key``: stage (from 0), block type, window, resolution ``[rows, 4]``; ``cin``, ``hw``: the sub-stage's input width
+    and size; ``blocks``: kernel, width and expand (NaN: none) of every block ``[rows, deepest, 3]``, kernel 0 where the
+    sub-stage has no such block; ``nsr``, ``ms``, ``mmacs``, ``mparams``.
+    """
+
+    key: np.ndarray
+    cin: np.ndarray
+    hw: np.ndarray
+    blocks: np.ndarray
+    nsr: np.ndarray
+    mmacs: np.ndarray
+    mparams: np.ndarray
+    ms: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.nsr)
+
+    @cached_property
+    def depth(self) -> np.ndarray:
+        """Blocks a sub-stage ``[rows]``."""
+        return (self.blocks[:, :, 0] > 0).sum(1)
+
+    @cached_property
+    def last_width(self) -> np.ndarray:
+        """The width of every sub-stage's output ``[rows]``."""
+        return self.blocks[np.arange(len(self)), self.depth - 1, 1].astype(np.int64)
+
+
+@dataclass(frozen=True)
 class Table:
     """``nsr`` and ``ms`` of the sampled sub-stages per (stage, type, window, resolution); ``fixed_ms``: of stem, head
-    and call, per resolution."""
+    and call, per resolution; ``rows``: all of it, with configurations, where the table's source has them."""
 
     hyperspace: Hyperspace
     resolutions: tuple[int, ...]
     nsr: Mapping[Key, np.ndarray]
     ms: Mapping[Key, np.ndarray]
     fixed_ms: Mapping[int, float]
+    rows: Rows | None = None
+
+    @cached_property
+    def first_row(self) -> dict[Key, int]:
+        """Where the rows of each key begin in ``rows``."""
+        starts = np.cumsum([0, *(len(self.nsr[key]) for key in sorted(self.nsr))])
+        return dict(zip(sorted(self.nsr), map(int, starts[:-1]), strict=True))
+
+    def choices(self, stage: int) -> list[tuple[int, int]]:
+        """The (block type, window) pairs of a stage (from 0), in the order of their encodings."""
+        spec = self.hyperspace.stages[stage]
+        return [(block, window) for block in spec.types for window in range(spec.windows)]
 
     def fastest_ms(self) -> float:
         """The smallest latency that any tabulated subnet of the hyperspace reaches."""
@@ -41,34 +85,52 @@ class Table:
         return self.fixed_ms[resolution] + sum(rows)
 
 
-def load_table(path: Path, hyperspace: Hyperspace) -> Table:
-    """Read ``lut.parquet``.
+def load_table(
+    path: Path | str,
+    hyperspace: Hyperspace | str,
+    device: str | None = None,
+    fixed_ms: Mapping[int, float] | None = None,
+) -> Table:
+    """Read a table: our ``lut.parquet``, or a folder of files ``stage<S>_<block type>_<window>.csv`` as the authors publish.
+
+    A folder's rows have no stem, stage 0 or head: ``fixed_ms`` (ms per resolution) adds them, 0 where it is not given,
+    as the release scores spaces. Limits mean the searched stages alone then. ``device``: whose milliseconds a folder's
+    are. A folder once read is kept as arrays in ``$XDG_CACHE_HOME/spaceevo`` (``~/.cache/spaceevo``), and read again
+    when a file of it changes.
 
     Raises:
-        UserError: it lacks a stage, type, window or resolution of ``hyperspace`` (lists them), or holds a NaN.
+        UserError: it lacks a stage, type, window or resolution of ``hyperspace`` (lists them); a row without a finite
+            NSR or ms, or not of the hyperspace (names file and line); a ``device`` the hyperspace is not made for.
     """
-    import pyarrow.parquet as pq
+    from spaceevo.evolution.files import read_folder, read_parquet
 
-    try:
-        parquet = pq.read_table(path, columns=["stage", "type", "window", "resolution", "nsr", "ms"])
-        fixed = {int(r): float(ms) for r, ms in json.loads(parquet.schema.metadata[b"fixed_ms"]).items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: not an accuracy table ({type(error).__name__}); make it with `python -m spaceevo.lut`"
-        ) from None
-    columns = {name: parquet[name].to_numpy() for name in parquet.column_names}
-    bad = np.flatnonzero(~np.isfinite(columns["nsr"]) | ~np.isfinite(columns["ms"]))
-    if len(bad):
-        raise UserError(f"{path}: row {bad[0]} has no finite nsr and ms ({len(bad)} such rows)")
-    keys = np.stack([columns["stage"] - 1, columns["type"], columns["window"], columns["resolution"]], 1)
-    unique, inverse = np.unique(keys, axis=0, return_inverse=True)
-    rows = [np.flatnonzero(inverse.reshape(-1) == i) for i in range(len(unique))]
-    named = [(int(k[0]), int(k[1]), int(k[2]), int(k[3])) for k in unique]
-    nsr = {key: columns["nsr"][index] for key, index in zip(named, rows, strict=True)}
-    ms = {key: columns["ms"][index] for key, index in zip(named, rows, strict=True)}
-    table = Table(hyperspace, tuple(sorted(fixed)), nsr, ms, fixed)
+    path = Path(path)
+    hs = load_hyperspace(hyperspace) if isinstance(hyperspace, str) else hyperspace
+    if path.is_dir():
+        if device is not None and device != hs.device:
+            raise UserError(f"device={device}: hyperspace {hs.name} and its table {path} are made for device={hs.device}")
+        columns, fixed = read_folder(path, hs), {r: 0.0 for r in hs.lut_resolutions}
+    else:
+        columns, fixed = read_parquet(path)
+    fixed |= {int(r): float(ms) for r, ms in (fixed_ms or {}).items()}
+    table = _assemble(hs, columns, fixed)
     _check_complete(path, table)
     return table
+
+
+def _assemble(hs: Hyperspace, columns: dict[str, np.ndarray], fixed: dict[int, float]) -> Table:
+    """Views of the columns per key; the columns become sorted by it."""
+    key = columns["key"]
+    order = np.lexsort(key.T[::-1])
+    if not (order[:-1] < order[1:]).all():
+        columns = {name: values[order] for name, values in columns.items()}
+        key = columns["key"]
+    starts = np.flatnonzero(np.r_[True, (key[1:] != key[:-1]).any(1)]) if len(key) else np.empty(0, int)
+    named = [(int(k[0]), int(k[1]), int(k[2]), int(k[3])) for k in key[starts]]
+    parts = [slice(a, b) for a, b in zip(starts, [*starts[1:], len(key)], strict=True)]
+    nsr, ms = ({k: columns[name][part] for k, part in zip(named, parts, strict=True)} for name in ("nsr", "ms"))
+    rows = Rows(**columns) if "blocks" in columns else None
+    return Table(hs, tuple(sorted(fixed)), nsr, ms, fixed, rows)
 
 
 def _check_complete(path: Path, table: Table) -> None:

@@ -1,0 +1,150 @@
+"""The inner loops, compiled by numba at their first call and kept in its cache. Imported only where they are called."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+BLOCK = 1024  # draws added up at once: a block of sums stays in the fastest cache
+GROUP = 64  # draws looked at together before any of them singly
+
+
+@njit(cache=True, nogil=True)
+def draw_rows(stage_of, resolution, luck, rows_nsr, rows_ms, first, count, nsr, ms):  # type: ignore[no-untyped-def]
+    """Fill ``nsr`` and ``ms`` ``[choices, draws]`` with the rows that every draw's luck picks."""
+    for c in range(nsr.shape[0]):
+        for d in range(nsr.shape[1]):
+            r = resolution[d]
+            row = first[c, r] + int(luck[stage_of[c], d] * count[c, r])
+            nsr[c, d] = rows_nsr[row]
+            ms[c, d] = rows_ms[row]
+
+
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+def select(chosen, nsr, ms, fixed, limits, top):  # type: ignore[no-untyped-def]
+    """The ``top`` draws of smallest NSR within each limit, and the fastest draw of all.
+
+    ``chosen``: a choice a stage; ``limits`` rising, float32. A limit's best draws so far are kept sorted; its worst
+    kept NSR falls from limit to limit, so that most draws are turned away by one comparison.
+
+    Returns:
+        Draws ``[limits, top]``, how many of them there are ``[limits]``, and the fastest draw.
+    """
+    n, stages, count = nsr.shape[1], len(chosen), len(limits)
+    best_nsr = np.full((count, top), np.float32(np.inf), np.float32)
+    best = np.empty((count, top), np.int64)
+    kept = np.zeros(count, np.int64)
+    sum_nsr, sum_ms = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    fastest, fastest_ms = 0, np.float32(np.inf)
+    for begin in range(0, n, BLOCK):
+        size = min(BLOCK, n - begin)
+        sum_nsr[size:] = np.inf
+        sum_ms[:size] = fixed[begin : begin + size]
+        sum_nsr[:size] = 0
+        for s in range(stages):
+            more_nsr, more_ms = nsr[chosen[s], begin : begin + size], ms[chosen[s], begin : begin + size]
+            for d in range(size):
+                sum_nsr[d] += more_nsr[d]
+                sum_ms[d] += more_ms[d]
+        block_ms = sum_ms[:size].min()
+        if block_ms < fastest_ms:
+            fastest, fastest_ms = begin + sum_ms[:size].argmin(), block_ms
+        for group in range(0, size, GROUP):
+            able = 0
+            for i in range(count):
+                worst, limit = best_nsr[i, top - 1], limits[i]
+                for d in range(group, group + GROUP):
+                    able += (sum_nsr[d] < worst) & (sum_ms[d] <= limit)
+            if able == 0:
+                continue
+            for d in range(group, min(group + GROUP, size)):
+                q, t = sum_nsr[d], sum_ms[d]
+                for i in range(count - 1, -1, -1):
+                    if t > limits[i]:
+                        break
+                    if q < best_nsr[i, top - 1]:
+                        at = top - 1
+                        while at > 0 and best_nsr[i, at - 1] > q:
+                            best_nsr[i, at], best[i, at] = best_nsr[i, at - 1], best[i, at - 1]
+                            at -= 1
+                        best_nsr[i, at], best[i, at] = q, begin + d
+                        kept[i] = min(kept[i] + 1, top)
+    return best, kept, fastest
+
+
+@njit(cache=True, nogil=True)
+def add_up(chosen, draw, resolution, luck, rows, first, count):  # type: ignore[no-untyped-def]
+    """The sum of one draw's ``rows`` over the stages, in float64."""
+    total, r = 0.0, resolution[draw]
+    for s in range(len(chosen)):
+        c = chosen[s]
+        total += rows[first[c, r] + int(luck[s, draw] * count[c, r])]
+    return total
+
+
+@njit(cache=True, nogil=True)
+def top_means(chosen, nsr, ms, fixed, limits, top, worst, resolution, luck, rows_nsr, rows_ms, first, count):  # type: ignore[no-untyped-def]
+    """Q(A, T_i) of each limit (rising) ``[limits]``: see ``qt_score``. Draws are selected in float32, added in float64."""
+    best, kept, fastest = select(chosen, nsr, ms, fixed, limits.astype(np.float32), top)
+    quality = np.empty(len(limits))
+    for i in range(len(limits)):
+        total = 0.0
+        for j in range(kept[i]):
+            total += add_up(chosen, best[i, j], resolution, luck, rows_nsr, first, count)
+        if kept[i] > 0:
+            quality[i] = -total / kept[i]
+        else:
+            nearest = fixed[fastest] + add_up(chosen, fastest, resolution, luck, rows_ms, first, count)
+            quality[i] = -worst * nearest / limits[i]
+    return quality
+
+
+@njit(cache=True, nogil=True)
+def product(waves, chosen):  # type: ignore[no-untyped-def]
+    """The stages' transforms multiplied: ``waves`` ``[choices, resolutions, ...]``."""
+    whole = waves[chosen[0]].copy()
+    flat = whole.reshape(-1)
+    for s in range(1, len(chosen)):
+        more = waves[chosen[s]].reshape(-1)
+        for i in range(len(flat)):
+            flat[i] *= more[i]
+    return whole
+
+
+@njit(cache=True, nogil=True)
+def top_tier(nsr, below, met, draws, top, smooth):  # type: ignore[no-untyped-def]
+    """The expected mean NSR of the ``top`` best of ``draws`` draws within a limit (of all, where fewer are within it);
+    without a draw within it, it counts as 0.
+
+    ``below``: P(within, NSR <= ``nsr``), rising, a step function unless ``smooth``; ``met``: P(within). Of the ``top``
+    best, the share above q integrates over q to their mean. With ``a`` draws at or below q and ``b`` above, that share
+    is (top - a) / top where a + b >= top, else b / (a + b); (a, b) is multinomial.
+    """
+    some, total, before = 1.0 - (1.0 - met) ** draws, 0.0, 0.0
+    scarce = draws * met < top + 6.0 * np.sqrt(top) + 20.0
+    g = 0.0
+    for i in range(len(nsr)):
+        g = min(max(g, below[i]), met)
+        share, pa = 0.0, (1.0 - g) ** draws
+        for a in range(top):
+            if scarce:
+                rest, missing, inner = (met - g) / max(1.0 - g, 1e-300), 1.0, 0.0
+                pb = (1.0 - rest) ** (draws - a)
+                for b in range(top - a):
+                    inner += pb * b / max(a + b, 1)
+                    missing -= pb
+                    pb *= (draws - a - b) / (b + 1.0) * rest / (1.0 - rest) if rest < 1.0 else 0.0
+                share += pa * (inner + max(missing, 0.0) * (top - a) / top)
+            else:
+                share += pa * (top - a) / top
+            pa *= (draws - a) / (a + 1.0) * g / (1.0 - g) if g < 1.0 else 0.0
+        if i == 0:
+            total = some * nsr[0]
+        elif smooth:
+            total += 0.5 * (share + before) * (nsr[i] - nsr[i - 1])
+        else:
+            total += before * (nsr[i] - nsr[i - 1])
+        before = share
+        if share < 1e-12:
+            break
+    return total
