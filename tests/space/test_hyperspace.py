@@ -54,7 +54,11 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("blocks.1.kernels", [3, 4], "blocks.1.kernels=4: must be odd and positive"),
         ("blocks.1.kernels", [-3], "blocks.1.kernels=-3: must be odd and positive"),
         ("blocks.0.kernels", [], "blocks.0.kernels="),
-        ("blocks.1.type", "mbv9", "blocks.1.type=mbv9: no such type; there are: mbv1, mbv1_dual, mbv2, mbv3, mbv2_k3, mbv3_k3, residual_bottleneck,"),
+        (
+            "blocks.1.type",
+            "mbv9",
+            "blocks.1.type=mbv9: no such type; there are: mbv1, mbv1_dual, mbv2, mbv3, mbv2_k3, mbv3_k3, residual_bottleneck,",
+        ),
         ("blocks.1.expands", [2, 0], "blocks.1.expands=[2, 0]: must be a list of expand ratios above 0"),
         ("blocks.1.expands", [], "blocks.1.expands=[]: must be a list of expand ratios"),
         ("blocks.0.expands", [2], "blocks.0.expands=[2]: must be absent: mbv1 has no expand ratio"),

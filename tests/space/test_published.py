@@ -205,7 +205,10 @@ def test_published_models_cost_what_the_readme_says(name: str) -> None:
         (lambda: published_model("SEQnet@vnni-A9"), "model=SEQnet@vnni-A9: no such model; there are: SEQnet@pixel4-A0, "),
         (lambda: SearchSpace.parse("spaceevo@vnnj"), "space=spaceevo@vnnj: no such space; there are: spaceevo@pixel4, "),
         (lambda: SearchSpace.parse("onnxw-151122-0232"), "space=onnxw-151122-0232: width windows '0232' must be 6 digits"),
-        (lambda: SearchSpace.parse("onnxw-651122-023231"), "space=onnxw-651122-023231: block types: stage 1 is 6, must be from 0"),
+        (
+            lambda: SearchSpace.parse("onnxw-651122-023231"),
+            "space=onnxw-651122-023231: block types: stage 1 is 6, must be from 0",
+        ),
         (
             lambda: SearchSpace.parse("attentive_nas-110122-000000"),
             "space=attentive_nas-110122-000000: block types: stage 1 is 1, must be one of 0",

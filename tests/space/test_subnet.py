@@ -71,7 +71,11 @@ def hyperspaces(draw: st.DrawFn) -> Hyperspace:
                 "act": draw(ACTS),
             },
             "stages": draw(st.lists(stages(len(types)), min_size=1, max_size=3)),
-            "head": {"final_expand": draw(st.sampled_from([[], [32], [16, 32]])), "act": draw(ACTS), "feature_mix": draw(st.sampled_from([None, 24]))},
+            "head": {
+                "final_expand": draw(st.sampled_from([[], [32], [16, 32]])),
+                "act": draw(ACTS),
+                "feature_mix": draw(st.sampled_from([None, 24])),
+            },
             "resolutions": resolutions,
             "lut_resolutions": resolutions[:1],
             "stage0": draw(st.sampled_from([None, stage0])),

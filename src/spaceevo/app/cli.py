@@ -29,7 +29,7 @@ def entrypoint(config_name: str, run: Callable[[Any], object]) -> Callable[[], N
     """
 
     def main() -> None:
-        arguments = sys.argv[1:]
+        sys.argv[1:] = arguments = [_quoted(argument) for argument in sys.argv[1:]]
         if {"-h", "--help"} & set(arguments):
             from spaceevo.app.help import entrypoint_help
 
@@ -96,6 +96,12 @@ def _hydra_main(config_name: str, run: Callable[[Any], object]) -> None:
     hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base="1.3")(job)()
     if failures:
         raise failures[0]
+
+
+def _quoted(argument: str) -> str:
+    """Quotes around a subnet's encoding, whose # Hydra's grammar does not read."""
+    key, equals, value = argument.partition("=")
+    return f'{key}="{value}"' if equals and "#" in value and value[0] not in "\"'[{" else argument
 
 
 def _check_flags(arguments: Sequence[str]) -> None:

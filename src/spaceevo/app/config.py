@@ -282,6 +282,7 @@ class Config:
     debug: bool = MISSING
     threads: int = MISSING
     space: str | None = MISSING
+    model: str | None = MISSING
     stage: StageConfig = field(default_factory=StageConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     latency: LatencyConfig = field(default_factory=LatencyConfig)

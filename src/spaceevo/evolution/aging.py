@@ -116,16 +116,27 @@ def aging_evolution(
     return run.result(hyperspace)
 
 
-def _iterate(run: _Run, hyperspace: Hyperspace, sample: int, evaluations: int) -> None:
-    candidates = run.rng.choice(len(run.population), sample, replace=False)
-    parent = max((run.history[run.population[int(i)]] for i in candidates), key=lambda individual: individual.score)
-    space = SearchSpace.parse(parent.space, hyperspace)
-    stage = int(run.rng.integers(len(hyperspace.stages)))
-    run.add(space.mutate_type(stage, run.rng), parent.birth, "type")
-    run.population.popleft()
-    if len(run.history) < evaluations:
-        run.add(space.mutate_width(stage, run.rng), parent.birth, "width")
+def _iterate(run: _Run, sample: int, evaluations: int) -> None:
+    kinds = DIMENSIONS[run.dimensions][: evaluations - len(run.history)]
+    for _ in range(TRIES):
+        candidates = run.rng.choice(len(run.population), sample, replace=False)
+        parent = max((run.history[run.population[int(i)]] for i in candidates), key=lambda individual: individual.score)
+        space = SearchSpace.parse(parent.space, run.score.table.hyperspace)
+        stage = int(run.rng.integers(len(space.types)))
+        children = [_mutate(space, kind, stage, run.rng) for kind in kinds]
+        if all(str(child) not in run.known for child in children):
+            break
+    for kind, child in zip(kinds, children, strict=True):
+        for _ in range(TRIES):
+            if str(child) not in run.known:
+                break
+            child = _mutate(child, kind, int(run.rng.integers(len(space.types))), run.rng)
+        run.add(child, parent.birth, kind)
         run.population.popleft()
+
+
+def _mutate(space: SearchSpace, kind: str, stage: int, rng: np.random.Generator) -> SearchSpace:
+    return space.mutate_type(stage, rng) if kind == "type" else space.mutate_width(stage, rng)
 
 
 def random_search(score: QTScore, hyperspace: Hyperspace, evaluations: int = 5000, seed: int = 0) -> Evolution:

@@ -62,7 +62,10 @@ class Expectation:
         self._grid, self._slow_grid = _grid(self._nsr.z, self._offsets), _grid(self._slow.z, self._later)
 
     def of(self, space: SearchSpace) -> np.ndarray:
-        keys = [[(s, t, w, r) for s, (t, w) in enumerate(zip(space.types, space.windows, strict=True))] for r in self.table.resolutions]
+        keys = [
+            [(s, t, w, r) for s, (t, w) in enumerate(zip(space.types, space.windows, strict=True))]
+            for r in self.table.resolutions
+        ]
         subnets = sum(float(np.prod([len(self.table.nsr[key]) for key in at])) for at in keys)
         return self._enumerated(keys) if subnets <= ENUMERATED else self._transformed(chosen(self.table, self._begins, space))
 

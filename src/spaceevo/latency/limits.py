@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from spaceevo.latency.predictor import Predictor
-from spaceevo.space import Hyperspace, SearchSpace, Subnet, subnet_graph
+from spaceevo.space import Hyperspace, SearchSpace, Subnet, any_space, subnet_graph
 
 DRAWS = 400
 
@@ -34,7 +34,7 @@ def resolve_limits(latency: Limits, predictor: Predictor, hs: Hyperspace, seed: 
 
 def fixed_ms(predictor: Predictor, hs: Hyperspace, resolution: int) -> float:
     """Predicted ms of stem, head and the call itself at ``resolution``: the smallest subnet's without its stages."""
-    space = SearchSpace(hs, tuple(stage.types[0] for stage in hs.stages), (0,) * len(hs.stages))
+    space = any_space(hs)
     graph = subnet_graph(Subnet.smallest(space, resolution))
     searched = {stage.name for stage in space.stages}
     stages = sum(ms for op, ms in zip(graph.ops, predictor.ops_ms(graph), strict=True) if op.name.split(".")[0] in searched)

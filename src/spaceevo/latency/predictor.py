@@ -23,7 +23,6 @@ from spaceevo.space import Graph, Hyperspace, Op
 if TYPE_CHECKING:
     import pandas as pd
 
-PRECISIONS = ("int8", "fp32")
 LANES = 16  # channels a vector register holds
 Features = dict[str, float]
 
@@ -57,7 +56,7 @@ def border_features(graph: Graph) -> Features:
 
 @dataclass
 class Predictor:
-    """Coefficients (ms an amount) per precision."""
+    """Coefficients (ms an amount) per precision: ``int8``, and ``fp32`` where that was measured."""
 
     coefficients: dict[str, dict[str, float]]
     _cache: dict[tuple[str, Op], float] = field(default_factory=dict, repr=False)
@@ -79,8 +78,14 @@ class Predictor:
         border = sum(known.get(name, 0.0) * amount for name, amount in border_features(graph).items())
         return border + sum(self.ops_ms(graph, precision))
 
-    def save(self, path: Path) -> None:
-        write_json(path, {"unit": "ms", "coefficients": self.coefficients})
+    def unknown(self, graph: Graph) -> list[str]:
+        """Kinds of ops in ``graph`` that nothing was learned of: they count 0 ms."""
+        known = {name.split(".")[0] for name in self.coefficients["int8"]}
+        return sorted({next(iter(op_features(op))).split(".")[0] for op in graph.ops} - known)
+
+    def save(self, path: Path, **more: Any) -> None:
+        """``more``: what else the file tells of itself."""
+        write_json(path, {"unit": "ms", **more, "coefficients": self.coefficients})
 
     @staticmethod
     def load(path: Path) -> Predictor:
@@ -89,7 +94,8 @@ class Predictor:
         """
         try:
             coefficients = json.loads(path.read_text())["coefficients"]
-            return Predictor({p: {name: float(ms) for name, ms in coefficients[p].items()} for p in PRECISIONS})
+            found = {p: {name: float(ms) for name, ms in coefficients[p].items()} for p in coefficients}
+            return Predictor({"int8": found.pop("int8"), **found})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: not a latency predictor ({type(error).__name__}); make it anew") from None
 

@@ -5,7 +5,7 @@ from spaceevo.space.cost import Cost, graph_cost, row_cost, stage_cost, subnet_c
 from spaceevo.space.graph import Graph, Op, Tensor, round8
 from spaceevo.space.hyperspace import BlockChoice, ElasticStage, Hyperspace, StageSpec, load_hyperspace
 from spaceevo.space.published import PublishedModel, published_model, published_models, published_space, published_spaces
-from spaceevo.space.searchspace import SearchSpace
+from spaceevo.space.searchspace import SearchSpace, any_space, one_of_each
 from spaceevo.space.subnet import (
     BlockConfig,
     Stage,
@@ -30,10 +30,12 @@ __all__ = [
     "StageSpec",
     "Subnet",
     "Tensor",
+    "any_space",
     "extreme_stage",
     "format_stage",
     "graph_cost",
     "load_hyperspace",
+    "one_of_each",
     "parse_stage",
     "published_model",
     "published_models",

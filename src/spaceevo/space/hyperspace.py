@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -153,9 +153,7 @@ class Hyperspace:
         spec = self.stages[stage]
         widths = spec.widths if window is None else spec.window_widths(window)
         name = f"stage{stage + 1}"
-        return ElasticStage(
-            name, self.blocks[block], widths, spec.depths, spec.stride, spec.forced_residual, spec.one_width
-        )
+        return ElasticStage(name, self.blocks[block], widths, spec.depths, spec.stride, spec.forced_residual, spec.one_width)
 
     def input_widths(self, stage: int) -> tuple[int, ...]:
         """The widths that the input of stage ``stage`` (from 0) may have."""
@@ -165,7 +163,7 @@ class Hyperspace:
 
     def with_task(self, channels: int, classes: int) -> Hyperspace:
         """The same hyperspace for images of ``channels`` and ``classes`` labels."""
-        return Hyperspace(**{**self.__dict__, "channels": channels, "classes": classes})
+        return replace(self, channels=channels, classes=classes)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that ``from_dict`` reads back."""

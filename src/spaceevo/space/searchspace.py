@@ -49,9 +49,7 @@ class SearchSpace:
     @cached_property
     def stages(self) -> tuple[ElasticStage, ...]:
         """The searched stages, ``stage1`` first; the fixed ``stage0`` is not among them."""
-        return tuple(
-            self.hyperspace.elastic(i, t, w) for i, (t, w) in enumerate(zip(self.types, self.windows, strict=True))
-        )
+        return tuple(self.hyperspace.elastic(i, t, w) for i, (t, w) in enumerate(zip(self.types, self.windows, strict=True)))
 
     @cached_property
     def all_stages(self) -> tuple[ElasticStage, ...]:
@@ -94,6 +92,17 @@ class SearchSpace:
         return replace(self, windows=_other(self.windows, stage, range(self.hyperspace.stages[stage].windows), rng))
 
 
+def any_space(hs: Hyperspace) -> SearchSpace:
+    """The first search space of a hyperspace."""
+    return SearchSpace(hs, tuple(stage.types[0] for stage in hs.stages), (0,) * len(hs.stages))
+
+
+def one_of_each(hs: Hyperspace) -> list[SearchSpace]:
+    """Search spaces that together have every block type in every stage that may have it."""
+    types = [[stage.types[min(i, len(stage.types) - 1)] for stage in hs.stages] for i in range(len(hs.blocks))]
+    return [SearchSpace(hs, tuple(chosen), (0,) * len(hs.stages)) for chosen in types]
+
+
 def only_space(hs: Hyperspace) -> SearchSpace:
     """The one search space of a hyperspace that has nothing to search (a hand-designed space).
 
@@ -105,7 +114,7 @@ def only_space(hs: Hyperspace) -> SearchSpace:
             f"space={hs.name}: must be <hyperspace>-<block type a stage>-<width window a stage>: "
             f"the hyperspace holds {hs.spaces:,} spaces"
         )
-    return SearchSpace(hs, tuple(stage.types[0] for stage in hs.stages), (0,) * len(hs.stages))
+    return any_space(hs)
 
 
 def _other(genes: tuple[int, ...], at: int, choices: Sequence[int], rng: np.random.Generator) -> tuple[int, ...]:

@@ -129,7 +129,9 @@ def boundary_variance(teacher: Teacher, batches: Iterable[Tensor]) -> list[Tenso
     total: list[Tensor] = []
     for x in batches:
         features = [f.double() for f in teacher.features(x)]
-        moments = [torch.stack((torch.ones_like(f).sum((0, 2, 3)), f.sum((0, 2, 3)), f.square().sum((0, 2, 3)))) for f in features]
+        moments = [
+            torch.stack((torch.ones_like(f).sum((0, 2, 3)), f.sum((0, 2, 3)), f.square().sum((0, 2, 3)))) for f in features
+        ]
         total = [a + b for a, b in zip(total, moments, strict=True)] if total else moments
     return [((squares - sums**2 / n) / (n - 1)).clamp(min=0).float() for n, sums, squares in total]
 
