@@ -54,7 +54,7 @@ def _times(cfg: Config, hs: Hyperspace) -> tuple[Times | None, str]:
 
     asked = any(text.split("=")[0].split(".")[0] == "device" for text in HydraConfig.get().overrides.task)
     device, setting = (cfg.device.name, cfg.device.predictor) if asked else (hs.device, SHIPPED)
-    if setting is None or device == "host" and setting == SHIPPED:
+    if setting is None or (device, setting) == ("host", SHIPPED):
         return None, device
     predictor, _ = given(setting, device, hs, cfg.seed)
     return (lambda graph: (predictor.ops_ms(graph), predictor.graph_ms(graph))), device

@@ -222,7 +222,7 @@ def test_a_name_or_encoding_that_cannot_be_is_one_line(read, said: str) -> None:
     assert str(error.value).startswith(said) and "\n" not in str(error.value)
 
 
-A0 = "d1#1#2#2#2#2#2#1_k3#3#3#3#3#3#3#3#3#3#3#3#3_w16#16#32#32#64#64#112#112#144#144#240#240#320_e0#0.5#4.0#4.0#1.0#1.0#4.0#4.0#4.0#4.0#4.0#4.0#4.0_r160"
+A0 = published_model("SEQnet@vnni-A0").subnet
 
 
 @pytest.mark.parametrize(

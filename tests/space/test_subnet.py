@@ -169,7 +169,7 @@ def test_bad_space_names_the_field_its_value_and_what_is_allowed(text: str, said
 
 
 def test_space_of_an_unknown_hyperspace_lists_the_known() -> None:
-    with pytest.raises(UserError, match="hyperspace=nope: no such hyperspace; there are: attentive_nas, demo, .*tiny"):
+    with pytest.raises(UserError, match=r"hyperspace=nope: no such hyperspace; there are: attentive_nas, demo, .*tiny"):
         SearchSpace.parse("nope-0000-0000")
 
 

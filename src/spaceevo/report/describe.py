@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from html import escape
+from itertools import pairwise
 
 from spaceevo.app.table import text_table
 from spaceevo.space import (
+    ElasticStage,
     Graph,
     Hyperspace,
     Op,
@@ -55,9 +57,8 @@ def space_text(space: SearchSpace, times: Times | None, device: str) -> str:
     hs = space.hyperspace
     names = [name for name, encoding in published_spaces().items() if encoding == str(space)]
     rows = [
-        (s.name, s.block.type, s.block.act, _list(s.widths), _list(s.depths), _list(s.block.kernels))
-        + (_list(s.block.expands), s.stride, f"{s.subnets:.3g}")
-        for s in space.all_stages
+        (s.name, s.block.type, s.block.act, *map(_list, (s.widths, s.depths, s.block.kernels, s.block.expands)), s.stride, n)
+        for s, n in ((stage, f"{stage.subnets:.3g}") for stage in space.all_stages)
     ]
     costs = []
     for label, net in (("smallest", Subnet.smallest(space)), ("largest", Subnet.largest(space))):
@@ -160,7 +161,7 @@ def _list(values: Sequence[object]) -> str:
     if values == (None,):
         return "-"
     numbers = [float(str(v)) for v in values]
-    steps = {b - a for a, b in zip(numbers, numbers[1:], strict=False)}
+    steps = {b - a for a, b in pairwise(numbers)}
     if len(numbers) > 3 and len(steps) == 1:
         return f"{numbers[0]:g}-{numbers[-1]:g}/{steps.pop():g}"
     return ",".join(f"{n:g}" for n in numbers)
@@ -207,7 +208,7 @@ def model_svg(net: Subnet, title: str, times: Times | None) -> str:
     return _svg(title, y, body)
 
 
-def _pairs(space: SearchSpace) -> list[tuple[StageSpec, object]]:
+def _pairs(space: SearchSpace) -> list[tuple[StageSpec, ElasticStage]]:
     return list(zip(space.hyperspace.stages, space.stages, strict=True))
 
 

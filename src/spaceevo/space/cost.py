@@ -49,8 +49,8 @@ def subnet_cost(net: Subnet) -> Cost:
 def stage_cost(
     hs: Hyperspace, stage: int, block: int, cin: int, hw: int, blocks: Iterable[tuple[int, int, float | None]]
 ) -> Cost:
-    """The ``row_cost`` of one sub-stage, from costs of blocks that are remembered. ``stage`` counts from 1, ``block`` is the block
-    type's index, ``hw`` the stage's input size, ``blocks`` are ``(kernel, width, expand)``."""
+    """The ``row_cost`` of one sub-stage, from costs of blocks that are remembered. ``stage`` counts from 1, ``block`` is
+    the block type's index, ``hw`` the stage's input size, ``blocks`` are ``(kernel, width, expand)``."""
     choice, spec = hs.blocks[block], hs.stages[stage - 1]
     macs: list[int] = []
     params, stride = 0, spec.stride

@@ -10,8 +10,8 @@ from functools import cached_property
 import numpy as np
 
 from spaceevo.errors import UserError
-from spaceevo.space.published import published_space
 from spaceevo.space.hyperspace import ElasticStage, Hyperspace, load_hyperspace
+from spaceevo.space.published import published_space
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from spaceevo.errors import UserError
 from spaceevo.nn.elastic import resize
 from spaceevo.training.fit import average_gradients, cosine, set_lr, step_rng
 
-
 #: The name of torchvision's weights, for ``teacher.weights``.
 PRETRAINED = "IMAGENET1K_V1"
 
