@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from spaceevo.app.config import Config, compose
-from spaceevo.data import ImagesModule, images, input_range, load_data, normalize
+from spaceevo.data import ImagesModule, images, input_range, load_data, normalize, normalized
 from spaceevo.data.module import flip_and_crop
 from spaceevo.errors import UserError
 
@@ -89,8 +91,6 @@ def test_lightning_moves_to_the_next_epoch(digits: Config) -> None:
 
 
 def test_flip_and_crop_only_moves_pixels() -> None:
-    import numpy as np
-
     x = torch.zeros(64, 1, 9, 9, dtype=torch.uint8)
     x[:, :, 3, 4] = 200
     y = flip_and_crop(x, np.random.default_rng(0), True, 2)
@@ -136,3 +136,67 @@ def test_fashion_mnist_is_whole() -> None:
     assert data.train.shape == (55000, 1, 28, 28) and data.val.shape == (5000, 1, 28, 28)
     assert data.test is not None and data.test.shape == (10000, 1, 28, 28)
     assert data.test_labels is not None and torch.bincount(data.test_labels).tolist() == [1000] * 10
+
+
+def write_images(root: Path, names: tuple[str, ...] = ("a", "b"), count: int = 4) -> None:
+    rng = np.random.default_rng(0)
+    for part in ("train", "val"):
+        for label, name in enumerate(names):
+            (root / part / name).mkdir(parents=True)
+            for i in range(count):
+                shade = 60 + 100 * label + rng.integers(0, 9, (30 + i, 40, 3))
+                Image.fromarray(shade.astype(np.uint8)).save(root / part / name / f"{i}.jpg")
+
+
+def folder(root: Path, *more: str) -> Config:
+    return compose("train", ["experiment=paper_vnni", f"data.root={root}", "data.classes=2", "data.validation=2", *more])
+
+
+def test_a_folder_of_class_folders_is_split_and_decoded_when_asked(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    cfg = folder(tmp_path, "data.test_limit=6").data
+    data = load_data(cfg, 0, test=True)
+    assert (len(data.train), len(data.val), len(data.test or ())) == (6, 2, 6)
+    x = data.train[:]
+    assert x.shape == (6, 3, 224, 224) and x.dtype == torch.uint8
+    assert torch.equal((x.float().mean((1, 2, 3)) > 110).long(), data.train_labels)  # class b is the brighter
+    assert torch.equal(load_data(cfg, 0).train[:], x) and not torch.equal(load_data(cfg, 1).train[:], x)
+    low, high = input_range(cfg)
+    assert low <= float(normalize(data.train, cfg).min()) and float(normalize(data.train, cfg).max()) <= high
+    assert torch.equal(torch.cat(list(normalized(data.train, cfg, 4))), normalize(data.train, cfg))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_of_a_folder_are_a_function_of_seed_epoch_and_step(tmp_path: Path, workers: int) -> None:
+    write_images(tmp_path)
+    cfg = folder(tmp_path, f"data.workers={workers}").data
+    data = load_data(cfg, 0)
+
+    def epoch(number: int, seed: int = 0) -> list[torch.Tensor]:
+        module = ImagesModule(data, cfg, 3, seed)
+        module.sampler.set_epoch(number)
+        return [x for x, _ in module.train_dataloader()]
+
+    first, again, second, other = epoch(0), epoch(0), epoch(1), epoch(0, seed=1)
+    assert [x.shape for x in first] == [(3, 3, 224, 224)] * 2 and first[0].dtype == torch.uint8
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0], second[0]) and not torch.equal(first[0], other[0])
+    inline = ImagesModule(data, folder(tmp_path, "data.workers=0").data, 3, 0)
+    inline.sampler.set_epoch(0)
+    assert all(torch.equal(a, b) for a, (b, _) in zip(first, inline.train_dataloader(), strict=True))
+
+
+def test_a_folder_that_is_not_as_described_is_one_line(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    with pytest.raises(UserError, match=r"data\.classes=1000: must be 2, the number of class folders in .*train"):
+        load_data(compose("train", ["experiment=paper_vnni", f"data.root={tmp_path}"]).data, 0)
+    with pytest.raises(UserError, match=r"data\.mean=\[0\.5\]: must be 3 numbers, one a channel"):
+        load_data(folder(tmp_path, "data.mean=[0.5]").data, 0)
+    (tmp_path / "val" / "b").rename(tmp_path / "val" / "c")
+    with pytest.raises(UserError, match=r"train and val must have the same class folders; b is in one only"):
+        load_data(folder(tmp_path).data, 0, test=True)
+    broken = tmp_path / "train" / "a" / "0.jpg"
+    broken.write_bytes(broken.read_bytes()[:200])
+    data = load_data(folder(tmp_path).data, 0)
+    with pytest.raises(UserError, match=r"0\.jpg: not an image that can be read"):
+        [images[:] for images in (data.train, data.val)]

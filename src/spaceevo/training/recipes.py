@@ -16,6 +16,7 @@ from spaceevo.app.config import Config, hyperspace
 from spaceevo.app.run import input_path, output_path, partial, say
 from spaceevo.atomic import write_json, write_safetensors
 from spaceevo.data import ImagesModule, input_range, load_data, normalize, normalized
+from spaceevo.errors import UserError
 from spaceevo.latency.host import weight_bits
 from spaceevo.nn.elastic import Quantizer, resize
 from spaceevo.nn.evaluate import calibrate, logits, resized, top1
@@ -106,6 +107,11 @@ def teacher(cfg: Config) -> None:
     accuracy = top1(scores, images.val_labels)
     say(f"teacher: {accuracy:.2f} % validation top-1")
     variance = boundary_variance(net, normalized(images.train[:VARIANCE_IMAGES], cfg.data, 32))
+    bad = next((i for i, v in enumerate(variance) if not bool(v.isfinite().all())), None)
+    if bad is not None:
+        raise UserError(
+            f"teacher={cfg.teacher.name}: its features after boundary {bad} are not finite; give other teacher.weights"
+        )
     content = {"state_dict": net.state_dict(), "variance": variance, "top1_val": accuracy}
     save_checkpoint(output_path(cfg, "teacher.ckpt"), content)
 
