@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from spaceevo.app.config import compose, hyperspace
+from spaceevo.data.folder import FolderImages
 from spaceevo.evolution import QTScore, Table
-from spaceevo.nn.elastic import Quantizer
+from spaceevo.nn.elastic import Quantizer, resize
 from spaceevo.nn.lsq import fake_quant_activation
 from spaceevo.nn.parallel import parallel
 from spaceevo.space import SearchSpace, Subnet, subnet_graph
@@ -120,6 +123,43 @@ def qt_score() -> None:
     print(f"Q-T score of one space, 5,000 draws, top 20, three limits: {taken / len(spaces):.2f} ms", flush=True)
 
 
+def images() -> None:
+    """ImageNet's input: JPEGs of 500x375 decoded, cropped, resized and mirrored by one process."""
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        files = tuple(f"{folder}/{i}.jpg" for i in range(64))
+        for path in files:
+            shapes = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)).resize(
+                (500, 375), Image.Resampling.BICUBIC
+            )
+            noise = rng.integers(-12, 13, (375, 500, 3))
+            Image.fromarray((np.asarray(shapes) + noise).clip(0, 255).astype(np.uint8)).save(path, quality=90)
+        read = FolderImages(files, 224)
+        taken = milliseconds(lambda: read.augmented(torch.arange(64), 0, True), 3)
+    batch = torch.rand(64, 3, 224, 224).to(memory_format=torch.channels_last)
+    a_path, a_batch = (milliseconds(lambda n=n: [resize(batch, 192) for _ in range(n)], 3) for n in (4, 1))
+    print(f"ImageNet input (JPEG 500x375 to 224x224): {64e3 / taken:.0f} images/s a core", flush=True)
+    print(f"resizing 64 of them once a batch {a_batch:.0f} ms, once for each of four paths {a_path:.0f} ms", flush=True)
+
+
+def describing() -> None:
+    """The longest answers of ``python -m spaceevo.describe``."""
+    with tempfile.TemporaryDirectory() as folder:
+        for what in ("space=attentive_nas", "model=SEQnet@vnni-A4", "hyperspace=mobilew"):
+            command = [sys.executable, "-m", "spaceevo.describe", what, f"run_dir={folder}"]
+            taken = milliseconds(lambda command=command: subprocess.run(command, capture_output=True, check=True), 3)
+            print(f"python -m spaceevo.describe {what}: {taken / 1e3:.2f} s", flush=True)
+
+
+def full_size() -> None:
+    """The largest supernet of the published and hand-designed spaces."""
+    for name in ("spaceevo@pixel4", "ofa_resnet50"):
+        space = SearchSpace.parse(name)
+        print(
+            f"building the supernet of {name}: {milliseconds(lambda space=space: make_supernet(space, (0, 1)), 1) / 1e3:.1f} s"
+        )
+
+
 def imports() -> None:
     for module in ("spaceevo.space", "spaceevo.evolution"):
         code = f"import time, sys; t = time.time(); import {module}; print(time.time() - t, 'torch' in sys.modules)"
@@ -134,4 +174,7 @@ if __name__ == "__main__":
     layout()
     distillation()
     qt_score()
+    images()
+    full_size()
+    describing()
     imports()

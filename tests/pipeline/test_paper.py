@@ -59,7 +59,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A state_dict of EfficientNet-B5 whose BatchNorms know the statistics of its random features."""
-    net, path = efficientnet_b5(weights=None, num_classes=2), tmp_path_factory.mktemp("weights") / "b5.pth"
+    net, path = efficientnet_b5(num_classes=2, stochastic_depth_prob=0.0), tmp_path_factory.mktemp("weights") / "b5.pth"
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None
@@ -157,6 +157,6 @@ def test_missing_imagenet_is_one_line(command: Command, tmp_path: Path) -> None:
 
 
 def test_images_fetched_by_nobody_are_asked_for(command: Command, images: Path) -> None:
-    done = command("train", "experiment=paper_vnni", "stage=bkd", f"data.root={images}", "data.classes=2")
+    done = command("train", "experiment=paper_vnni", "stage=bkd", f"data.root={images}", "data.classes=2", "data.validation=4")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: teacher.weights=IMAGENET1K_V1: classifies ImageNet's 1000 classes")
