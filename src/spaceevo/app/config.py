@@ -9,6 +9,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from spaceevo.errors import UserError, bad_choice, bad_value
+from spaceevo.space.graph import PADDINGS
 from spaceevo.space.hyperspace import Hyperspace
 
 
@@ -27,6 +28,7 @@ class DeviceConfig:
     runtime: str = MISSING
     threads: int = MISSING
     weight_bits: int | str = MISSING
+    padding: str = MISSING
     predictor: str | None = MISSING
 
 
@@ -306,6 +308,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "stage.name": ("teacher", "bkd", "supernet", "qat"),
     "device.runtime": ("onnxruntime", "none"),
     "device.weight_bits": ("auto", 7, 8),
+    "device.padding": PADDINGS,
     "data.name": ("fashion_mnist", "digits", "cifar10"),
     "teacher.name": ("cnn", "efficientnet_b5"),
     "trainer.accelerator": ("auto", "cpu", "gpu"),

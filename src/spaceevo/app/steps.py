@@ -15,7 +15,7 @@ DATA = tuple(
 )
 SPACE = ("hyperspace", "blocks")
 TIMING = ("benchmark.rounds", "benchmark.runs", "benchmark.spread_s")
-SCHEME = ("device.name", "device.runtime", "device.weight_bits")
+SCHEME = ("device.name", "device.runtime", "device.weight_bits", "device.padding")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ STEPS: dict[str, Step] = {
             "supernet",
             "train stage=supernet",
             "trains the found space's supernet in FP32",
-            (*DATA, *SPACE, "space", "supernet", "trainer.precision"),
+            (*DATA, *SPACE, "space", "device.padding", "supernet", "trainer.precision"),
             ("space.yaml",),
             ("supernet.ckpt",),
             "spaceevo.training.recipes:supernet",
