@@ -81,11 +81,13 @@ def _grid() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _ort_add(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
-    return _ort_sum(*inputs, y, *_grid())
+    a, b = inputs
+    return _ort_sum(a, b, y, *_grid())
 
 
 def _xnn_add(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
-    return _xnn_sum(*inputs, y, *_grid())
+    a, b = inputs
+    return _xnn_sum(a, b, y, *_grid())
 
 
 # -- gates ----------------------------------------------------------------------------------------------------------

@@ -25,11 +25,11 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from spaceevo.deploy.arithmetic import table
-from spaceevo.deploy.integer import ACT_MAX, IntegerModel
+from spaceevo.deploy.integer import ACT_MAX, IntegerModel, QParams
 from spaceevo.space.graph import INPUT, Op
 
 EXACT_FLOAT32 = 2**24  # float32 holds every integer up to here
-CHUNK = 2**21  # elements of the largest intermediate array
+CHUNK = 2**19  # elements of the largest intermediate array: what a cache holds
 F = np.float32
 
 
@@ -43,7 +43,7 @@ def run_integer(model: IntegerModel, images: np.ndarray, record: dict[str, np.nd
     step = max(1, CHUNK // max(_elements(op) for op in model.graph.ops))
     last_use = {name: op.name for op in model.graph.ops for name in op.inputs}
     for x in _chunks(images, step):
-        values = {INPUT: quantize(model, x).transpose(0, 2, 3, 1)}
+        values = {INPUT: quantize(x, model.qparams[INPUT]).transpose(0, 2, 3, 1)}
         kept = dict(values)
         for op in model.graph.ops:
             values[op.name] = _run(model, op, [values[name] for name in op.inputs])
@@ -55,7 +55,8 @@ def run_integer(model: IntegerModel, images: np.ndarray, record: dict[str, np.nd
         records.append(kept)
     if record is not None:
         record.update({name: np.concatenate([_outside(kept[name]) for kept in records]) for name in records[0]})
-    return dequantize(model, np.concatenate(outputs))
+    scale, zero = model.output_qparams
+    return (np.concatenate(outputs).astype(F) - F(zero)) * F(scale)
 
 
 def run_op(model: IntegerModel, op: Op, inputs: Sequence[np.ndarray]) -> np.ndarray:
@@ -63,16 +64,10 @@ def run_op(model: IntegerModel, op: Op, inputs: Sequence[np.ndarray]) -> np.ndar
     return _outside(_run(model, op, [np.ascontiguousarray(x.transpose(0, 2, 3, 1)) for x in inputs]))
 
 
-def quantize(model: IntegerModel, images: np.ndarray) -> np.ndarray:
+def quantize(images: np.ndarray, qparams: QParams) -> np.ndarray:
     """Float32 images as the input tensor's integers, uint8."""
-    scale, zero = model.qparams[INPUT]
+    scale, zero = qparams
     return np.clip(np.rint(images / F(scale)) + F(zero), 0, ACT_MAX).astype(np.uint8)
-
-
-def dequantize(model: IntegerModel, integers: np.ndarray) -> np.ndarray:
-    """The output tensor's integers as float32 logits."""
-    scale, zero = model.output_qparams
-    return (integers.astype(F) - F(zero)) * F(scale)
 
 
 def _chunks(images: np.ndarray, step: int) -> Iterator[np.ndarray]:
@@ -118,8 +113,9 @@ def _conv(model: IntegerModel, op: Op, x: np.ndarray) -> np.ndarray:
     scale_y, zero_y = model.qparams[op.name]
     weights, bias = model.weights[op.name], model.biases[op.name]
     bound = max(zero_x, ACT_MAX - zero_x) * np.abs(weights.astype(np.int64)).sum((1, 2, 3)) + np.abs(bias.astype(np.int64))
-    dtype = F if bound.max() < EXACT_FLOAT32 else np.float64
-    values = _padded(model, op, x, zero_x).astype(dtype) - dtype(zero_x)
+    dtype = np.dtype(F if bound.max() < EXACT_FLOAT32 else np.float64)
+    values = _padded(model, op, x, zero_x).astype(dtype)
+    values -= zero_x
     total = (_depthwise_sums if op.kind == "depthwise" else _dense_sums)(op, values, weights.astype(dtype))
     total += bias.astype(dtype)
     y = total.astype(F, copy=False)  # the one rounding of the sum, as from int32
@@ -137,8 +133,9 @@ def _dense_sums(op: Op, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 def _depthwise_sums(op: Op, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
     total = np.zeros((len(x), op.out_hw, op.out_hw, op.cout), x.dtype)
+    product = np.empty_like(total)
     for tap, weight in zip(_taps(op, x), weights.reshape(op.cout, -1).T, strict=True):
-        total += tap * weight
+        total += np.multiply(tap, weight, out=product)
     return total
 
 

@@ -206,9 +206,9 @@ def write_tflite(model: IntegerModel, float_io: bool = False, labels: Sequence[s
 
 def _logits(w: _Writer, graph: Graph, float_io: bool) -> int:
     y, qparams = graph.output, w.model.output_qparams
-    last, shape = w.index[y.name], (1, y.hw, y.hw, y.channels)
+    last, shape = w.index[y.name], [1, y.hw, y.hw, y.channels]
     if y.hw == 1:
-        shape = (1, y.channels)
+        shape = [1, y.channels]
         flat = w.activation(f"{y.name}.flat" if float_io else OUTPUT, shape, qparams)
         options = tfl.ReshapeOptionsT()
         options.newShape = [-1, y.channels]
