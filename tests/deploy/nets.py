@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from spaceevo.deploy.fold import adopt_scales, integer_model
+from spaceevo.deploy.fold import adopt_scales
 from spaceevo.deploy.integer import IntegerModel, QParams
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats
 from spaceevo.nn.extract import Extracted

@@ -28,16 +28,15 @@ SOME = [ALL[8 * i + (3 * i + i // 5) % 8] for i in range(len(ALL) // 8)]
 
 
 def check_runtimes(model: IntegerModel, images: np.ndarray, bits: int, without_xnnpack: bool = True) -> None:
-    """Identical integers of every op (a sigmoid: within a step) given the same inputs, and so of the whole."""
+    """Identical integers of every op given the same inputs, and of the whole."""
     exact = bits == 8 and not VNNI
-    apart = partings(model, ort.record_ops(model, images, exact)) + partings(model, litert.record_ops(model, images))
-    assert [p for p in apart if p.kind != "sigmoid" or p.steps > 1] == []
-    if not apart:
-        expected = run_integer(model, images)
-        onnx_file = write_int8(model, batch=None)
-        np.testing.assert_array_equal(ort.run_batches(ort.session(onnx_file, exact=exact), images), expected)
-        np.testing.assert_array_equal(litert.run_batches(litert.interpreter(write_tflite(model)), images), expected)
-        assert float_convolutions(ort.integer_op_report(onnx_file)) == 0
+    assert partings(model, ort.record_ops(model, images, exact)) == []
+    assert partings(model, litert.record_ops(model, images)) == []
+    expected = run_integer(model, images)
+    onnx_file = write_int8(model, batch=None)
+    np.testing.assert_array_equal(ort.run_batches(ort.session(onnx_file, exact=exact), images), expected)
+    np.testing.assert_array_equal(litert.run_batches(litert.interpreter(write_tflite(model)), images), expected)
+    assert float_convolutions(ort.integer_op_report(onnx_file)) == 0
     if without_xnnpack:
         other = partings(model, litert.record_ops(model, images, xnnpack=False))
         assert max((p.steps for p in other), default=0) <= 1

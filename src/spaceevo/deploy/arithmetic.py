@@ -7,7 +7,8 @@ within some 1e-4 steps of a tie:
 - onnxruntime adds with two fused multiply-adds in float32, and multiplies in float32 and adds the zero point before it
   rounds;
 - XNNPACK adds in integers: the scales' ratios as multipliers of 21 bits, and ties are rounded up; it multiplies in
-  float32 and rounds before it adds the zero point; its mean is a float32 product plus a float32 constant.
+  float32 and rounds before it adds the zero point; its mean is a float32 product plus a float32 constant;
+- both look a sigmoid up in a table that they compute with an approximation of their own, good to some 1e-5 steps.
 
 All of a kind's functions take the op, its inputs' and its output's scale and zero point, and give the output integers
 for every input: ``[256]`` (gates), ``[256, 256]`` (add, mul) or ``[255 * hw**2 + 1]`` (mean, by the sum of its integers).
@@ -20,7 +21,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from spaceevo.deploy.integer import ACT_MAX, QParams
+from spaceevo.deploy.integer import ACT_MAX, SIGMOID_QPARAMS, QParams
 from spaceevo.space.graph import Op
 
 F = np.float32
@@ -29,6 +30,7 @@ INT8 = 128  # XNNPACK holds q - 128
 HALF, HALF_QPARAMS = ACT_MAX, (float(F(0.5 / ACT_MAX)), 0)
 #: How scales are moved: ``TRIES`` relative steps of ``NUDGE``, or to an odd number of sums of which there are ``MANY_SUMS``.
 TRIES, NUDGE, MANY_SUMS = 64, 2.0**-22, 1024
+MARGIN = 1e-4  # steps by which a runtime's sigmoid may be off before it is rounded
 Table = Callable[[Op, Sequence[QParams], QParams], np.ndarray]
 
 
@@ -108,8 +110,16 @@ def _xnn_hsigmoid(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
     return _xnn_sum(sixth(inputs[0]), HALF_QPARAMS, y, q, np.full_like(q, HALF))
 
 
-def _sigmoid(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
-    return _exact(1 / (1 + np.exp(-_value(inputs[0]))), y)
+def _sigmoid(op: Op, inputs: Sequence[QParams], y: QParams, shift: float = 0.0) -> np.ndarray:
+    return _exact(1 / (1 + np.exp(-_value(inputs[0]))) + shift * y[0], y)
+
+
+def _low_sigmoid(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
+    return _sigmoid(op, inputs, y, -MARGIN)
+
+
+def _high_sigmoid(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
+    return _sigmoid(op, inputs, y, MARGIN)
 
 
 # -- mul ------------------------------------------------------------------------------------------------------------
@@ -160,13 +170,13 @@ def _xnn_mean(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
     return _clip(np.rint(_sums(op, INT8).astype(F) * factor + fixed) + INT8)
 
 
-#: The exact form of each kind, and then the runtimes'. Those of a sigmoid (a table of their own in both) are not imitated.
-TABLES: dict[str, tuple[Table, ...]] = {
+#: The exact form of each kind, and then the runtimes' (of a sigmoid: what is below and above both).
+TABLES: dict[str, tuple[Table, Table, Table]] = {
     "add": (_add, _ort_add, _xnn_add),
     "mul": (_mul, _ort_mul, _xnn_mul),
     "mean": (_mean, _ort_mean, _xnn_mean),
     "hsigmoid": (_hsigmoid, _ort_hsigmoid, _xnn_hsigmoid),
-    "sigmoid": (_sigmoid,),
+    "sigmoid": (_sigmoid, _low_sigmoid, _high_sigmoid),
 }
 
 
@@ -180,16 +190,18 @@ def disagreements(op: Op, inputs: Sequence[QParams], y: QParams) -> int:
     """For how many inputs a runtime gives another integer than the exact one."""
     if op.kind not in TABLES:
         return 0
-    exact, *others = (form(op, inputs, y) for form in TABLES[op.kind])
-    return int(sum((exact != other) for other in others).astype(bool).sum()) if others else 0
+    exact, one, other = (form(op, inputs, y) for form in TABLES[op.kind])
+    return int(np.count_nonzero((exact != one) | (exact != other)))
 
 
-def settle(op: Op, inputs: Sequence[QParams], y: QParams) -> QParams:
+def settle(op: Op, inputs: Sequence[QParams], y: QParams, readers: Sequence[Op] = ()) -> QParams:
     """``y`` with its scale moved so little (mostly by parts per million) that for no input a runtime rounds otherwise than
-    the exact form; if all that are tried fail, the one with the fewest such inputs."""
+    the exact form; if all that are tried fail, the one with the fewest such inputs. ``readers``: sigmoids of the output,
+    which have a prescribed scale themselves."""
     fewest, best = None, y
     for scale in _candidates(op, inputs, y[0]):
         count = disagreements(op, inputs, (scale, y[1]))
+        count += sum(disagreements(reader, [(scale, y[1])], SIGMOID_QPARAMS) for reader in readers)
         if fewest is None or count < fewest:
             fewest, best = count, (scale, y[1])
         if count == 0:

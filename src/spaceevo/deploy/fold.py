@@ -27,6 +27,7 @@ def integer_model(net: Elastic, graph: Graph, stats: Stats, quantizer: Quantizer
     qparams = {INPUT: _qparams(net.input_scale, net.input_offset)}
     weights, scales, biases = {}, {}, {}
     lowered = lower(graph)
+    readers = lowered.consumers()
     for op in lowered.ops:
         if op.has_weight:
             gain, bias = net.folded(op, stats)
@@ -39,7 +40,9 @@ def integer_model(net: Elastic, graph: Graph, stats: Stats, quantizer: Quantizer
             step = input_scale * scale * _magnitude(gain)
             biases[op.name] = _bias_integers(bias + GATE_SHIFT if gate else bias, step, weights[op.name])
         inputs = [qparams[name] for name in op.inputs]
-        qparams[op.name] = inputs[0] if op.kind == "maxpool" else settle(op, inputs, _trained_qparams(net, op))
+        sigmoids = [reader for reader in readers.get(op.name, ()) if reader.kind == "sigmoid"]
+        y = inputs[0] if op.kind == "maxpool" else _trained_qparams(net, op)
+        qparams[op.name] = y if op.kind == "maxpool" else settle(op, inputs, y, sigmoids)
     return IntegerModel(lowered, weights, scales, biases, qparams, net.padding)
 
 
