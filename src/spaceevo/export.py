@@ -20,7 +20,8 @@ def run(cfg: Config) -> None:
 
     from spaceevo.app.artifacts import code_version, sha256
     from spaceevo.atomic import atomic_write
-    from spaceevo.data import class_names, load_data, normalize
+    from spaceevo.data import load_data, normalize
+    from spaceevo.data.labels import class_names
     from spaceevo.deploy.card import write_card
     from spaceevo.deploy.export import check, int8_and_fp32
     from spaceevo.deploy.integer import save_integer
@@ -41,9 +42,11 @@ def run(cfg: Config) -> None:
     test = normalize(images.test, cfg.data)
     inputs = {name: sha256(input_path(cfg, name)) for name in ("qat.ckpt", "supernet.ckpt", "pareto.yaml")}
     subnets = {entry["name"]: Subnet.parse(space, entry["subnet"]) for entry in entries}
+    labels = class_names(cfg.data)
     pairs, models, cards = {}, {}, {}
     for name, subnet in tqdm(subnets.items(), "export", disable=not cfg.trainer.progress_bar):
-        pair = int8_and_fp32(net, pretrained, subnet, calibration, quantizer(cfg), class_names(cfg.data))
+        form = labels, cfg.export.dynamic_batch, cfg.export.float_io
+        pair = int8_and_fp32(net, pretrained, subnet, calibration, quantizer(cfg), *form)
         cards[name] = check(pair, test, images.test_labels)
         if cards[name]["agreement"] < cfg.export.tolerance:
             raise UserError(
@@ -81,7 +84,7 @@ def run(cfg: Config) -> None:
             speedup=None if int8 is None or fp32 is None else latency(fp32) / latency(int8),
             weight_bits=quantizer(cfg).weight_bits,
             padding=net.padding,
-            labels=class_names(cfg.data),
+            labels=labels,
             input=dict(shape=[1, hs.channels, subnet.resolution, subnet.resolution], mean=cfg.data.mean, std=cfg.data.std),
             device=cfg.device.name,
             host=host.describe(),

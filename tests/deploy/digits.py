@@ -17,9 +17,11 @@ from spaceevo.space import Graph
 BATCH = 64
 
 
-def moved_digits(n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """``n`` images ``[n, 1, 28, 28]`` in [0, 1], each moved by up to 3 pixels, and labels."""
-    images = load_data(compose("train", ["stage=teacher", "data=digits", "data.image_size=28"]).data, seed=0)
+def moved_digits(n: int, hw: int, seed: int) -> tuple[Tensor, Tensor]:
+    """``n`` images ``[n, 1, hw, hw]`` in [0, 1], each moved by up to 3 pixels, and labels."""
+    data = compose("train", ["stage=teacher", "data=digits", "data.image_size=28"]).data
+    data.image_size = hw
+    images = load_data(data, seed=0)
     rng = np.random.default_rng(seed)
     chosen = torch.from_numpy(rng.integers(0, len(images.train), n))
     return flip_and_crop(images.train[chosen], rng, False, 3).float() / 255, images.train_labels[chosen]

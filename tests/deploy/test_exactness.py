@@ -126,10 +126,10 @@ def test_ten_thousand_images_give_the_same_integers_and_fake_quantization_s_labe
     from deploy.digits import moved_digits, train
 
     graph = demo_subnet(types)
-    x, y = moved_digits(2000, seed=0)
+    x, y = moved_digits(2000, graph.input.hw, seed=0)
     net, stats = train(graph, x, y, QUANTIZER)
     model = integer_model(net, graph, stats, QUANTIZER)
-    x, y = moved_digits(10_000, seed=1)
+    x, y = moved_digits(10_000, graph.input.hw, seed=1)
     expected = run_integer(model, x.numpy())
     runtimes = (
         ort.run_batches(ort.session(write_int8(model)), x.numpy()),

@@ -255,9 +255,12 @@ class SearchSubnetConfig:
 
 @dataclass
 class ExportConfig:
-    """``tolerance``: least agreement of an exported model with the trained one, percent."""
+    """``tolerance``: least agreement of an exported model with the trained one, percent; ``dynamic_batch``: ONNX files take
+    any number of images, not one; ``float_io``: TFLite files take and give float32, not int8."""
 
     tolerance: float = MISSING
+    dynamic_batch: bool = MISSING
+    float_io: bool = MISSING
 
 
 @dataclass

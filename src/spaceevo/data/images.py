@@ -18,11 +18,6 @@ from spaceevo.errors import UserError, bad_choice, bad_value
 #: Where Debian's package ``dataset-fashion-mnist`` puts its files.
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 DIGITS_TEST = 360
-CLASS_NAMES = {
-    "fashion_mnist": ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
-    "digits": tuple("0123456789"),
-    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-}
 Labelled = tuple[Tensor, Tensor]
 
 
@@ -64,11 +59,6 @@ def normalize(images: Tensor, cfg: DataConfig) -> Tensor:
     """``uint8`` images as float32 ``(x / 255 - mean) / std``, channels last in memory."""
     scaled = (images.float() / 255 - cfg.mean) / cfg.std
     return scaled.contiguous(memory_format=torch.channels_last)
-
-
-def class_names(cfg: DataConfig) -> list[str]:
-    """What the labels stand for, in their order; their numbers where nobody named them."""
-    return list(CLASS_NAMES.get(cfg.name, map(str, range(cfg.classes))))
 
 
 def input_range(cfg: DataConfig) -> tuple[float, float]:

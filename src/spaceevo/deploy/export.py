@@ -40,18 +40,30 @@ class ModelPair:
 
 
 def int8_and_fp32(
-    net: Elastic, pretrained: Elastic, subnet: Subnet, calibration: Tensor, quantizer: Quantizer, labels: Sequence[str] = ()
+    net: Elastic,
+    pretrained: Elastic,
+    subnet: Subnet,
+    calibration: Tensor,
+    quantizer: Quantizer,
+    labels: Sequence[str] = (),
+    dynamic_batch: bool = False,
+    float_io: bool = False,
 ) -> ModelPair:
     """INT8 from the QAT supernet ``net``, FP32 from the ``pretrained`` one, each with its own BatchNorm statistics
-    recalibrated on ``calibration`` ``[N, C, H, W]``. All take one normalized image; ``labels``: the classes' names."""
+    recalibrated on ``calibration`` ``[N, C, H, W]``. All take one normalized image.
+
+    ``labels``: the classes' names. ``dynamic_batch``: the ONNX files take any number of images (TFLite's interpreter
+    resizes anyway). ``float_io``: the TFLite file takes and gives float32.
+    """
     graph = subnet_graph(subnet)
     stats = calibrate(net, graph, resized(calibration, graph.input.hw), quantizer)
     float_stats = calibrate(pretrained, graph, resized(calibration, graph.input.hw))
     integer = integer_model(net, graph, stats, quantizer)
     extracted = Extracted(net, graph, stats, quantizer).net.to(memory_format=torch.channels_last)
     adopt_scales(extracted, integer)
-    int8, tflite = write_int8(integer, labels=labels), write_tflite(integer, labels=labels)
-    fp32 = write_fp32(float_model(pretrained, graph, float_stats))
+    batch = None if dynamic_batch else 1
+    int8, tflite = write_int8(integer, batch, labels), write_tflite(integer, float_io, labels)
+    fp32 = write_fp32(float_model(pretrained, graph, float_stats), batch)
     return ModelPair(int8, tflite, fp32, extracted, graph, stats, quantizer, integer)
 
 
