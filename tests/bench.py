@@ -82,7 +82,7 @@ def distillation() -> None:
     strides = [stage.stride for stage in hs.stages]
     teacher = cnn_teacher(hs.channels, hs.classes, hs.stem.stride, strides, cfg.teacher.widths, cfg.teacher.depth).eval()
     features = [f.detach() for f in teacher.features(torch.rand(cfg.bkd.batch, hs.channels, 28, 28))]
-    students = new_students(hs, teacher)
+    students = new_students(hs, teacher, "symmetric")
     rng = np.random.default_rng(0)
     variance = [torch.ones(c) for c in teacher.channels]
     for name, quantizer in (("FP32", None), ("LSQ+", Quantizer(8))):

@@ -9,7 +9,8 @@ from spaceevo.errors import UserError
 
 
 def run(cfg: Config) -> None:
-    """An INT8 and an FP32 ONNX file and a card for every subnet of ``pareto.yaml``; the only step that sees test data.
+    """For every subnet of ``pareto.yaml`` its integer model, that as ONNX and as TFLite, an FP32 ONNX file and a card; the
+    only step that sees test data.
 
     Raises:
         UserError: a model's labels agree with the fake-quant model's less than ``export.tolerance`` percent.
@@ -20,8 +21,10 @@ def run(cfg: Config) -> None:
     from spaceevo.app.artifacts import code_version, sha256
     from spaceevo.atomic import atomic_write
     from spaceevo.data import load_data, normalize
+    from spaceevo.data.labels import class_names
     from spaceevo.deploy.card import write_card
     from spaceevo.deploy.export import check, int8_and_fp32
+    from spaceevo.deploy.integer import save_integer
     from spaceevo.latency import host
     from spaceevo.latency.measure import latency, measure, quantiles
     from spaceevo.space import Subnet
@@ -39,16 +42,18 @@ def run(cfg: Config) -> None:
     test = normalize(images.test, cfg.data)
     inputs = {name: sha256(input_path(cfg, name)) for name in ("qat.ckpt", "supernet.ckpt", "pareto.yaml")}
     subnets = {entry["name"]: Subnet.parse(space, entry["subnet"]) for entry in entries}
-    models, cards = {}, {}
+    labels = class_names(cfg.data)
+    pairs, models, cards = {}, {}, {}
     for name, subnet in tqdm(subnets.items(), "export", disable=not cfg.trainer.progress_bar):
-        pair = int8_and_fp32(net, pretrained, subnet, calibration, quantizer(cfg))
+        form = labels, cfg.export.dynamic_batch, cfg.export.float_io
+        pair = int8_and_fp32(net, pretrained, subnet, calibration, quantizer(cfg), *form)
         cards[name] = check(pair, test, images.test_labels)
         if cards[name]["agreement"] < cfg.export.tolerance:
             raise UserError(
                 f"export: {name} gives the trained model's label for {cards[name]['agreement']:.2f} % of the test images, "
                 f"less than export.tolerance={cfg.export.tolerance}"
             )
-        models[f"{name}/int8"], models[f"{name}/fp32"] = pair.int8, pair.fp32
+        pairs[name], models[f"{name}/int8"], models[f"{name}/fp32"] = pair, pair.int8, pair.fp32
     times = {}
     if cfg.device.runtime != "none":
         times = measure(models, cfg.benchmark.rounds, cfg.benchmark.runs, cfg.device.threads, spread_s=cfg.benchmark.spread_s)
@@ -56,7 +61,9 @@ def run(cfg: Config) -> None:
         name, subnet = entry["name"], subnets[entry["name"]]
         int8, fp32 = times.get(f"{name}/int8"), times.get(f"{name}/fp32")
         atomic_write(output_path(cfg, f"models/{name}/model.onnx"), models[f"{name}/int8"])
+        atomic_write(output_path(cfg, f"models/{name}/model.tflite"), pairs[name].tflite)
         atomic_write(output_path(cfg, f"models/{name}/fp32.onnx"), models[f"{name}/fp32"])
+        save_integer(output_path(cfg, f"models/{name}/model.safetensors"), pairs[name].integer)
         card = dict(
             name=name,
             encoding=str(subnet),
@@ -65,6 +72,7 @@ def run(cfg: Config) -> None:
             mmacs=subnet.cost().mmacs,
             params=subnet.cost().params,
             bytes=len(models[f"{name}/int8"]),
+            bytes_tflite=len(pairs[name].tflite),
             **cards[name],
             top1_val=entry["top1_val"],
             limit_ms=entry["limit_ms"],
@@ -75,6 +83,8 @@ def run(cfg: Config) -> None:
             fp32_quantiles_ms=None if fp32 is None else quantiles(fp32),
             speedup=None if int8 is None or fp32 is None else latency(fp32) / latency(int8),
             weight_bits=quantizer(cfg).weight_bits,
+            padding=net.padding,
+            labels=labels,
             input=dict(shape=[1, hs.channels, subnet.resolution, subnet.resolution], mean=cfg.data.mean, std=cfg.data.std),
             device=cfg.device.name,
             host=host.describe(),
@@ -85,7 +95,8 @@ def run(cfg: Config) -> None:
         write_card(output_path(cfg, f"models/{name}/card.json"), card)
         say(
             f"export: {name}: test top-1 {card['top1_runtime']:.2f} % in the runtime, {card['top1_fp32']:.2f} % in FP32, "
-            f"agreement {card['agreement']:.2f} %, measured {card['measured_ms']} ms"
+            f"agreement {card['agreement']:.2f} %, measured {card['measured_ms']} ms; output integers as the reference's: "
+            + ", ".join(f"{key} {value['identical_integers']:.2f} %" for key, value in card["runtimes"].items())
         )
 
 

@@ -33,7 +33,7 @@ def run(cfg: Config) -> None:
     validation = normalize(images.val[: cfg.lut.validation_images], cfg.data)
     calibration_features = boundary_features(teacher, calibration, hs.lut_resolutions, resize)
     validation_features = boundary_features(teacher, validation, hs.lut_resolutions, resize)
-    students = new_students(hs, teacher)
+    students = new_students(hs, teacher, cfg.device.padding)
     load_students(students, input_path(cfg, f"bkd/{students[0].spec.name}.lsq.safetensors").parent, "lsq")
 
     def rows_of(student: Student) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from spaceevo.errors import UserError, bad_choice, bad_value
+from spaceevo.space.graph import PADDINGS
 from spaceevo.space.hyperspace import Hyperspace
 from spaceevo.space.searchspace import only_space
 
@@ -28,6 +29,7 @@ class DeviceConfig:
     runtime: str = MISSING
     threads: int = MISSING
     weight_bits: int | str = MISSING
+    padding: str = MISSING
     predictor: str | None = MISSING
 
 
@@ -255,9 +257,12 @@ class SearchSubnetConfig:
 
 @dataclass
 class ExportConfig:
-    """``tolerance``: least agreement of an exported model with the trained one, percent."""
+    """``tolerance``: least agreement of an exported model with the trained one, percent; ``dynamic_batch``: ONNX files take
+    any number of images, not one; ``float_io``: TFLite files take and give float32, not int8."""
 
     tolerance: float = MISSING
+    dynamic_batch: bool = MISSING
+    float_io: bool = MISSING
 
 
 @dataclass
@@ -307,6 +312,7 @@ class Config:
 #: Keys that take one of a few values.
 CHOICES: dict[str, tuple[object, ...]] = {
     "stage.name": ("teacher", "bkd", "supernet", "qat"),
+    "device.padding": PADDINGS,
     "device.runtime": ("onnxruntime", "none"),
     "device.weight_bits": ("auto", 7, 8),
     "data.name": ("fashion_mnist", "digits", "cifar10", "imagenet"),

@@ -15,7 +15,7 @@ DATA = tuple(
 )
 SPACE = ("hyperspace", "blocks")
 TIMING = ("benchmark.rounds", "benchmark.runs", "benchmark.spread_s")
-SCHEME = ("device.name", "device.runtime", "device.weight_bits")
+SCHEME = ("device.name", "device.runtime", "device.weight_bits", "device.padding")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ STEPS: dict[str, Step] = {
             "supernet",
             "train stage=supernet",
             "trains the found space's supernet in FP32",
-            (*DATA, *SPACE, "space", "supernet", "trainer.precision"),
+            (*DATA, *SPACE, "space", "device.padding", "supernet", "trainer.precision"),
             ("space.yaml",),
             ("supernet.ckpt",),
             "spaceevo.training.recipes:supernet",
@@ -142,7 +142,13 @@ STEPS: dict[str, Step] = {
             "writes the found subnets as INT8 models and checks them against the trained ones",
             (*DATA, "data.test_limit", *SPACE, "device", "export", "search_subnet.calibration_images", *TIMING),
             ("pareto.yaml", "qat.ckpt", "supernet.ckpt"),
-            ("models/*/model.onnx", "models/*/fp32.onnx", "models/*/card.json"),
+            (
+                "models/*/model.onnx",
+                "models/*/model.tflite",
+                "models/*/model.safetensors",
+                "models/*/fp32.onnx",
+                "models/*/card.json",
+            ),
             "spaceevo.export:run",
         ),
         Step(

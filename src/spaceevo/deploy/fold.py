@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spaceevo.deploy.integer import FloatModel, IntegerModel
+from spaceevo.deploy.arithmetic import settle
+from spaceevo.deploy.integer import GATE_QPARAMS, SIGMOID_QPARAMS, FloatModel, IntegerModel, QParams, lower
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats
-from spaceevo.nn.lsq import MIN_SCALE, fake_quant_weight, zero_point
+from spaceevo.nn.lsq import ACT_MAX, MIN_SCALE, fake_quant_weight, zero_point
 from spaceevo.space.graph import INPUT, Graph, Op
 
 GATE_DIVISOR, GATE_SHIFT = 6, 3  # hard sigmoid: (y + 3) / 6, clipped to [0, 1]
@@ -20,23 +21,40 @@ def integer_model(net: Elastic, graph: Graph, stats: Stats, quantizer: Quantizer
     """The integers of ``graph`` in ``net``: what fake quantization with ``stats`` computes with.
 
     A BatchNorm's gain goes into the scales per channel and, where negative, as a sign into the weights; the gate's
-    hard sigmoid goes into its convolution's weight scale (a sixth) and bias (plus a half).
+    hard sigmoid goes into its convolution's weight scale (a sixth) and bias (plus a half). The output scales of other ops
+    are settled: see :mod:`spaceevo.deploy.arithmetic`; :func:`adopt_scales` gives them back to fake quantization.
     """
-    quantizers = {INPUT: (net.input_scale, net.input_offset)}
+    qparams = {INPUT: _qparams(net.input_scale, net.input_offset)}
     weights, scales, biases = {}, {}, {}
-    for op in graph.ops:
+    lowered = lower(graph)
+    readers = lowered.consumers()
+    for op in lowered.ops:
         if op.has_weight:
             gain, bias = net.folded(op, stats)
             gain = torch.ones_like(bias) if gain is None else gain
             scale = net.ops_by_name[op.name].weight_scale.clamp(min=MIN_SCALE)
             gate = op.act == "hsigmoid"
-            input_scale, _ = quantizers[op.inputs[0]]
+            input_scale, _ = qparams[op.inputs[0]]
             weights[op.name] = _weight_integers(net, op, scale, gain, quantizer)
             scales[op.name] = _numpy(scale * _magnitude(gain) / (GATE_DIVISOR if gate else 1))
-            biases[op.name] = _bias_integers(bias + GATE_SHIFT if gate else bias, input_scale * scale * _magnitude(gain))
-        quantizers[op.name] = net.output_quantizer(op)
-    qparams = {name: (scale.item(), int(zero_point(scale, offset))) for name, (scale, offset) in quantizers.items()}
-    return IntegerModel(graph, weights, scales, biases, qparams)
+            step = input_scale * scale * _magnitude(gain)
+            biases[op.name] = _bias_integers(bias + GATE_SHIFT if gate else bias, step, weights[op.name])
+        inputs = [qparams[name] for name in op.inputs]
+        sigmoids = [reader for reader in readers.get(op.name, ()) if reader.kind == "sigmoid"]
+        y = inputs[0] if op.kind == "maxpool" else _trained_qparams(net, op)
+        qparams[op.name] = y if op.kind == "maxpool" else settle(op, inputs, y, sigmoids)
+    return IntegerModel(lowered, weights, scales, biases, qparams, net.padding)
+
+
+@torch.no_grad()
+def adopt_scales(net: Elastic, model: IntegerModel) -> None:
+    """Set the quantizers of ``net``, the extracted subnet, to the settled ones of its ``model``."""
+    for name, p in net.ops_by_name.items():
+        scale, zero = model.qparams[name]
+        if hasattr(p, "scale"):
+            p.scale.fill_(scale)
+        if hasattr(p, "offset"):
+            p.offset.fill_(-zero * scale)
 
 
 @torch.no_grad()
@@ -49,7 +67,16 @@ def float_model(net: Elastic, graph: Graph, stats: Stats) -> FloatModel:
             weight = net.weight(op)
             weights[op.name] = _numpy(weight if gain is None else weight * gain[:, None, None, None]).copy()
             biases[op.name] = _numpy(bias).copy()
-    return FloatModel(graph, weights, biases)
+    return FloatModel(graph, weights, biases, net.padding)
+
+
+def _trained_qparams(net: Elastic, op: Op) -> QParams:
+    fixed = {"hsigmoid": GATE_QPARAMS, "sigmoid": SIGMOID_QPARAMS}
+    return fixed[op.kind] if op.kind in fixed else _qparams(*net.output_quantizer(op))
+
+
+def _qparams(scale: Tensor, offset: Tensor) -> QParams:
+    return scale.item(), int(zero_point(scale, offset))
 
 
 def _magnitude(gain: Tensor) -> Tensor:
@@ -62,9 +89,10 @@ def _weight_integers(net: Elastic, op: Op, scale: Tensor, gain: Tensor, quantize
     return _numpy((values / scale).round() * gain.sign()[:, None, None, None]).astype(np.int8)
 
 
-def _bias_integers(bias: Tensor, step: Tensor) -> np.ndarray:
-    """int32 ``[cout]`` on the grid ``step``."""
-    return _numpy((bias / step).round().double().clamp(-INT32_MAX, INT32_MAX)).astype(np.int32)
+def _bias_integers(bias: Tensor, step: Tensor, weights: np.ndarray) -> np.ndarray:
+    """int32 ``[cout]`` on the grid ``step``, so that no sum with it overflows."""
+    room = INT32_MAX - ACT_MAX * np.abs(weights.astype(np.int64)).sum((1, 2, 3))
+    return np.clip(_numpy((bias / step).round().double()), -room, room).astype(np.int32)
 
 
 def _numpy(x: Tensor) -> np.ndarray:

@@ -6,34 +6,51 @@ a weight integer of output channel ``c`` for ``q * weight_scales[op][c]``; a bia
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from spaceevo.space.graph import Graph, Op
+from spaceevo.atomic import atomic_write
+from spaceevo.errors import UserError
+from spaceevo.space.graph import Graph, Op, Tensor
 
 ACT_MAX = 255
-#: Scale and zero point of what lies in [0, 1]: the hard-sigmoid gate of SE, and the sigmoid inside swish.
-GATE_QPARAMS = (1 / ACT_MAX, 0)
+QParams = tuple[float, int]
+#: Scale and zero point of a hard sigmoid, which reaches 1, and of a sigmoid, which does not (TFLite's has this scale).
+GATE_QPARAMS = (float(np.float32(1 / ACT_MAX)), 0)
+SIGMOID_QPARAMS = (1 / (ACT_MAX + 1), 0)
+#: The gates that ``hswish`` and ``swish`` consist of, beside the product.
+GATES = {"hswish": "hsigmoid", "swish": "sigmoid"}
+FORMAT = "spaceevo integer model 1"
+ARRAYS = ("weights", "weight_scales", "biases")
 
 
 @dataclass(frozen=True)
 class IntegerModel:
-    """An op graph with integer contents; BatchNorm is folded, fused activations are the output's range."""
+    """A lowered op graph with integer contents; BatchNorm is folded, fused activations are the output's range."""
 
     graph: Graph
+    """Of kinds conv, depthwise, mean, maxpool, mul, add, hsigmoid and sigmoid: see :func:`lower`."""
     weights: dict[str, np.ndarray]
     """Per op, int8 ``[cout, cin / groups, kernel, kernel]``."""
     weight_scales: dict[str, np.ndarray]
     """Per op, float32 ``[cout]``."""
     biases: dict[str, np.ndarray]
     """Per op, int32 ``[cout]``."""
-    qparams: dict[str, tuple[float, int]]
-    """Per tensor (``input`` and every op's output), scale and zero point."""
+    qparams: dict[str, QParams]
+    """Per tensor (``input`` and every op's output), scale (a float32's value) and zero point."""
+    padding: str = "symmetric"
 
     def bias_scale(self, op: Op) -> np.ndarray:
         """The grid of the bias, ``sx * sw[c]``: float32 ``[cout]``."""
         return np.float32(self.qparams[op.inputs[0]][0]) * self.weight_scales[op.name]
+
+    @property
+    def output_qparams(self) -> QParams:
+        """Scale and zero point of the logits."""
+        return self.qparams[self.graph.output.name]
 
 
 @dataclass(frozen=True)
@@ -45,3 +62,61 @@ class FloatModel:
     """Per op, float32 ``[cout, cin / groups, kernel, kernel]``."""
     biases: dict[str, np.ndarray]
     """Per op, float32 ``[cout]``."""
+    padding: str = "symmetric"
+
+
+def lower(graph: Graph) -> Graph:
+    """``graph`` with every ``hswish`` and ``swish`` as what runtimes have integer kernels for: the op ``<name>.gate``
+    (``hsigmoid``: ``clip(x / 6 + 1/2, 0, 1)``, or ``sigmoid``) and the product of it and x, ``<name>``."""
+    ops = []
+    for op in graph.ops:
+        if op.kind in GATES:
+            gate = replace(op, name=f"{op.name}.gate", kind=GATES[op.kind])
+            ops += [gate, replace(op, kind="mul", inputs=(*op.inputs, gate.name))]
+        else:
+            ops.append(op)
+    return Graph(graph.input, ops)
+
+
+def save_integer(path: Path, model: IntegerModel) -> None:
+    """``model`` as safetensors: arrays ``weights/<op>``, ...; graph, scales and zero points as JSON in the header."""
+    from safetensors.numpy import save
+
+    arrays = {f"{kind}/{name}": array for kind in ARRAYS for name, array in getattr(model, kind).items()}
+    x = model.graph.input
+    header = dict(
+        format=FORMAT,
+        padding=model.padding,
+        input=json.dumps([x.name, x.channels, x.hw]),
+        ops=json.dumps([asdict(op) for op in model.graph.ops]),
+        qparams=json.dumps(model.qparams),
+    )
+    atomic_write(path, save(arrays, header))
+
+
+def load_integer(path: Path) -> IntegerModel:
+    """The model that :func:`save_integer` wrote.
+
+    Raises:
+        UserError: the file is missing, truncated or something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise UserError(f"{path}: no {FORMAT}, but {header.get('format', 'some other safetensors file')}")
+            arrays: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in ARRAYS}
+            for key in file.keys():  # noqa: SIM118 (not a mapping)
+                kind, name = key.split("/", 1)
+                arrays[kind][name] = file.get_tensor(key)
+        ops = [Op(**{**op, "inputs": tuple(op["inputs"])}) for op in json.loads(header["ops"])]
+        qparams = {name: (scale, zero) for name, (scale, zero) in json.loads(header["qparams"]).items()}
+        return IntegerModel(
+            Graph(Tensor(*json.loads(header["input"])), ops), **arrays, qparams=qparams, padding=header["padding"]
+        )
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from None
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: truncated or not an integer model ({type(error).__name__})") from None

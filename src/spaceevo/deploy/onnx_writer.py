@@ -2,12 +2,13 @@
 
 In the QDQ form every op computes in float between DequantizeLinear and QuantizeLinear nodes that carry the trained scales
 and zero points; a runtime fuses each such group into one integer kernel. A fused activation needs no node there: it is the
-range of the output's QuantizeLinear.
+range of the output's QuantizeLinear. The hard-sigmoid gate is an addition to a sixth of x: x's own integers, dequantized
+with a sixth of its scale.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,19 +16,22 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from spaceevo.deploy.integer import GATE_QPARAMS, FloatModel, IntegerModel
+from spaceevo.deploy.arithmetic import HALF, HALF_QPARAMS, sixth
+from spaceevo.deploy.integer import FloatModel, IntegerModel, QParams
 from spaceevo.space.graph import INPUT, Graph, Op
 
 OPSET = 17
 IR_VERSION = 8
 OUTPUT = "logits"
-QParams = tuple[float, int]
+LABELS = "labels"
 
 
 @dataclass
 class _Writer:
     """Nodes and initializers of the ONNX graph being written; a node's only output carries its name."""
 
+    padding: str
+    qparams_of: Mapping[str, QParams] = field(default_factory=dict)
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: dict[str, onnx.TensorProto] = field(default_factory=dict)
 
@@ -51,46 +55,66 @@ class _Writer:
         return self.node("DequantizeLinear", f"{name}.dq", [q, *constants])
 
 
-#: Rounds an inner value of an op (swish's sigmoid) to 8 bits, or not.
-Inner = Callable[[str, str], str]
-Emit = Callable[[_Writer, Op, list[str], Inner], str]
+Emit = Callable[[_Writer, Op, list[str]], str]
 
 
-def _conv(w: _Writer, op: Op, inputs: list[str], inner: Inner) -> str:
-    pad, groups = op.kernel // 2, op.cout if op.kind == "depthwise" else 1
-    shape = dict(kernel_shape=[op.kernel] * 2, strides=[op.stride] * 2, pads=[pad] * 4, group=groups)
-    return w.node("Conv", op.name, inputs, **shape)
+def _window(w: _Writer, op: Op) -> dict[str, list[int]]:
+    before, after = op.pads(w.padding)
+    return dict(kernel_shape=[op.kernel] * 2, strides=[op.stride] * 2, pads=[before, before, after, after])
 
 
-def _mean(w: _Writer, op: Op, inputs: list[str], inner: Inner) -> str:
+def _conv(w: _Writer, op: Op, inputs: list[str]) -> str:
+    groups = op.cout if op.kind == "depthwise" else 1
+    return w.node("Conv", op.name, inputs, group=groups, **_window(w, op))
+
+
+def _maxpool(w: _Writer, op: Op, inputs: list[str]) -> str:
+    return w.node("MaxPool", op.name, inputs, **_window(w, op))
+
+
+def _mean(w: _Writer, op: Op, inputs: list[str]) -> str:
     return w.node("GlobalAveragePool", op.name, inputs)
 
 
-def _add(w: _Writer, op: Op, inputs: list[str], inner: Inner) -> str:
+def _add(w: _Writer, op: Op, inputs: list[str]) -> str:
     return w.node("Add", op.name, inputs)
 
 
-def _mul(w: _Writer, op: Op, inputs: list[str], inner: Inner) -> str:
+def _mul(w: _Writer, op: Op, inputs: list[str]) -> str:
     return w.node("Mul", op.name, inputs)
 
 
-def _hswish(w: _Writer, op: Op, inputs: list[str], inner: Inner) -> str:
+def _hswish(w: _Writer, op: Op, inputs: list[str]) -> str:
     return w.node("HardSwish", op.name, inputs)
 
 
-def _swish(w: _Writer, op: Op, inputs: list[str], inner: Inner) -> str:
-    gate = inner(f"{op.name}.sigmoid", w.node("Sigmoid", f"{op.name}.sigmoid", inputs))
-    return w.node("Mul", op.name, [*inputs, gate])
+def _swish(w: _Writer, op: Op, inputs: list[str]) -> str:
+    return w.node("Mul", op.name, [*inputs, w.node("Sigmoid", f"{op.name}.gate", inputs)])
+
+
+def _sigmoid(w: _Writer, op: Op, inputs: list[str]) -> str:
+    return w.node("Sigmoid", op.name, inputs)
+
+
+def _gate(w: _Writer, op: Op, inputs: list[str]) -> str:
+    """Of integers: ``x / 6 + 1/2``, which the output's range clips to [0, 1]."""
+    (x,) = op.inputs
+    part = w.node("DequantizeLinear", f"{op.name}.x", [f"{x}.q", *w.qparams(f"{op.name}.x", sixth(w.qparams_of[x]))])
+    half = [w.constant(f"{op.name}.half", np.uint8(HALF)), *w.qparams(f"{op.name}.half", HALF_QPARAMS)]
+    return w.node("Add", op.name, [part, w.node("DequantizeLinear", f"{op.name}.half.dq", half)])
 
 
 KINDS: dict[str, Emit] = {
     "conv": _conv,
     "depthwise": _conv,
+    "maxpool": _maxpool,
     "mean": _mean,
     "add": _add,
     "mul": _mul,
     "hswish": _hswish,
     "swish": _swish,
+    "hsigmoid": _gate,
+    "sigmoid": _sigmoid,
 }
 
 
@@ -109,23 +133,20 @@ def _hsigmoid(w: _Writer, name: str, x: str) -> str:
 FUSED: dict[str, Callable[[_Writer, str, str], str]] = {"relu": _relu, "relu6": _relu6, "hsigmoid": _hsigmoid}
 
 
-def write_int8(model: IntegerModel, batch: int | None = 1) -> bytes:
+def write_int8(model: IntegerModel, batch: int | None = 1, labels: Sequence[str] = ()) -> bytes:
     """The QDQ model: float32 ``input`` ``[batch, C, R, R]`` to float32 ``logits`` ``[batch, classes]``.
 
-    ``batch`` None: any. The bytes depend on the model alone.
+    ``batch`` None: any. ``labels``: the classes' names, one a line in the metadata entry ``labels``. The integers of a
+    tensor are named ``<tensor>.q``. The bytes depend on the arguments alone.
     """
-    w = _Writer()
-
-    def inner(name: str, value: str) -> str:
-        return w.quantize(name, value, GATE_QPARAMS)
-
-    values = {INPUT: w.quantize(f"{INPUT}.8bit", INPUT, model.qparams[INPUT])}
+    w = _Writer(model.padding, model.qparams)
+    values = {INPUT: w.quantize(INPUT, INPUT, model.qparams[INPUT])}
     for op in model.graph.ops:
         inputs = [values[name] for name in op.inputs]
         if op.has_weight:
             inputs += _integer_operands(w, op, model)
-        values[op.name] = w.quantize(op.name, KINDS[op.kind](w, op, inputs, inner), model.qparams[op.name])
-    return _finish(w, model.graph, values, batch)
+        values[op.name] = w.quantize(op.name, KINDS[op.kind](w, op, inputs), model.qparams[op.name])
+    return _finish(w, model.graph, values, batch, labels)
 
 
 def _integer_operands(w: _Writer, op: Op, model: IntegerModel) -> list[str]:
@@ -147,7 +168,7 @@ def _integer_operands(w: _Writer, op: Op, model: IntegerModel) -> list[str]:
 
 def write_fp32(model: FloatModel, batch: int | None = 1) -> bytes:
     """The same subnet in full precision, input and output as in :func:`write_int8`."""
-    w = _Writer()
+    w = _Writer(model.padding)
     values = {INPUT: INPUT}
     for op in model.graph.ops:
         inputs = [values[name] for name in op.inputs]
@@ -156,12 +177,12 @@ def write_fp32(model: FloatModel, batch: int | None = 1) -> bytes:
                 w.constant(f"{op.name}.weight", model.weights[op.name]),
                 w.constant(f"{op.name}.bias", model.biases[op.name]),
             ]
-        y = KINDS[op.kind](w, op, inputs, lambda name, value: value)
+        y = KINDS[op.kind](w, op, inputs)
         values[op.name] = FUSED[op.act](w, f"{op.name}.{op.act}", y) if op.act else y
-    return _finish(w, model.graph, values, batch)
+    return _finish(w, model.graph, values, batch, ())
 
 
-def _finish(w: _Writer, graph: Graph, values: dict[str, str], batch: int | None) -> bytes:
+def _finish(w: _Writer, graph: Graph, values: dict[str, str], batch: int | None, labels: Sequence[str]) -> bytes:
     """Flatten the last op's output to ``logits``, check and serialize."""
     x, y = graph.input, graph.output
     w.node("Flatten", OUTPUT, [values[y.name]], axis=1)
@@ -171,5 +192,7 @@ def _finish(w: _Writer, graph: Graph, values: dict[str, str], batch: int | None)
     body = helper.make_graph(w.nodes, "spaceevo", inputs, outputs, list(w.initializers.values()))
     opsets = [helper.make_opsetid("", OPSET)]
     model = helper.make_model(body, opset_imports=opsets, ir_version=IR_VERSION, producer_name="spaceevo")
+    if labels:
+        helper.set_model_props(model, {LABELS: "\n".join(labels)})
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString(deterministic=True)

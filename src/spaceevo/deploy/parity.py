@@ -1,52 +1,41 @@
-"""Does the file compute what was trained? Runs models in onnxruntime and compares them with fake quantization."""
+"""Does the file compute what was trained? Labels, integers and ops of a runtime against the reference's."""
 
 from __future__ import annotations
 
-import tempfile
-from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
-import onnx
-import onnxruntime as ort
 
-from spaceevo.deploy.onnx_writer import INPUT, OUTPUT
+from spaceevo.deploy.integer import IntegerModel
+from spaceevo.deploy.ort import integer_op_report as integer_op_report
+from spaceevo.deploy.ort import run_batches as run_batches
+from spaceevo.deploy.ort import session as session
+from spaceevo.deploy.reference import run_op
 
-ERRORS_ONLY = 3
 FLOAT_CONVOLUTIONS = ("Conv", "FusedConv")
 
 
-def session(model: bytes | Path, threads: int = 1, exact: bool = False) -> ort.InferenceSession:
-    """The model in onnxruntime, fully optimized.
+@dataclass(frozen=True)
+class Parting:
+    """How far a runtime's op is from the reference's on the same inputs: ``steps`` at most, in ``share`` of elements."""
 
-    ``exact``: on x86 without VNNI, 8-bit weights by kernels that do not saturate (about 0.8x the speed).
-    """
-    return _session(model, _options(threads, exact))
-
-
-def _session(model: bytes | Path, options: ort.SessionOptions) -> ort.InferenceSession:
-    source = model if isinstance(model, bytes) else str(model)
-    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    op: str
+    kind: str
+    steps: int
+    share: float
 
 
-def _options(threads: int, exact: bool) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = ERRORS_ONLY
-    if exact:
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    return options
-
-
-def run_batches(session: ort.InferenceSession, images: np.ndarray, batch: int = 64) -> np.ndarray:
-    """Logits ``[N, classes]`` of float32 images ``[N, C, R, R]``, ``batch`` at a time (a model of a fixed batch: that)."""
-    fixed = session.get_inputs()[0].shape[0]
-    step = fixed if isinstance(fixed, int) else batch
-    parts = [session.run([OUTPUT], {INPUT: images[i : i + step]})[0] for i in range(0, len(images), step)]
-    return np.concatenate(parts)
+def partings(model: IntegerModel, record: Mapping[str, np.ndarray]) -> list[Parting]:
+    """The ops, in order, where a runtime's ``record`` (of ``ort.record_ops`` or ``litert.record_ops``) is not what the
+    reference makes of that op's recorded inputs: an error is not carried from op to op."""
+    found = []
+    for op in model.graph.ops:
+        expected = run_op(model, op, [record[name] for name in op.inputs])
+        steps = np.abs(expected.astype(np.int16) - record[op.name])
+        if steps.any():
+            found.append(Parting(op.name, op.kind, int(steps.max()), float((steps > 0).mean())))
+    return found
 
 
 def agreement(labels_a: np.ndarray, labels_b: np.ndarray) -> float:
@@ -54,16 +43,18 @@ def agreement(labels_a: np.ndarray, labels_b: np.ndarray) -> float:
     return 100.0 * float(np.mean(np.asarray(labels_a) == np.asarray(labels_b)))
 
 
-def integer_op_report(model: bytes | Path) -> dict[str, int]:
-    """How often each op type occurs in the graph that onnxruntime runs after its optimizations."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder) / "optimized.onnx")
-        options = _options(1, exact=False)
-        options.optimized_model_filepath = path
-        _session(model, options)
-        return dict(sorted(Counter(node.op_type for node in onnx.load(path).graph.node).items()))
+def label_agreement(logits: np.ndarray, judge: np.ndarray) -> float:
+    """Percent of rows whose greatest entry in ``logits`` ``[N, classes]`` is one of the greatest in ``judge``: integers
+    tie often, and either label is then right."""
+    chosen = np.take_along_axis(judge, logits.argmax(1)[:, None], 1)[:, 0]
+    return agreement(chosen, judge.max(1))
+
+
+def same_integers(logits: np.ndarray, reference: np.ndarray) -> float:
+    """Percent of equal elements of two outputs ``[N, classes]`` on the same grid."""
+    return 100.0 * float(np.mean(logits == reference))
 
 
 def float_convolutions(report: Mapping[str, int]) -> int:
-    """Convolutions of an :func:`integer_op_report` that do not run as integer kernels."""
+    """Convolutions of an ``integer_op_report`` that do not run as integer kernels."""
     return sum(report.get(kind, 0) for kind in FLOAT_CONVOLUTIONS)

@@ -12,7 +12,7 @@ from spaceevo.errors import bad_value
 
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
 VNNI = ("avx512_vnni", "avx_vnni")
-RUNTIMES = ("onnxruntime", "onnx", "torch", "numpy")
+RUNTIMES = ("onnxruntime", "ai-edge-litert", "onnx", "torch", "numpy")
 
 
 def cpuinfo() -> str:

@@ -7,9 +7,9 @@ batch's own are used (training), with ``stats`` the BatchNorm is folded into the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,12 +21,17 @@ from spaceevo.space.graph import FUSED, INPUT, Graph, Op
 BN_EPS = 1e-5
 INIT_BATCH = 64  # images that quantizers are initialized from at once
 GATE_SCALE = 1 / ACT_MAX  # sigmoid and hard-sigmoid outputs fill [0, 1]
+SIGMOID_SCALE = 1 / (ACT_MAX + 1)  # a sigmoid does not reach 1, and TFLite's has this scale
 Stats = dict[str, tuple[Tensor, Tensor]]
 
 
 @dataclass
 class Quantizer:
-    """How a device holds tensors: see ``conf/device``. ``weight_bits``: 8, or 7 on x86 without VNNI."""
+    """How a device holds tensors: see ``conf/device``. ``weight_bits``: 8, or 7 on x86 without VNNI.
+
+    What is not here is the same on all devices: activations have 8 bits, and ``hswish`` and ``swish`` are a gate (a hard
+    sigmoid, a sigmoid) rounded to 8 bits and a product, which every runtime has integer kernels for.
+    """
 
     weight_bits: int = 8
 
@@ -56,9 +61,11 @@ class OpParameters(nn.Module):
 class Elastic(nn.Module):
     """Shared weights for every graph whose ops are among those of ``superset``."""
 
-    def __init__(self, superset: Graph, input_range: tuple[float, float] = (0.0, 1.0)) -> None:
-        """``input_range``: least and greatest value of the input tensor, which fix its quantizer."""
+    def __init__(self, superset: Graph, input_range: tuple[float, float] = (0.0, 1.0), padding: str = "symmetric") -> None:
+        """``input_range``: least and greatest value of the input tensor, which fix its quantizer. ``padding``: how
+        convolutions and pools of stride 2 pad, one of ``space.graph.PADDINGS``."""
         super().__init__()
+        self.padding = padding
         self.ops_by_name: dict[str, OpParameters] = {}
         self.body = nn.Module()
         for op in superset.ops:
@@ -134,10 +141,8 @@ class Elastic(nn.Module):
         weight = self.weight(op)
         if quantizer is not None:
             weight = fake_quant_weight(weight, p.weight_scale, quantizer.weight_bits)
-        groups = op.cout if op.kind == "depthwise" else 1
-        shape: dict[str, Any] = dict(stride=op.stride, padding=op.kernel // 2, groups=groups)
         if op.norm and stats is None:
-            y = F.conv2d(x, weight, **shape)
+            y = self._conv2d(op, x, weight)
             gain, shift = p.gain[: op.cout], p.shift[: op.cout]
             if collect is None:
                 y = F.batch_norm(y, None, None, gain, shift, training=True, eps=BN_EPS)
@@ -149,10 +154,21 @@ class Elastic(nn.Module):
             if quantizer is not None:
                 bias = self.on_grid(op, bias, factor, input_scale)
             weight = weight if factor is None else weight * factor[:, None, None, None]
-            y = F.conv2d(x, weight, bias if op.norm or op.bias else None, **shape)
+            y = self._conv2d(op, x, weight, bias if op.norm or op.bias else None)
         if op.act == "hsigmoid":
             return y / 6 + 0.5 if quantizer is not None else F.hardsigmoid(y)
         return _fused(op.act, y) if quantizer is None else y
+
+    def _conv2d(self, op: Op, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        x, pad = self._padded(op, x, 0.0)
+        return F.conv2d(x, weight, bias, op.stride, pad, groups=op.cout if op.kind == "depthwise" else 1)
+
+    def _padded(self, op: Op, x: Tensor, value: float) -> tuple[Tensor, int]:
+        """``x`` and the padding that is left to do; unequal padding is done here."""
+        before, after = op.pads(self.padding)
+        if before == after:
+            return x, before
+        return F.pad(x, (before, after, before, after), value=value), 0
 
     def _plain(self, op: Op, inputs: list[Tensor], quantizer: Quantizer | None) -> Tensor:
         x = inputs[0]
@@ -164,12 +180,13 @@ class Elastic(nn.Module):
         if op.kind == "mean":
             return x.mean((2, 3), keepdim=True)
         if op.kind == "maxpool":
-            return F.max_pool2d(x, op.kernel, op.stride, op.kernel // 2)
-        if op.kind == "hswish":
-            return F.hardswish(x)
+            x, pad = self._padded(op, x, -math.inf)
+            return F.max_pool2d(x, op.kernel, op.stride, pad)
+        hard = op.kind == "hswish"
         if quantizer is None:
-            return F.silu(x)
-        return x * fake_quant_activation(torch.sigmoid(x), x.new_tensor(GATE_SCALE), x.new_tensor(0.0))
+            return F.hardswish(x) if hard else F.silu(x)
+        gate, scale = (F.hardsigmoid(x), GATE_SCALE) if hard else (torch.sigmoid(x), SIGMOID_SCALE)
+        return x * fake_quant_activation(gate, x.new_tensor(scale), x.new_tensor(0.0))
 
     # -- what exporters read ------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ class Extracted(nn.Module):
     def __init__(self, supernet: Elastic, graph: Graph, stats: Stats, quantizer: Quantizer | None = None) -> None:
         super().__init__()
         self.graph, self.quantizer = graph, quantizer
-        self.net = Elastic(graph)
+        self.net = Elastic(graph, padding=supernet.padding)
         self.net.input_scale.copy_(supernet.input_scale)
         self.net.input_offset.copy_(supernet.input_offset)
         with torch.no_grad():

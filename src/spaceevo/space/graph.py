@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 FUSED = ("relu", "relu6", "hsigmoid")
 ACTIVATIONS = ("relu", "relu6", "hswish", "swish")
 INPUT = "input"
+#: How a convolution of stride 2 pads: alike on both sides, as PyTorch does, or more at the end, as TFLite's SAME does.
+PADDINGS = ("symmetric", "same")
 
 
 def round8(channels: float) -> int:
@@ -60,6 +62,13 @@ class Op:
     def weight_shape(self) -> tuple[int, int, int, int]:
         """``[cout, cin / groups, kernel, kernel]``."""
         return (self.cout, 1 if self.kind == "depthwise" else self.cin, self.kernel, self.kernel)
+
+    def pads(self, padding: str) -> tuple[int, int]:
+        """Rows (and columns) of padding before and after the input, under one of ``PADDINGS``."""
+        if padding == "symmetric":
+            return self.kernel // 2, self.kernel // 2
+        total = max((self.out_hw - 1) * self.stride + self.kernel - self.in_hw, 0)
+        return total // 2, total - total // 2
 
     @property
     def macs(self) -> int:

@@ -46,7 +46,7 @@ def student_specs(hs: Hyperspace) -> list[StudentSpec]:
 class Student(nn.Module):
     """An elastic stage between two learnable 1x1 projections that match the teacher's feature widths."""
 
-    def __init__(self, spec: StudentSpec, teacher_in: int, teacher_out: int) -> None:
+    def __init__(self, spec: StudentSpec, teacher_in: int, teacher_out: int, padding: str = "symmetric") -> None:
         super().__init__()
         self.spec = spec
         widest = extreme_stage(spec.elastic, largest=True)
@@ -54,7 +54,8 @@ class Student(nn.Module):
         self.leave = nn.Parameter(torch.zeros(teacher_out, max(spec.elastic.widths), 1, 1))  # begins at an NSR of about 1
         self.bias = nn.Parameter(torch.zeros(teacher_out))
         nn.init.kaiming_normal_(self.enter, nonlinearity="linear")
-        self.body = Elastic(stage_graph(spec.elastic, widest, max(spec.input_widths), 8, superset=True))
+        superset = stage_graph(spec.elastic, widest, max(spec.input_widths), 8, superset=True)
+        self.body = Elastic(superset, padding=padding)
 
     def graph(self, cin: int, blocks: Stage, hw: int) -> Graph:
         return stage_graph(self.spec.elastic, blocks, cin, hw)

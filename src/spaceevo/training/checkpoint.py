@@ -38,7 +38,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def save_supernet(path: Path, net: Elastic, space: SearchSpace, **more: Any) -> None:
     state = {name: value.contiguous() for name, value in net.state_dict().items()}
-    save_checkpoint(path, {"space": str(space), "state_dict": state, **more})
+    save_checkpoint(path, {"space": str(space), "padding": net.padding, "state_dict": state, **more})
 
 
 def load_supernet(path: Path, hs: Hyperspace) -> tuple[Elastic, SearchSpace]:
@@ -51,7 +51,7 @@ def load_supernet(path: Path, hs: Hyperspace) -> tuple[Elastic, SearchSpace]:
     if not isinstance(content, dict) or not {"space", "state_dict"} <= set(content):
         raise UserError(f"{path}: not the checkpoint of a supernet")
     space = SearchSpace.parse(content["space"], hs)
-    net = make_supernet(space, (0.0, 1.0))
+    net = make_supernet(space, (0.0, 1.0), content.get("padding", "symmetric"))
     try:
         net.load_state_dict(content["state_dict"])
     except RuntimeError as error:

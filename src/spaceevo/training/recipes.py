@@ -124,7 +124,7 @@ def bkd(cfg: Config) -> None:
     variance = load_checkpoint(input_path(cfg, "teacher.ckpt"))["variance"]
     images = load_data(cfg.data, cfg.seed)
     data = ImagesModule(images, cfg.data, cfg.bkd.batch, cfg.seed, limit=cfg.bkd.images)
-    students = new_students(hs, guide)
+    students = new_students(hs, guide, cfg.device.padding)
     for phase, epochs, quant in (("fp32", cfg.bkd.epochs, None), ("lsq", cfg.bkd.lsq_epochs, quantizer(cfg))):
         folder = partial(cfg, "bkd") / phase
         done = folder / "done.json"
@@ -145,11 +145,11 @@ def bkd(cfg: Config) -> None:
         write_json(done, {"epochs": epochs})
 
 
-def new_students(hs: Hyperspace, guide: Teacher) -> list[Student]:
+def new_students(hs: Hyperspace, guide: Teacher, padding: str) -> list[Student]:
     """Untrained students of every (stage, block type)."""
     channels = guide.channels
     return [
-        Student(spec, channels[spec.stage - 1], channels[spec.stage]).to(memory_format=torch.channels_last)
+        Student(spec, channels[spec.stage - 1], channels[spec.stage], padding).to(memory_format=torch.channels_last)
         for spec in student_specs(hs)
     ]
 
@@ -165,7 +165,7 @@ def supernet(cfg: Config) -> None:
     start(cfg)
     hs = hyperspace(cfg)
     space = found_space(cfg, hs)
-    net = make_supernet(space, input_range(cfg.data))
+    net = make_supernet(space, input_range(cfg.data), cfg.device.padding)
     images = load_data(cfg.data, cfg.seed)
     data = ImagesModule(images, cfg.data, cfg.supernet.batch, cfg.seed, limit=cfg.supernet.images)
     module = SupernetModule(net, space, cfg.supernet, cfg.supernet.epochs * data.steps_per_epoch, cfg.seed)

@@ -16,9 +16,10 @@ from spaceevo.training.fit import average_gradients, cosine, set_lr, step_rng
 from spaceevo.training.sandwich import sandwich_subnets
 
 
-def make_supernet(space: SearchSpace, input_range: tuple[float, float]) -> Elastic:
-    """The elastic module that holds every subnet of ``space``; ``input_range``: of the normalized images."""
-    return Elastic(superset_graph(space), input_range).to(memory_format=torch.channels_last)
+def make_supernet(space: SearchSpace, input_range: tuple[float, float], padding: str = "symmetric") -> Elastic:
+    """The elastic module that holds every subnet of ``space``; ``input_range``: of the normalized images; ``padding``:
+    the device's."""
+    return Elastic(superset_graph(space), input_range, padding).to(memory_format=torch.channels_last)
 
 
 def inplace_distillation(student: Tensor, teacher: Tensor) -> Tensor:

@@ -1,0 +1,16 @@
+"""What the labels of a data set stand for."""
+
+from __future__ import annotations
+
+from spaceevo.app.config import DataConfig
+
+CLASS_NAMES = {
+    "fashion_mnist": ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    "digits": tuple("0123456789"),
+    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+}
+
+
+def class_names(cfg: DataConfig) -> list[str]:
+    """In the labels' order; their numbers where they have no names here."""
+    return list(CLASS_NAMES.get(cfg.name, map(str, range(cfg.classes))))
