@@ -25,7 +25,7 @@ AFTER_FULL_DISK = "what was there before is whole; free some space and run again
 def entrypoint(config_name: str, run: Callable[[Any], object]) -> Callable[[], None]:
     """The ``main`` of an entrypoint: ``run`` gets the typed config of ``conf/<config_name>.yaml`` and its overrides.
 
-    Exit codes: 0, 2 for bad input (one line on standard error), 130 when interrupted.
+    Exit codes: 0, 2 for bad input, 3 where a model is not what it claims (one line on standard error), 130 when interrupted.
     """
 
     def main() -> None:
@@ -43,10 +43,15 @@ def entrypoint(config_name: str, run: Callable[[Any], object]) -> Callable[[], N
         except Exception as error:
             if _debugging(arguments):
                 traceback.print_exc()
-                sys.exit(FAILED)
-            sys.exit(_fail(one_line(error), FAILED))
+                sys.exit(exit_code(error))
+            sys.exit(_fail(one_line(error), exit_code(error)))
 
     return main
+
+
+def exit_code(error: BaseException) -> int:
+    """3 for a claim that does not hold, 2 for any other error."""
+    return next((cause.exit_code for cause in _chain(error) if isinstance(cause, UserError)), FAILED)
 
 
 def one_line(error: BaseException) -> str:
@@ -186,5 +191,5 @@ def _debugging(arguments: Sequence[str]) -> bool:
 
 
 def _fail(text: str, code: int) -> int:
-    print(f"error: {text}" if code == FAILED else text, file=sys.stderr, flush=True)
+    print(text if code == INTERRUPTED else f"error: {text}", file=sys.stderr, flush=True)
     return code
