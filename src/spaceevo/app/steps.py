@@ -142,7 +142,7 @@ STEPS: dict[str, Step] = {
             "writes the found subnets as INT8 models and checks them against the trained ones",
             (*DATA, "data.test_limit", *SPACE, "device", "export", "search_subnet.calibration_images", *TIMING),
             ("pareto.yaml", "qat.ckpt", "supernet.ckpt"),
-            ("models/*/model.onnx", "models/*/fp32.onnx", "models/*/card.json"),
+            ("models/*/model.onnx", "models/*/fp32.onnx", "models/*/parity.json", "models/*/card.json"),
             "spaceevo.export:run",
         ),
         Step(

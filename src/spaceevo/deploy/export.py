@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from spaceevo.deploy.fold import float_model, integer_model
+from spaceevo.deploy.gate import compare, digest
+from spaceevo.deploy.integer import IntegerModel
 from spaceevo.deploy.onnx_writer import write_fp32, write_int8
 from spaceevo.deploy.parity import agreement, float_convolutions, integer_op_report, run_batches, session
+from spaceevo.deploy.ptq import post_training_quantized
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats, resize
 from spaceevo.nn.evaluate import calibrate, logits, resized, top1
 from spaceevo.space import Graph, Subnet, subnet_graph
@@ -25,6 +29,7 @@ class ModelPair:
     graph: Graph
     stats: Stats
     quantizer: Quantizer
+    integer: IntegerModel
 
 
 def int8_and_fp32(net: Elastic, pretrained: Elastic, subnet: Subnet, calibration: Tensor, quantizer: Quantizer) -> ModelPair:
@@ -33,22 +38,53 @@ def int8_and_fp32(net: Elastic, pretrained: Elastic, subnet: Subnet, calibration
     graph = subnet_graph(subnet)
     stats = calibrate(net, graph, resized(calibration, graph.input.hw), quantizer)
     float_stats = calibrate(pretrained, graph, resized(calibration, graph.input.hw))
-    int8 = write_int8(integer_model(net, graph, stats, quantizer))
-    return ModelPair(int8, write_fp32(float_model(pretrained, graph, float_stats)), net, graph, stats, quantizer)
+    integer = integer_model(net, graph, stats, quantizer)
+    fp32 = write_fp32(float_model(pretrained, graph, float_stats))
+    return ModelPair(write_int8(integer), fp32, net, graph, stats, quantizer, integer)
 
 
-def check(pair: ModelPair, images: Tensor, labels: Tensor) -> dict[str, float]:
-    """Top-1 of the fake-quant model and of both files in onnxruntime, and label agreement, in percent, over ``images``."""
-    hw = pair.graph.input.hw
+def check(pair: ModelPair, images: Tensor, labels: Tensor) -> dict[str, Any]:
+    """The fake-quant model and both files over ``images``: top-1 and agreement in percent, differences in output steps,
+    and of each file (``model.onnx``, ``fp32.onnx``) what another machine can repeat: top-1 and the outputs' sha256."""
+    small = resized_numpy(images, pair.graph.input.hw)
     fake = logits(pair.net, pair.graph, pair.stats, images, pair.quantizer)
-    small = np.ascontiguousarray(np.concatenate([resize(x, hw).numpy() for x in images.split(1000)]))
-    runtime = run_batches(session(pair.int8), small)
-    real = run_batches(session(pair.fp32), small)
-    truth = labels.numpy()
+    step, _ = pair.integer.qparams[pair.graph.output.name]
+    found = {
+        name: run_batches(session(content), small) for name, content in (("model.onnx", pair.int8), ("fp32.onnx", pair.fp32))
+    }
+    files = {
+        name: dict(
+            runtime="onnxruntime",
+            precision="fp32" if name.startswith("fp32") else "int8",
+            top1=agreement(given.argmax(1), labels.numpy()),
+            outputs_sha256=digest(given),
+        )
+        for name, given in found.items()
+    }
     return dict(
         top1_fake_quant=top1(fake, labels),
-        top1_runtime=agreement(runtime.argmax(1), truth),
-        top1_fp32=agreement(real.argmax(1), truth),
-        agreement=agreement(runtime.argmax(1), fake.argmax(1).numpy()),
+        top1_runtime=files["model.onnx"]["top1"],
+        top1_fp32=files["fp32.onnx"]["top1"],
+        **compare(found["model.onnx"], fake.numpy(), step),
         float_convolutions=float_convolutions(integer_op_report(pair.int8)),
+        files=files,
     )
+
+
+def baseline(
+    fp32: bytes, calibration: np.ndarray, method: str, weight_bits: int, images: np.ndarray, labels: Tensor
+) -> tuple[bytes, dict[str, Any]]:
+    """The FP32 file quantized after training, on ``calibration`` ``[N, C, R, R]``, and its top-1 (percent) on ``images``."""
+    content = post_training_quantized(fp32, calibration, method, weight_bits)
+    return content, dict(
+        calibrate=method,
+        images=len(calibration),
+        top1=agreement(run_batches(session(content), images).argmax(1), labels.numpy()),
+        bytes=len(content),
+        float_convolutions=float_convolutions(integer_op_report(content)),
+    )
+
+
+def resized_numpy(images: Tensor, hw: int) -> np.ndarray:
+    """Normalized ``images`` as a runtime takes them: float32 ``[N, C, hw, hw]``, row by row in memory."""
+    return np.ascontiguousarray(np.concatenate([resize(x, hw).numpy() for x in images.split(1000)]))

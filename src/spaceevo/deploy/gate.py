@@ -35,11 +35,39 @@ def broken_claims(figures: Mapping[str, float], tolerance: float, mean_differenc
     """What of :func:`compare` is worse than allowed, in words; nothing for a file that may leave."""
     found = []
     if not figures["agreement"] >= tolerance:
-        found.append(f"agrees with the trained model on {figures['agreement']:.2f} % of the images (export.tolerance={tolerance})")
+        found.append(
+            f"agrees with the trained model on {figures['agreement']:.2f} % of the images (export.tolerance={tolerance})"
+        )
     if not figures["mean_difference"] <= mean_difference:
         steps = f"{figures['mean_difference']:.3g} output steps on average"
         found.append(f"is {steps} from the trained model (export.mean_difference={mean_difference})")
     return found
+
+
+def parity_report(
+    figures: Mapping[str, Any], model: IntegerModel, file: bytes, images: np.ndarray, tolerance: float, mean_difference: float
+) -> dict[str, Any]:
+    """What ``parity.json`` holds: :func:`compare`'s ``figures`` with what is allowed, why the file is ``refused`` (or nothing),
+    and its ops over ``images`` with the first that parts from the integer reference."""
+    rows = compare_ops(model, file, images)
+    return dict(
+        refused=broken_claims(figures, tolerance, mean_difference),
+        **{key: figures[key] for key in ("agreement", "mean_difference", "max_difference")},
+        tolerance=dict(agreement=tolerance, mean_difference=mean_difference),
+        images=len(images),
+        first_apart=next((row for row in rows if row["steps"]), None),
+        ops=rows,
+    )
+
+
+def refusal(report: Mapping[str, Any]) -> str:
+    """Why a file is refused, in one line."""
+    first = report["first_apart"]
+    where = "op by op onnxruntime gives the integer reference's integers, so it is fake quantization that parts from them"
+    if first is not None:
+        steps = f"{first['steps']} step{'s' if first['steps'] > 1 else ''}, {first['apart']:.3g} % of its elements"
+        where = f"onnxruntime and the integer reference part first in {first['op']} ({first['kind']}: {steps})"
+    return f"{' and '.join(report['refused'])}; {where}"
 
 
 def digest(outputs: np.ndarray) -> str:
@@ -62,11 +90,6 @@ def compare_ops(model: IntegerModel, file: bytes, images: np.ndarray) -> list[di
             steps = np.abs(found[op.name].astype(np.int16) - expected[op.name])
             rows.append(dict(op=op.name, kind=op.kind, apart=100 * float((steps > 0).mean()), steps=int(steps.max())))
     return rows
-
-
-def first_apart(rows: list[dict[str, Any]], steps: int = 0) -> dict[str, Any] | None:
-    """The first of :func:`compare_ops` whose integers differ by more than ``steps``."""
-    return next((row for row in rows if row["steps"] > steps), None)
 
 
 def op_outputs(file: bytes, images: np.ndarray) -> dict[str, np.ndarray]:
