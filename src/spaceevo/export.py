@@ -62,10 +62,11 @@ def run(cfg: Config) -> None:
             )
     _gate(cfg, reports)
     timed = {f"{name}/{file}": content for name, files in models.items() for file, content in files.items()}
-    timing = dict(rounds=cfg.benchmark.rounds, runs=cfg.benchmark.runs, threads=cfg.device.threads)
+    spread = cfg.benchmark.spread_s
+    timing = dict(rounds=cfg.benchmark.rounds, runs=cfg.benchmark.runs, threads=cfg.device.threads, spread_s=spread)
     times = {}
     if cfg.device.runtime != "none":
-        times = measure_files({**timed, **baselines}, **timing, spread_s=cfg.benchmark.spread_s)
+        times = measure_files({**timed, **baselines}, **timing)
     common = dict(
         weight_bits=bits,
         data=data_claims(cfg.data, len(test)),
