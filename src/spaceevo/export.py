@@ -88,6 +88,7 @@ def run(cfg: Config) -> None:
             params=subnet.cost().params,
             input=dict(shape=[1, hs.channels, subnet.resolution, subnet.resolution], mean=cfg.data.mean, std=cfg.data.std),
             **{key: entry[key] for key in ("top1_val", "limit_ms", "predicted_ms")},
+            parity=dict(images=reports[name]["images"], ops=len(reports[name]["ops"]), first_apart=reports[name]["first_apart"]),
         )
         _write(cfg, name, models[name], facts | checks[name] | common, times, subnet)
 

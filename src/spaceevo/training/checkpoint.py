@@ -38,8 +38,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def save_supernet(path: Path, net: Elastic, space: SearchSpace, **more: Any) -> None:
+    more["hyperspace"] = _described(space.hyperspace)
     state = {name: value.contiguous() for name, value in net.state_dict().items()}
-    save_checkpoint(path, {"space": str(space), "hyperspace": _described(space.hyperspace), "state_dict": state, **more})
+    save_checkpoint(path, {"space": str(space), "state_dict": state, **more})
 
 
 def load_supernet(path: Path, hs: Hyperspace, qat: str | None = None) -> tuple[Elastic, SearchSpace]:
