@@ -63,7 +63,9 @@ def run(cfg: Config) -> None:
     _gate(cfg, reports)
     timed = {f"{name}/{file}": content for name, files in models.items() for file, content in files.items()}
     spread = cfg.benchmark.spread_s
-    timing = dict(rounds=cfg.benchmark.rounds, runs=cfg.benchmark.runs, threads=cfg.device.threads, spread_s=spread)
+    timing: dict[str, Any] = dict(
+        rounds=cfg.benchmark.rounds, runs=cfg.benchmark.runs, threads=cfg.device.threads, spread_s=spread
+    )
     times = {}
     if cfg.device.runtime != "none":
         times = measure_files({**timed, **baselines}, **timing)
@@ -88,7 +90,9 @@ def run(cfg: Config) -> None:
             params=subnet.cost().params,
             input=dict(shape=[1, hs.channels, subnet.resolution, subnet.resolution], mean=cfg.data.mean, std=cfg.data.std),
             **{key: entry[key] for key in ("top1_val", "limit_ms", "predicted_ms")},
-            parity=dict(images=reports[name]["images"], ops=len(reports[name]["ops"]), first_apart=reports[name]["first_apart"]),
+            parity=dict(
+                images=reports[name]["images"], ops=len(reports[name]["ops"]), first_apart=reports[name]["first_apart"]
+            ),
         )
         _write(cfg, name, models[name], facts | checks[name] | common, times, subnet)
 
@@ -120,7 +124,7 @@ def _write(cfg: Config, name: str, files: dict[str, bytes], card: dict[str, Any]
     """A model's files, and the card with what was measured of them."""
     from spaceevo.atomic import atomic_write
     from spaceevo.deploy.card import file_claims, write_card
-    from spaceevo.deploy.op_latency import op_table
+    from spaceevo.deploy.op_latency import graph_rows, op_table
     from spaceevo.latency.measure import latency, quantiles
     from spaceevo.space import subnet_graph
 
@@ -139,7 +143,7 @@ def _write(cfg: Config, name: str, files: dict[str, bytes], card: dict[str, Any]
         totals = dict(int8=int8["measured_ms"], fp32=fp32["measured_ms"])
         contents = dict(int8=files["model.onnx"], fp32=files["fp32.onnx"])
         card["speedup"] = totals["fp32"] / totals["int8"]
-        card["ops"] = op_table(subnet_graph(subnet), contents, totals, threads=cfg.device.threads)
+        card["ops"] = op_table(graph_rows(subnet_graph(subnet)), contents, totals, threads=cfg.device.threads)
     if "ptq" in card:
         taken = times.get(f"{name}/ptq.onnx")
         card["ptq"]["measured_ms"] = None if taken is None else latency(taken)

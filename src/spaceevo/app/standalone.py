@@ -10,7 +10,7 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from spaceevo.app.config import Config, DataConfig, register_schema, to_config
+from spaceevo.app.config import CHOICES, Config, DataConfig, register_schema, to_config
 from spaceevo.errors import UserError, bad_choice, bad_value
 from spaceevo.paths import conf_dir
 
@@ -34,11 +34,39 @@ class VerifyConfig:
     data: DataConfig = field(default_factory=DataConfig)
 
 
+@dataclass
+class QuantizeConfig:
+    """``python -m spaceevo.quantize``.
+
+    Attributes:
+        model: a classifier of torchvision by name.
+        weights: a file of its state dict; None: random weights.
+        calibrate: how onnxruntime's quantizer finds the activations' ranges.
+        resolution: of the images, pixels; None: the data's own.
+    """
+
+    model: str = MISSING
+    weights: str | None = MISSING
+    calibrate: str = MISSING
+    calibration_images: int = MISSING
+    resolution: int | None = MISSING
+    out_dir: str = MISSING
+    seed: int = MISSING
+    threads: int = MISSING
+    rounds: int = MISSING
+    runs: int = MISSING
+    spread_s: float = MISSING
+    debug: bool = MISSING
+    data: DataConfig = field(default_factory=DataConfig)
+
+
 def schema_of(config_name: str) -> tuple[type[Any], Callable[[DictConfig], Any]]:
     """An entrypoint's config type, and what makes it of a composed config. Hydra knows the types from here on."""
     register_schema()
     ConfigStore.instance().store(name="verify_schema", node=VerifyConfig)
-    return {"verify": (VerifyConfig, to_verify)}.get(config_name, (Config, to_config))
+    ConfigStore.instance().store(name="quantize_schema", node=QuantizeConfig)
+    alone = {"verify": (VerifyConfig, to_verify), "quantize": (QuantizeConfig, to_quantize)}
+    return alone.get(config_name, (Config, to_config))
 
 
 def to_verify(cfg: DictConfig) -> VerifyConfig:
@@ -56,6 +84,25 @@ def to_verify(cfg: DictConfig) -> VerifyConfig:
     return config
 
 
+def to_quantize(cfg: DictConfig) -> QuantizeConfig:
+    """The composed config, checked.
+
+    Raises:
+        UserError: an impossible value, with its key.
+    """
+    if OmegaConf.is_missing(cfg, "model"):
+        raise UserError("model: has no value; give a classifier of torchvision, e.g. model=mobilenet_v2")
+    config = cast(QuantizeConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(QuantizeConfig), _plain(cfg))))
+    choices = [choice for choice in CHOICES["export.calibrate"] if choice != "null"]
+    if config.calibrate not in choices:
+        raise bad_choice("calibrate", config.calibrate, choices)
+    for key in ("calibration_images", "threads", "rounds", "runs", "resolution"):
+        value = getattr(config, key)
+        if value is not None and value < 1:
+            raise bad_value(key, value, "1 or more")
+    return config
+
+
 def claimed_data(given: DataConfig, claimed: dict[str, Any], card: str) -> DataConfig:
     """The images a card's figures hold for: ``claimed`` by it, the rest ``given`` or by default.
 
@@ -65,7 +112,7 @@ def claimed_data(given: DataConfig, claimed: dict[str, Any], card: str) -> DataC
     asked = {key: value for key, value in vars(given).items() if value != MISSING}
     for key, value in asked.items():
         if key in claimed and value != claimed[key]:
-            raise UserError(f"data.{key}={value}: {card} claims its figures for data.{key}={claimed[key]}")
+            raise UserError(f"data.{key}={_word(value)}: {card} claims its figures for data.{key}={_word(claimed[key])}")
     known = {key: value for key, value in claimed.items() if key in vars(given)}
     name = known.get("name", asked.get("name"))
     path = conf_dir() / "data" / f"{name}.yaml"
@@ -73,6 +120,10 @@ def claimed_data(given: DataConfig, claimed: dict[str, Any], card: str) -> DataC
         choices = sorted(option.stem for option in path.parent.glob("*.yaml"))
         raise UserError(f"{card}: {bad_choice('data.name', name, choices)}")
     return DataConfig(**{**yaml.safe_load(path.read_text()), **known, **asked})
+
+
+def _word(value: Any) -> str:
+    return "null" if value is None else str(value)
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

@@ -113,24 +113,37 @@ def owners(nodes: Sequence[Node], optimized: onnx.ModelProto, ops: Sequence[str]
     return {node.name: BEFORE if i < first else owner(node.name) for i, node in enumerate(nodes)}
 
 
+def graph_rows(graph: Graph) -> list[dict[str, Any]]:
+    """The ops of our graph: ``op``, ``kind``, ``shape`` ``[C, H, W]`` and ``mmacs``."""
+    return [dict(op=op.name, kind=op.kind, shape=[op.cout, op.out_hw, op.out_hw], mmacs=op.macs / 1e6) for op in graph.ops]
+
+
+def node_rows(model: onnx.ModelProto) -> list[dict[str, Any]]:
+    """The nodes of any other ONNX model, with the shapes that can be inferred; their ``mmacs`` are not counted."""
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    dims = {value.name: value.type.tensor_type.shape.dim for value in (*inferred.value_info, *inferred.output)}
+    shapes = {name: [dim.dim_value for dim in dim[1:]] for name, dim in dims.items()}
+    nodes = [node for node in inferred.node if node.op_type not in ("Constant", "Identity")]
+    return [dict(op=node.name, kind=node.op_type, shape=shapes.get(node.output[0], []), mmacs=None) for node in nodes]
+
+
 def op_table(
-    graph: Graph, models: dict[str, bytes], totals_ms: dict[str, float], runs: int = RUNS, threads: int = 1
+    ops: list[dict[str, Any]], models: dict[str, bytes], totals_ms: dict[str, float], runs: int = RUNS, threads: int = 1
 ) -> list[dict[str, Any]]:
-    """A row an op of ``graph`` (and ``input``, ``output``) with ms and kernels in each of ``models`` (``int8``, ``fp32``).
+    """``ops`` (and ``input``, ``output``: what comes before and after them) with ms and kernels in each of ``models``
+    (``int8``, ``fp32``).
 
     Returns:
-        ``op``, ``kind``, ``shape`` ``[C, H, W]``, ``mmacs``; ``<model>_ms`` and ``<model>_kernels``, which are None and empty
-        where the runtime has fused the op into another. A model's ms add up to its ``totals_ms``.
+        The rows with ``<model>_ms`` and ``<model>_kernels``, which are None and empty where the runtime has fused the op
+        into another. A model's ms add up to its ``totals_ms``.
     """
-    rows: dict[str, dict[str, Any]] = {BEFORE: dict(op=BEFORE, kind=BEFORE, shape=[], mmacs=0.0)}
-    for op in graph.ops:
-        rows[op.name] = dict(op=op.name, kind=op.kind, shape=[op.cout, op.out_hw, op.out_hw], mmacs=op.macs / 1e6)
-    rows[AFTER] = dict(op=AFTER, kind=AFTER, shape=[], mmacs=0.0)
+    ends: list[dict[str, Any]] = [dict(op=name, kind=name, shape=[], mmacs=None) for name in (BEFORE, AFTER)]
+    rows: dict[str, dict[str, Any]] = {row["op"]: dict(row) for row in (ends[0], *ops, ends[1])}
     for row in rows.values():
         row |= {f"{model}_ms": None for model in models} | {f"{model}_kernels": [] for model in models}
     for model, content in models.items():
         nodes, optimized = profile_nodes(content, runs, threads)
-        belongs = owners(nodes, optimized, [op.name for op in graph.ops])
+        belongs = owners(nodes, optimized, [op["op"] for op in ops])
         for node, ms in zip(nodes, without_overhead(np.array([node.ms for node in nodes]), totals_ms[model]), strict=True):
             row = rows[belongs[node.name]]
             row[f"{model}_ms"] = (row[f"{model}_ms"] or 0.0) + float(ms)

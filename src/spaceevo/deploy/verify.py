@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,14 +129,20 @@ def verify_files(
         size = f"{claims['bytes']:,} bytes, sha256 {claims['sha256'][:16]}"
         found.append(Claim(name, "file", size, "the same", True, must=True))
         if name not in running:
-            found.append(Claim(name, f"top-1 in {claims['runtime']}", f"{claims['top1']:.2f} %", "not checked: no such runtime"))
+            found.append(
+                Claim(name, f"top-1 in {claims['runtime']}", f"{claims['top1']:.2f} %", "not checked: no such runtime")
+            )
             continue
-        given = outputs(running[name], images, lambda done, name=name: progress(name, done))
+        given = outputs(running[name], images, partial(progress, name))
         agreed = claims.get("agreement", card.get("agreement") if name == "model.onnx" else None)
         found += accuracy_claims(name, claims, agreed, given, labels, points)
         if name == "model.onnx":
             left = float_convolutions(integer_op_report(files[name]))
-            found.append(Claim(name, "float convolutions", str(card["float_convolutions"]), str(left), left <= card["float_convolutions"]))
+            found.append(
+                Claim(
+                    name, "float convolutions", str(card["float_convolutions"]), str(left), left <= card["float_convolutions"]
+                )
+            )
     return found + latency_claims(card, {name: files[name] for name in running})
 
 

@@ -99,7 +99,7 @@ def percent(value: float | None) -> str:
 
 
 def points(value: float) -> str:
-    """A difference of percentages with its sign: ``+0.25``, ``−1.40``."""
+    """A difference of percentages with its sign: ``+0.25``."""
     return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
