@@ -36,7 +36,7 @@ def run(cfg: Config) -> None:
     start(cfg)
     hs = hyperspace(cfg)
     net, space = load_supernet(input_path(cfg, "qat.ckpt"), hs, command_for(STEPS["qat"], cfg))
-    pretrained, _ = load_supernet(input_path(cfg, "supernet.ckpt"), hs)
+    pretrained, _ = load_supernet(input_path(cfg, "supernet.ckpt"), hs, wanted=space)
     entries = yaml.safe_load(input_path(cfg, "pareto.yaml").read_text())
     images = load_data(cfg.data, cfg.seed, test=True)
     assert images.test is not None and images.test_labels is not None
@@ -50,11 +50,11 @@ def run(cfg: Config) -> None:
     checks, reports = {}, {}
     for name, subnet in tqdm(subnets.items(), "export", disable=not cfg.trainer.progress_bar):
         pair = int8_and_fp32(net, pretrained, subnet, calibration, quantizer(cfg))
-        models[name] = {"model.onnx": pair.int8, "fp32.onnx": pair.fp32}
+        models[name] = pair.files
         checks[name] = check(pair, test, images.test_labels)
         compared = resized_numpy(test[:COMPARED_OP_BY_OP], subnet.resolution)
         limits = cfg.export.tolerance, cfg.export.mean_difference
-        reports[name] = parity_report(checks[name], pair.integer, pair.int8, compared, *limits)
+        reports[name] = parity_report(checks[name]["files"], pair.integer, pair.int8, compared, *limits)
         if cfg.export.calibrate is not None:
             ranges = resized_numpy(calibration, subnet.resolution)
             baselines[f"{name}/ptq.onnx"], checks[name]["ptq"] = baseline(
@@ -106,18 +106,20 @@ def _gate(cfg: Config, reports: dict[str, dict[str, Any]]) -> None:
     from spaceevo.atomic import atomic_write
     from spaceevo.deploy.card import card_text
     from spaceevo.deploy.gate import refusal
+    from spaceevo.deploy.runtimes import RUNTIMES
 
     refused = []
     for name, report in reports.items():
         path = atomic_write(output_path(cfg, f"models/{name}/parity.json"), card_text(report))
         if report["refused"]:
-            for old in {*path.parent.glob("*.onnx"), *path.parent.glob("*.tflite"), path.parent / "card.json"}:
-                old.unlink(missing_ok=True)
+            for old in set(path.parent.iterdir()) - {path}:
+                if old.suffix in RUNTIMES or old.name in ("card.json", "verify.json"):
+                    old.unlink()
             refused.append((name, path))
     if refused:
         name, path = refused[0]
         more = f" ({len(refused) - 1} more are refused)" if len(refused) > 1 else ""
-        raise ClaimError(f"export: {name} {refusal(reports[name])}; see {path}{more}")
+        raise ClaimError(f"export: {name}: {refusal(reports[name])}; see {path}{more}")
 
 
 def _write(cfg: Config, name: str, files: dict[str, bytes], card: dict[str, Any], times: dict[str, Any], subnet: Any) -> None:

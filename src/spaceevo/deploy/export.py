@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from spaceevo.deploy.integer import IntegerModel
 from spaceevo.deploy.onnx_writer import write_fp32, write_int8
 from spaceevo.deploy.parity import agreement, float_convolutions, integer_op_report, run_batches, session
 from spaceevo.deploy.ptq import post_training_quantized
+from spaceevo.deploy.runtimes import RUNTIMES, open_file
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats, resize
 from spaceevo.nn.evaluate import calibrate, logits, resized, top1
 from spaceevo.space import Graph, Subnet, subnet_graph
@@ -31,6 +33,11 @@ class ModelPair:
     quantizer: Quantizer
     integer: IntegerModel
 
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The files of a model's folder: a runtime is chosen by the ending."""
+        return {"model.onnx": self.int8, "fp32.onnx": self.fp32}
+
 
 def int8_and_fp32(net: Elastic, pretrained: Elastic, subnet: Subnet, calibration: Tensor, quantizer: Quantizer) -> ModelPair:
     """INT8 from the QAT supernet ``net``, FP32 from the ``pretrained`` one, each with its own BatchNorm statistics
@@ -44,28 +51,30 @@ def int8_and_fp32(net: Elastic, pretrained: Elastic, subnet: Subnet, calibration
 
 
 def check(pair: ModelPair, images: Tensor, labels: Tensor) -> dict[str, Any]:
-    """The fake-quant model and both files over ``images``: top-1 and agreement in percent, differences in output steps,
-    and of each file (``model.onnx``, ``fp32.onnx``) what another machine can repeat: top-1 and the outputs' sha256."""
+    """The fake-quant model and every file over ``images``: top-1 and agreement in percent, differences in output steps.
+
+    ``files`` has of each file what another machine can repeat: top-1 and the outputs' sha256.
+    """
     small = resized_numpy(images, pair.graph.input.hw)
     fake = logits(pair.net, pair.graph, pair.stats, images, pair.quantizer)
     step, _ = pair.integer.qparams[pair.graph.output.name]
-    found = {
-        name: run_batches(session(content), small) for name, content in (("model.onnx", pair.int8), ("fp32.onnx", pair.fp32))
-    }
-    files = {
-        name: dict(
-            runtime="onnxruntime",
-            precision="fp32" if name.startswith("fp32") else "int8",
+    files: dict[str, dict[str, Any]] = {}
+    for name, content in pair.files.items():
+        given = open_file(Path(name), content)(small)
+        float_file = name.startswith("fp32")
+        files[name] = dict(
+            runtime=RUNTIMES[Path(name).suffix].name,
+            precision="fp32" if float_file else "int8",
             top1=agreement(given.argmax(1), labels.numpy()),
             outputs_sha256=digest(given),
+            **({} if float_file else compare(given, fake.numpy(), step)),
         )
-        for name, given in found.items()
-    }
+    int8 = files["model.onnx"]
     return dict(
         top1_fake_quant=top1(fake, labels),
-        top1_runtime=files["model.onnx"]["top1"],
+        top1_runtime=int8["top1"],
         top1_fp32=files["fp32.onnx"]["top1"],
-        **compare(found["model.onnx"], fake.numpy(), step),
+        **{key: int8[key] for key in ("agreement", "mean_difference", "max_difference")},
         float_convolutions=float_convolutions(integer_op_report(pair.int8)),
         files=files,
     )

@@ -14,6 +14,8 @@ from spaceevo.deploy.parity import agreement, session
 from spaceevo.deploy.reference import run_integer
 from spaceevo.space.graph import INPUT
 
+COMPARED = ("agreement", "mean_difference", "max_difference")
+
 
 def compare(outputs: np.ndarray, trained: np.ndarray, step: float) -> dict[str, float]:
     """How far a runtime's logits ``[N, classes]`` are from the trained model's.
@@ -45,15 +47,22 @@ def broken_claims(figures: Mapping[str, float], tolerance: float, mean_differenc
 
 
 def parity_report(
-    figures: Mapping[str, Any], model: IntegerModel, file: bytes, images: np.ndarray, tolerance: float, mean_difference: float
+    files: Mapping[str, Mapping[str, Any]],
+    model: IntegerModel,
+    content: bytes,
+    images: np.ndarray,
+    tolerance: float,
+    mean_difference: float,
 ) -> dict[str, Any]:
-    """What ``parity.json`` holds: :func:`compare`'s ``figures`` with what is allowed, why the file is ``refused`` (or nothing),
-    and its ops over ``images`` with the first that parts from the integer reference."""
-    rows = compare_ops(model, file, images)
+    """What ``parity.json`` holds: :func:`compare` of every INT8 file with what is allowed, why a file is ``refused``, and the
+    ops of the ONNX file (``content``) over ``images``, with the first that parts from the integer reference."""
+    rows = compare_ops(model, content, images)
+    compared = {name: {key: figures[key] for key in COMPARED} for name, figures in files.items() if COMPARED[0] in figures}
+    reasons = {name: broken_claims(figures, tolerance, mean_difference) for name, figures in compared.items()}
     return dict(
-        refused=broken_claims(figures, tolerance, mean_difference),
-        **{key: figures[key] for key in ("agreement", "mean_difference", "max_difference")},
-        tolerance=dict(agreement=tolerance, mean_difference=mean_difference),
+        refused=[f"{name} {reason}" for name, found in reasons.items() for reason in found],
+        files=compared,
+        allowed=dict(agreement=tolerance, mean_difference=mean_difference),
         images=len(images),
         first_apart=next((row for row in rows if row["steps"]), None),
         ops=rows,
