@@ -153,7 +153,9 @@ class Hyperspace:
         spec = self.stages[stage]
         widths = spec.widths if window is None else spec.window_widths(window)
         name = f"stage{stage + 1}"
-        return ElasticStage(name, self.blocks[block], widths, spec.depths, spec.stride, spec.forced_residual, spec.one_width)
+        return ElasticStage(
+            name, self.blocks[block], widths, spec.depths, spec.stride, spec.forced_residual, spec.one_width
+        )
 
     def input_widths(self, stage: int) -> tuple[int, ...]:
         """The widths that the input of stage ``stage`` (from 0) may have."""
@@ -347,11 +349,7 @@ def _check(hs: Hyperspace) -> None:
         if not 1 <= stage.window <= len(stage.widths):
             allowed = f"from 1 to {len(stage.widths)}, the length of the stage's width list"
             raise bad_value(f"{key}.window", stage.window, allowed)
-        if (
-            not stage.types
-            or list(stage.types) != sorted(set(stage.types))
-            or not 0 <= stage.types[0] <= stage.types[-1] < len(hs.blocks)
-        ):
+        if not stage.types or list(stage.types) != sorted(set(stage.types)) or not 0 <= stage.types[0] <= stage.types[-1] < len(hs.blocks):
             raise bad_value(f"{key}.types", list(stage.types), f"rising indices into the {len(hs.blocks)} block types, from 0")
         names = [hs.blocks[t].type for t in stage.types]
         if len(set(names)) < len(names):

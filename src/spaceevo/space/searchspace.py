@@ -49,7 +49,9 @@ class SearchSpace:
     @cached_property
     def stages(self) -> tuple[ElasticStage, ...]:
         """The searched stages, ``stage1`` first; the fixed ``stage0`` is not among them."""
-        return tuple(self.hyperspace.elastic(i, t, w) for i, (t, w) in enumerate(zip(self.types, self.windows, strict=True)))
+        return tuple(
+            self.hyperspace.elastic(i, t, w) for i, (t, w) in enumerate(zip(self.types, self.windows, strict=True))
+        )
 
     @cached_property
     def all_stages(self) -> tuple[ElasticStage, ...]:

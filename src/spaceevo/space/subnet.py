@@ -194,7 +194,9 @@ def parse_stage(text: str, stage: ElasticStage | None = None) -> Stage:
     return _parse_blocks(stage, kernels, widths, [0 if b.expand is None else b.expand for b in blocks])
 
 
-def _parse_blocks(stage: ElasticStage, kernels: Sequence[float], widths: Sequence[float], expands: Sequence[float]) -> Stage:
+def _parse_blocks(
+    stage: ElasticStage, kernels: Sequence[float], widths: Sequence[float], expands: Sequence[float]
+) -> Stage:
     """The blocks of a sub-stage, every value checked; an expand of 0 stands for none."""
     blocks = []
     for k, w, e in zip(kernels, widths, expands, strict=True):

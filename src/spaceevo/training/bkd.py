@@ -40,7 +40,9 @@ class StudentSpec:
 
 def student_specs(hs: Hyperspace) -> list[StudentSpec]:
     """Every (stage, block type) of the hyperspace."""
-    return [StudentSpec(i + 1, t, hs.elastic(i, t), hs.input_widths(i)) for i, spec in enumerate(hs.stages) for t in spec.types]
+    return [
+        StudentSpec(i + 1, t, hs.elastic(i, t), hs.input_widths(i)) for i, spec in enumerate(hs.stages) for t in spec.types
+    ]
 
 
 class Student(nn.Module):
