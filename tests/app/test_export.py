@@ -10,6 +10,7 @@ import pytest
 from conftest import TINY, Command
 
 from spaceevo.app.config import compose, hyperspace
+from spaceevo.app.run import execute
 from spaceevo.errors import ClaimError, UserError
 from spaceevo.space import SearchSpace
 from spaceevo.training.checkpoint import load_supernet, save_supernet
@@ -22,15 +23,18 @@ def run(tiny_run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_run, tmp_path / "run", ignore=shutil.ignore_patterns("bkd", "logs", "hydra", "figures")))
 
 
-def export(command: Command, run: Path, *more: str) -> tuple[int, str]:
-    done = command("export", *TINY, f"run_dir={run}", *more)
-    return done.returncode, done.stderr
+def export(run: Path) -> str:
+    """What the export says of the run's checkpoints."""
+    with pytest.raises(UserError) as caught:
+        execute("export", compose("export", [*TINY, f"run_dir={run}"]))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def test_a_model_too_far_from_the_trained_one_is_refused_and_only_the_report_stays(run: Path, command: Command) -> None:
-    code, error = export(command, run, "export.mean_difference=0", "export.calibrate=null")
-    assert code == 3 and error.count("\n") == 1
-    assert "output steps on average from the trained model (export.mean_difference=0.0)" in error
+    done = command("export", *TINY, f"run_dir={run}", "export.mean_difference=0", "export.calibrate=null")
+    assert done.returncode == 3 and done.stderr.count("\n") == 1
+    assert "output steps on average from the trained model (export.mean_difference=0.0)" in done.stderr
     folders = [path for path in (run / "models").iterdir()]
     assert folders
     for folder in folders:
@@ -38,11 +42,6 @@ def test_a_model_too_far_from_the_trained_one_is_refused_and_only_the_report_sta
         report = json.loads((folder / "parity.json").read_text())
         assert report["refused"] and report["files"]["model.onnx"]["mean_difference"] > 0
         assert len(report["ops"]) > 20
-    code, error = export(command, run, "export.calibrate=null")
-    assert code == 0, error
-    for folder in folders:
-        assert json.loads((folder / "parity.json").read_text())["refused"] == []
-        assert "ptq" not in json.loads((folder / "card.json").read_text())
 
 
 def test_cards_tell_what_can_be_checked_elsewhere(tiny_run: Path) -> None:
@@ -70,11 +69,10 @@ def test_cards_have_the_baseline_and_every_ops_latency(tiny_run: Path) -> None:
         assert {row["op"] for row in card["ops"]} > {"input", "stem", "classifier", "output"}
 
 
-def test_a_checkpoint_without_quantization_names_the_command(run: Path, command: Command) -> None:
+def test_a_checkpoint_without_quantization_names_the_command(run: Path) -> None:
     shutil.copyfile(run / "supernet.ckpt", run / "qat.ckpt")
-    code, error = export(command, run)
-    assert code == 2 and error.count("\n") == 1
-    assert "trained without quantization" in error and "`python -m spaceevo.train stage=qat experiment=tiny" in error
+    error = export(run)
+    assert "trained without quantization" in error and "`python -m spaceevo.train stage=qat run_dir=" in error
 
 
 def foreign(path: Path, encoding: str, *overrides: str) -> None:
@@ -94,18 +92,16 @@ def test_a_checkpoint_of_another_space_says_which_field_differs(tmp_path: Path) 
     load_supernet(path, hs, qat="command", wanted=SearchSpace.parse("tiny-0112-2222", hs))
     with pytest.raises(UserError, match="the block type of its stage2 is mbv3, here it is fused_mb_se"):
         load_supernet(path, hs, wanted=SearchSpace.parse("tiny-0212-2222", hs))
-    with pytest.raises(UserError, match=r"the widths of its stage4 is \(24, 32, 40\)|the widths of its stage4 is"):
+    with pytest.raises(UserError, match="the widths of its stage4 is"):
         load_supernet(path, hs, wanted=SearchSpace.parse("tiny-0112-2221", hs))
 
 
-def test_swapped_and_truncated_checkpoints_are_told_at_the_command_line(run: Path, command: Command) -> None:
+def test_swapped_and_truncated_checkpoints_are_told(run: Path) -> None:
     content = (run / "qat.ckpt").read_bytes()
     foreign(run / "qat.ckpt", "tiny-0000-0000")
-    code, error = export(command, run)
-    assert code == 2 and error.count("\n") == 1 and "of another search space, tiny-0000-0000: the " in error
+    assert "of another search space, tiny-0000-0000: the " in export(run)
     (run / "qat.ckpt").write_bytes(content[: len(content) // 2])
-    code, error = export(command, run)
-    assert code == 2 and error.count("\n") == 1
+    error = export(run)
     assert (
         "qat.ckpt: truncated or not a checkpoint" in error and "make it again with `python -m spaceevo.train stage=qat" in error
     )

@@ -19,6 +19,7 @@ from spaceevo.deploy import verify
 from spaceevo.deploy.gate import digest
 from spaceevo.errors import UserError
 
+Run = Callable[..., tuple[int, str, str]]
 Edit = Callable[[dict[str, Any]], object]
 
 
@@ -27,6 +28,26 @@ def model(tiny_run: Path, tmp_path: Path) -> Path:
     """A copy of an exported model's folder, as a user takes it to another machine."""
     source = sorted(path.parent for path in tiny_run.glob("models/*/card.json"))[0]
     return Path(shutil.copytree(source, tmp_path / "model"))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """``run("path=x")``: exit code, standard output and standard error of the command, without a process of its own."""
+    from spaceevo.verify import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SPACEEVO_DEBUG", raising=False)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["verify", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, *capsys.readouterr()
+
+    return call
 
 
 def card_of(model: Path) -> dict[str, Any]:
@@ -65,19 +86,19 @@ def test_an_untouched_model_holds_what_its_card_claims(model: Path, command: Com
     assert {path.name for path in model.parent.iterdir()} == {"model"}
 
 
-def test_a_model_that_is_less_accurate_here_gets_exit_code_3(model: Path, command: Command) -> None:
+def test_a_model_that_is_less_accurate_here_gets_exit_code_3(model: Path, run: Run) -> None:
     proto = onnx.load(model / "model.onnx")
     (bias,) = (tensor for tensor in proto.graph.initializer if tensor.name == "classifier.bias")
     shuffled = np.roll(onnx.numpy_helper.to_array(bias), 3) + np.arange(10, dtype=np.int32) * 20_000
     bias.CopyFrom(onnx.numpy_helper.from_array(shuffled.astype(np.int32), bias.name))
     retouch(model, "model.onnx", proto.SerializeToString())
     edit(model, lambda card: card["host"].update(flags=["avx2", "amx_int8x"]))
-    done = command("verify", f"path={model}", "progress_bar=false")
-    assert done.returncode == 3
-    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: verify: ")
+    code, out, error = run(f"path={model}", "progress_bar=false")
+    assert code == 3
+    assert error.count("\n") == 1 and error.startswith("error: verify: ")
     claimed = f"{card_of(model)['top1_runtime']:.2f} % on the card"
-    assert "model.onnx: top-1 in onnxruntime is" in done.stderr and claimed in done.stderr
-    assert "no amx_int8x" in done.stdout
+    assert "model.onnx: top-1 in onnxruntime is" in error and claimed in error
+    assert "no amx_int8x" in out
     record = json.loads((model / "verify.json").read_text())
     assert record["holds"] is False
     assert [claim["of"] for claim in record["claims"] if claim["must"] and not claim["holds"]] == ["model.onnx"]
@@ -119,12 +140,12 @@ def test_a_broken_folder_gets_one_line(how: int, model: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_truncated_file_is_exit_code_2_at_the_command_line(model: Path, command: Command) -> None:
+def test_a_truncated_file_is_exit_code_2(model: Path, run: Run) -> None:
     file = model / "model.onnx"
     file.write_bytes(file.read_bytes()[:1000])
-    done = command("verify", f"path={model}")
-    assert done.returncode == 2 and done.stderr.startswith(f"error: {file}: truncated, 1000 of ")
-    assert done.stderr.count("\n") == 1 and not (model / "verify.json").exists()
+    code, _, error = run(f"path={model}")
+    assert code == 2 and error.startswith(f"error: {file}: truncated, 1000 of ")
+    assert error.count("\n") == 1 and not (model / "verify.json").exists()
 
 
 def test_the_cards_images_are_the_ones_that_count(model: Path) -> None:
@@ -160,15 +181,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("arguments", BAD)
-def test_bad_arguments_get_one_line(
-    arguments: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from spaceevo.verify import main
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["verify", *arguments.split()])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    error = capsys.readouterr().err
-    assert stop.value.code == 2 and error.startswith(f"error: {BAD[arguments]}") and error.count("\n") == 1
+def test_bad_arguments_get_one_line(arguments: str, run: Run, tmp_path: Path) -> None:
+    code, _, error = run(*arguments.split())
+    assert code == 2 and error.startswith(f"error: {BAD[arguments]}") and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
