@@ -22,12 +22,13 @@ class Runtime:
 
     Attributes:
         open: a file's content and the number of threads, to a function from images ``[N, C, R, R]`` to ``[N, classes]``.
-        measure: ms of single calls of files by name, as :func:`spaceevo.latency.measure.measure` gives them.
+        call: the same, to one call on a random image, which :func:`spaceevo.latency.measure.measure` times; None:
+            onnxruntime's.
     """
 
     name: str
     open: Callable[[bytes, int], Logits]
-    measure: Callable[..., dict[str, np.ndarray]]
+    call: Callable[[bytes | Path, int], Callable[[], object]] | None = None
 
 
 def _onnx(content: bytes, threads: int) -> Logits:
@@ -35,7 +36,7 @@ def _onnx(content: bytes, threads: int) -> Logits:
     return lambda images: run_batches(running, images)
 
 
-RUNTIMES: dict[str, Runtime] = {".onnx": Runtime("onnxruntime", _onnx, measure)}
+RUNTIMES: dict[str, Runtime] = {".onnx": Runtime("onnxruntime", _onnx)}
 
 
 def runtime_of(path: Path | str) -> Runtime | None:
@@ -74,5 +75,5 @@ def measure_files(files: Mapping[str, bytes], rounds: int, runs: int, threads: i
     for ending, runtime in RUNTIMES.items():
         mine = {name: content for name, content in files.items() if name.endswith(ending)}
         if mine:
-            times |= runtime.measure(mine, rounds, runs, threads, spread_s=spread_s)
+            times |= measure(mine, rounds, runs, threads, spread_s=spread_s, open_call=runtime.call)
     return times
