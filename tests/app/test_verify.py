@@ -170,6 +170,27 @@ def test_top1_may_differ_by_one_image_or_the_points_given(wrong: int, holds: boo
     assert found[2].holds is (True if wrong == 0 else None)
 
 
+def test_files_of_several_runtimes_are_compared(model: Path) -> None:
+    card, logits = card_of(model), np.eye(3, dtype=np.float32)
+    card["files"]["other.onnx"] = card["files"]["model.onnx"]
+    (claim,) = verify.runtimes_claim(card, {"model.onnx": logits, "other.onnx": logits, "fp32.onnx": logits + 1})
+    assert (claim.of, claim.card, claim.here, claim.holds) == ("model.onnx = other.onnx", "the same", "the same", True)
+    (claim,) = verify.runtimes_claim(card, {"model.onnx": logits, "other.onnx": logits * 2})
+    assert claim.holds is False
+    assert verify.runtimes_claim(card, {"model.onnx": logits, "fp32.onnx": logits}) == []
+
+
+def test_a_file_that_no_runtime_here_executes_is_named_and_not_judged(model: Path) -> None:
+    shutil.copyfile(model / "model.onnx", model / "model.bin")
+    edit(model, lambda card: card["files"].update({"model.bin": card["files"]["model.onnx"] | {"runtime": "another"}}))
+    card = verify.read_card(model)
+    shape = card["input"]["shape"]
+    images, labels = np.zeros((2, *shape[1:]), np.float32), np.zeros(2, int)
+    claims = verify.verify_files(card, verify.read_files(model, card), model, images, labels, 100.0, lambda *_: None)
+    (claim,) = (claim for claim in claims if claim.of == "model.bin" and claim.what == "top-1 in another")
+    assert claim.here == "not checked: no such runtime" and claim.holds is None and not claim.must
+
+
 BAD = {
     "": "path: has no value; give a model's folder",
     "path=nowhere": "path=nowhere: no readable card.json in it",

@@ -123,7 +123,8 @@ def verify_files(
     Raises:
         UserError: a runtime cannot read a file.
     """
-    found = []
+    found: list[Claim] = []
+    given: dict[str, np.ndarray] = {}
     running = {name: open_file(folder / name, content) for name, content in files.items() if runtime_of(name) is not None}
     for name, claims in card["files"].items():
         size = f"{claims['bytes']:,} bytes, sha256 {claims['sha256'][:16]}"
@@ -133,9 +134,9 @@ def verify_files(
                 Claim(name, f"top-1 in {claims['runtime']}", f"{claims['top1']:.2f} %", "not checked: no such runtime")
             )
             continue
-        given = outputs(running[name], images, partial(progress, name))
+        given[name] = outputs(running[name], images, partial(progress, name))
         agreed = claims.get("agreement", card.get("agreement") if name == "model.onnx" else None)
-        found += accuracy_claims(name, claims, agreed, given, labels, points)
+        found += accuracy_claims(name, claims, agreed, given[name], labels, points)
         if name == "model.onnx":
             left = float_convolutions(integer_op_report(files[name]))
             found.append(
@@ -143,7 +144,20 @@ def verify_files(
                     name, "float convolutions", str(card["float_convolutions"]), str(left), left <= card["float_convolutions"]
                 )
             )
+    found += runtimes_claim(card, given)
     return found + latency_claims(card, {name: files[name] for name in running})
+
+
+def runtimes_claim(card: Mapping[str, Any], given: Mapping[str, np.ndarray]) -> list[Claim]:
+    """Whether all INT8 files give the same integers, each in its runtime; nothing where there is but one."""
+    int8 = [name for name in given if card["files"][name]["precision"] == "int8"]
+    if len(int8) < 2:
+        return []
+    claimed, here = (
+        "the same" if len(set(digests)) == 1 else "other"
+        for digests in ([card["files"][name]["outputs_sha256"] for name in int8], [digest(given[name]) for name in int8])
+    )
+    return [Claim(" = ".join(int8), "outputs, bit for bit", claimed, here, claimed == here or here == "the same")]
 
 
 def latency_claims(card: Mapping[str, Any], files: Mapping[str, bytes]) -> list[Claim]:
