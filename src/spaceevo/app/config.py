@@ -318,9 +318,9 @@ class Config:
 #: Keys that take one of a few values.
 CHOICES: dict[str, tuple[object, ...]] = {
     "stage.name": ("teacher", "bkd", "supernet", "qat"),
+    "device.padding": PADDINGS,
     "device.runtime": ("onnxruntime", "none"),
     "device.weight_bits": ("auto", 7, 8),
-    "device.padding": PADDINGS,
     "data.name": ("fashion_mnist", "digits", "cifar10"),
     "teacher.name": ("cnn", "efficientnet_b5"),
     "export.calibrate": ("null", "minmax", "entropy", "percentile"),

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from spaceevo.deploy.integer import IntegerModel
-from spaceevo.deploy.ort import integer_op_report, run_batches, session
+from spaceevo.deploy.ort import integer_op_report as integer_op_report
+from spaceevo.deploy.ort import run_batches as run_batches
+from spaceevo.deploy.ort import session as session
 from spaceevo.deploy.reference import run_op
 
-__all__ = ["agreement", "float_convolutions", "integer_op_report", "run_batches", "session"]
 FLOAT_CONVOLUTIONS = ("Conv", "FusedConv")
 
 

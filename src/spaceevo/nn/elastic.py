@@ -19,9 +19,9 @@ from spaceevo.nn.lsq import ACT_MAX, MIN_SCALE, fake_quant_activation, fake_quan
 from spaceevo.space.graph import FUSED, INPUT, Graph, Op
 
 BN_EPS = 1e-5
-GATE_SCALE = 1 / ACT_MAX  # a hard sigmoid reaches 1
-SIGMOID_SCALE = 1 / (ACT_MAX + 1)  # a sigmoid does not, and TFLite's has this scale
+GATE_SCALE = 1 / ACT_MAX  # sigmoid and hard-sigmoid outputs fill [0, 1]
 Stats = dict[str, tuple[Tensor, Tensor]]
+SIGMOID_SCALE = 1 / (ACT_MAX + 1)  # a sigmoid does not reach 1, and TFLite's has this scale
 
 
 @dataclass
@@ -148,7 +148,8 @@ class Elastic(nn.Module):
             factor, bias = self.folded(op, stats)
             if quantizer is not None:
                 bias = self.on_grid(op, bias, factor, input_scale)
-            y = self._conv2d(op, x, weight if factor is None else weight * factor[:, None, None, None], bias)
+            weight = weight if factor is None else weight * factor[:, None, None, None]
+            y = self._conv2d(op, x, weight, bias if op.norm or op.bias else None)
         if op.act == "hsigmoid":
             return y / 6 + 0.5 if quantizer is not None else F.hardsigmoid(y)
         return _fused(op.act, y) if quantizer is None else y
