@@ -9,8 +9,6 @@ from spaceevo.app.config import Config, hyperspace
 from spaceevo.app.run import input_path, main_of, output_path, say
 from spaceevo.errors import ClaimError
 
-COMPARED_OP_BY_OP = 64  # test images
-
 
 def run(cfg: Config) -> None:
     """An INT8 and an FP32 ONNX file and a card for every subnet of ``pareto.yaml``; the only step that sees test data.
@@ -26,7 +24,7 @@ def run(cfg: Config) -> None:
     from spaceevo.data import load_data, normalize
     from spaceevo.deploy.card import data_claims
     from spaceevo.deploy.export import baseline, check, int8_and_fp32, resized_numpy
-    from spaceevo.deploy.gate import parity_report
+    from spaceevo.deploy.gate import images_to_compare, parity_report
     from spaceevo.deploy.runtimes import measure_files
     from spaceevo.latency import host
     from spaceevo.space import Subnet
@@ -52,7 +50,7 @@ def run(cfg: Config) -> None:
         pair = int8_and_fp32(net, pretrained, subnet, calibration, quantizer(cfg))
         models[name] = pair.files
         checks[name] = check(pair, test, images.test_labels)
-        compared = resized_numpy(test[:COMPARED_OP_BY_OP], subnet.resolution)
+        compared = resized_numpy(test[: images_to_compare(pair.graph)], subnet.resolution)
         limits = cfg.export.tolerance, cfg.export.mean_difference
         reports[name] = parity_report(checks[name]["files"], pair.integer, pair.int8, compared, *limits)
         if cfg.export.calibrate is not None:
