@@ -33,7 +33,8 @@ def run(cfg: Config) -> None:
 
     start(cfg)
     hs = hyperspace(cfg)
-    net, space = load_supernet(input_path(cfg, "qat.ckpt"), hs, command_for(STEPS["qat"], cfg))
+    bits = quantizer(cfg).weight_bits
+    net, space = load_supernet(input_path(cfg, "qat.ckpt"), hs, command_for(STEPS["qat"], cfg), weight_bits=bits)
     pretrained, _ = load_supernet(input_path(cfg, "supernet.ckpt"), hs, wanted=space)
     entries = yaml.safe_load(input_path(cfg, "pareto.yaml").read_text())
     images = load_data(cfg.data, cfg.seed, test=True)
@@ -42,7 +43,6 @@ def run(cfg: Config) -> None:
     test = normalize(images.test, cfg.data)
     inputs = {name: sha256(input_path(cfg, name)) for name in ("qat.ckpt", "supernet.ckpt", "pareto.yaml")}
     subnets = {entry["name"]: Subnet.parse(space, entry["subnet"]) for entry in entries}
-    bits = quantizer(cfg).weight_bits
     models: dict[str, dict[str, bytes]] = {}
     baselines: dict[str, bytes] = {}
     checks, reports = {}, {}
