@@ -9,8 +9,6 @@ from spaceevo.app.config import Config, hyperspace
 from spaceevo.app.run import input_path, main_of, output_path, say
 from spaceevo.errors import ClaimError
 
-COMPARED_OP_BY_OP = 64  # test images
-
 
 def run(cfg: Config) -> None:
     """For every subnet of ``pareto.yaml`` its integer model, that as ONNX and as TFLite, an FP32 ONNX file and a card; the
@@ -28,7 +26,7 @@ def run(cfg: Config) -> None:
     from spaceevo.data.labels import class_names
     from spaceevo.deploy.card import data_claims
     from spaceevo.deploy.export import baseline, check, int8_and_fp32, resized_numpy
-    from spaceevo.deploy.gate import parity_report
+    from spaceevo.deploy.gate import images_to_compare, parity_report
     from spaceevo.deploy.integer import save_integer
     from spaceevo.deploy.runtimes import measure_files
     from spaceevo.latency import host
@@ -38,7 +36,8 @@ def run(cfg: Config) -> None:
 
     start(cfg)
     hs = hyperspace(cfg)
-    net, space = load_supernet(input_path(cfg, "qat.ckpt"), hs, command_for(STEPS["qat"], cfg))
+    bits = quantizer(cfg).weight_bits
+    net, space = load_supernet(input_path(cfg, "qat.ckpt"), hs, command_for(STEPS["qat"], cfg), weight_bits=bits)
     pretrained, _ = load_supernet(input_path(cfg, "supernet.ckpt"), hs, wanted=space)
     entries = yaml.safe_load(input_path(cfg, "pareto.yaml").read_text())
     images = load_data(cfg.data, cfg.seed, test=True)
@@ -47,7 +46,7 @@ def run(cfg: Config) -> None:
     test = normalize(images.test, cfg.data)
     inputs = {name: sha256(input_path(cfg, name)) for name in ("qat.ckpt", "supernet.ckpt", "pareto.yaml")}
     subnets = {entry["name"]: Subnet.parse(space, entry["subnet"]) for entry in entries}
-    bits, labels = quantizer(cfg).weight_bits, class_names(cfg.data)
+    labels = class_names(cfg.data)
     models: dict[str, dict[str, bytes]] = {}
     baselines: dict[str, bytes] = {}
     checks, reports, integers = {}, {}, {}
@@ -56,7 +55,7 @@ def run(cfg: Config) -> None:
         pair = int8_and_fp32(net, pretrained, subnet, calibration, quantizer(cfg), *form)
         models[name], integers[name] = pair.files, pair.integer
         checks[name] = check(pair, test, images.test_labels)
-        compared = resized_numpy(test[:COMPARED_OP_BY_OP], subnet.resolution)
+        compared = resized_numpy(test[: images_to_compare(pair.graph)], subnet.resolution)
         limits = cfg.export.tolerance, cfg.export.mean_difference
         reports[name] = parity_report(checks[name]["files"], pair.integer, pair.int8, compared, *limits)
         if cfg.export.calibrate is not None:

@@ -81,6 +81,16 @@ def foreign(path: Path, encoding: str, *overrides: str) -> None:
     save_supernet(path, make_supernet(space, (0.0, 1.0)), space, weight_bits=8)
 
 
+def test_a_checkpoint_for_weights_of_other_bits_is_told(tmp_path: Path) -> None:
+    hs, path = hyperspace(compose("export", ["experiment=tiny"])), tmp_path / "qat.ckpt"
+    foreign(path, "tiny-0112-2222")
+    load_supernet(path, hs, "qat command", weight_bits=8)
+    with pytest.raises(
+        UserError, match=r"trained with weights of 8 bits, this device's have 7 .* train anew with `qat command`"
+    ):
+        load_supernet(path, hs, "qat command", weight_bits=7)
+
+
 def test_a_checkpoint_of_another_space_says_which_field_differs(tmp_path: Path) -> None:
     hs, path = hyperspace(compose("export", ["experiment=tiny"])), tmp_path / "qat.ckpt"
     foreign(path, "tiny-0112-2222", "hyperspace.stages.1.widths=[8,16,24,48]")

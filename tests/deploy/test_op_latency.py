@@ -33,7 +33,7 @@ def models(graph: Graph) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def table(graph: Graph, models: dict[str, bytes]) -> list[dict[str, Any]]:
-    return op_table(graph_rows(graph), models, TOTALS, runs=20)
+    return op_table(graph_rows(graph), models, TOTALS)
 
 
 def test_every_op_has_a_row_with_its_shape(graph: Graph, table: list[dict[str, Any]]) -> None:

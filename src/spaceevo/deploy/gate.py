@@ -12,9 +12,11 @@ import onnx
 from spaceevo.deploy.integer import IntegerModel
 from spaceevo.deploy.parity import label_agreement, session
 from spaceevo.deploy.reference import run_integer
-from spaceevo.space.graph import INPUT
+from spaceevo.space.graph import INPUT, Graph
 
 COMPARED = ("agreement", "mean_difference", "max_difference")
+
+MOST_IMAGES, MOST_ELEMENTS = 64, 10**8  # compared op by op: as many images as fit in some 1 GB of every op's outputs
 
 
 def compare(outputs: np.ndarray, trained: np.ndarray, step: float) -> dict[str, float]:
@@ -81,6 +83,12 @@ def refusal(report: Mapping[str, Any]) -> str:
 def digest(outputs: np.ndarray) -> str:
     """sha256 of logits: equal on two machines, or of two files, if every bit is."""
     return hashlib.sha256(np.ascontiguousarray(outputs, np.float32).tobytes()).hexdigest()
+
+
+def images_to_compare(graph: Graph) -> int:
+    """How many images are compared op by op: 1 to 64, by how large a subnet's feature maps are."""
+    elements = sum(op.cout * op.out_hw**2 for op in graph.ops)
+    return max(1, min(MOST_IMAGES, MOST_ELEMENTS // elements))
 
 
 def compare_ops(model: IntegerModel, file: bytes, images: np.ndarray) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ import onnxruntime as ort
 from spaceevo.deploy.ort import ERRORS_ONLY
 from spaceevo.space.graph import Graph
 
-RUNS = 100
+LEAST_RUNS, MOST_RUNS, SPENT_MS = 10, 100, 1000.0  # profiled runs of a model: as many as take about a second
 #: Rows that are no op of ours: what comes before the first and after the last (quantizing, layouts, flattening).
 BEFORE, AFTER = "input", "output"
 KERNEL_TIME = "_kernel_time"
@@ -33,7 +33,7 @@ class Node:
     ms: float
 
 
-def profile_nodes(model: bytes, runs: int = RUNS, threads: int = 1) -> tuple[list[Node], onnx.ModelProto]:
+def profile_nodes(model: bytes, runs: int, threads: int = 1) -> tuple[list[Node], onnx.ModelProto]:
     """Every node that onnxruntime runs, with its mean ms over the faster half of ``runs``, and the optimized graph.
 
     The profiler's own time (2 to 4 µs a node) is within these figures: see :func:`without_overhead`.
@@ -128,7 +128,7 @@ def node_rows(model: onnx.ModelProto) -> list[dict[str, Any]]:
 
 
 def op_table(
-    ops: list[dict[str, Any]], models: dict[str, bytes], totals_ms: dict[str, float], runs: int = RUNS, threads: int = 1
+    ops: list[dict[str, Any]], models: dict[str, bytes], totals_ms: dict[str, float], threads: int = 1
 ) -> list[dict[str, Any]]:
     """``ops`` (and ``input``, ``output``: what comes before and after them) with ms and kernels in each of ``models``
     (``int8``, ``fp32``).
@@ -142,6 +142,7 @@ def op_table(
     for row in rows.values():
         row |= {f"{model}_ms": None for model in models} | {f"{model}_kernels": [] for model in models}
     for model, content in models.items():
+        runs = min(MOST_RUNS, max(LEAST_RUNS, int(SPENT_MS / totals_ms[model])))
         nodes, optimized = profile_nodes(content, runs, threads)
         belongs = owners(nodes, optimized, [op["op"] for op in ops])
         for node, ms in zip(nodes, without_overhead(np.array([node.ms for node in nodes]), totals_ms[model]), strict=True):

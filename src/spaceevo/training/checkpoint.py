@@ -44,20 +44,26 @@ def save_supernet(path: Path, net: Elastic, space: SearchSpace, **more: Any) -> 
 
 
 def load_supernet(
-    path: Path, hs: Hyperspace, qat: str | None = None, wanted: SearchSpace | None = None
+    path: Path, hs: Hyperspace, qat: str | None = None, wanted: SearchSpace | None = None, weight_bits: int | None = None
 ) -> tuple[Elastic, SearchSpace]:
     """The supernet at ``path`` and its space. ``qat``: it must have been trained quantization-aware; the command that does.
-    ``wanted``: the space it must be of.
+    ``wanted``: the space it must be of; ``weight_bits``: what it must have been trained with.
 
     Raises:
-        UserError: it is of another hyperspace or space (which field differs), in FP32 where ``qat`` is asked for, or not
-            readable.
+        UserError: it is of another hyperspace or space (which field differs), in FP32 where ``qat`` is asked for, trained
+            for weights of other bits, or not readable.
     """
     content = load_checkpoint(path)
     if not isinstance(content, dict) or not {"space", "state_dict"} <= set(content):
         raise UserError(f"{path}: not the checkpoint of a supernet")
     if qat is not None and "weight_bits" not in content:
         raise UserError(f"{path}: a supernet in FP32, trained without quantization; make the quantized one with `{qat}`")
+    trained = content.get("weight_bits", weight_bits)
+    if weight_bits is not None and trained != weight_bits:
+        raise UserError(
+            f"{path}: trained with weights of {trained} bits, this device's have {weight_bits} (device.weight_bits=auto: "
+            f"8 with VNNI, 7 on x86 without); train anew with `{qat}`"
+        )
     theirs, mine = content.get("hyperspace", {}), _described(hs)
     differ = next((key for key in theirs if theirs[key] != mine.get(key)), None)
     if differ is not None:
