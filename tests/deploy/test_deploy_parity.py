@@ -16,14 +16,14 @@ from spaceevo.deploy.parity import label_agreement
 from spaceevo.deploy.reference import run_integer
 from spaceevo.nn.elastic import Quantizer
 from spaceevo.space.blocks import BLOCK_TYPES
-from spaceevo.space.graph import ACTIVATIONS
+from spaceevo.space.graph import ACTIVATIONS, PADDINGS
 
 
 @pytest.mark.parametrize("act", ACTIVATIONS)
 @pytest.mark.parametrize("kind", BLOCK_TYPES)
 def test_fp32_file_computes_what_the_float_subnet_does(kind: str, act: str) -> None:
     graph = small_stage(kind, act)
-    net, stats = random_net(graph)
+    net, stats = random_net(graph, padding=PADDINGS[len(act) % 2])
     x = smooth_images(4, graph, seed=1)
     expected = logits(net, graph, stats, x, None)
     np.testing.assert_allclose(

@@ -86,3 +86,22 @@ def test_limits_that_cannot_be_met_name_the_smallest_that_can(tiny_run: Path, tm
         assert done.stderr.startswith("error: latency.limits_ms=0.0001: ") and "smallest reachable" in done.stderr
         assert len(done.stderr.splitlines()) == 1
     assert (folder / "pareto.yaml").read_bytes() == before
+
+
+def test_onnx_and_tflite_files_and_the_integer_model_give_the_same_integers(tiny_run: Path) -> None:
+    from spaceevo.deploy import litert, ort
+    from spaceevo.deploy.integer import load_integer
+    from spaceevo.deploy.reference import run_integer
+    from spaceevo.deploy.tflite_writer import read_labels
+
+    for card in cards(tiny_run):
+        folder = tiny_run / "models" / card["name"]
+        model = load_integer(folder / "model.safetensors")
+        images = np.random.default_rng(0).normal(size=(8, *card["input"]["shape"][1:])).astype(np.float32)
+        expected = run_integer(model, images)
+        np.testing.assert_array_equal(ort.run_batches(ort.session(folder / "model.onnx"), images), expected)
+        np.testing.assert_array_equal(litert.run_batches(litert.interpreter(folder / "model.tflite"), images), expected)
+        assert read_labels((folder / "model.tflite").read_bytes()) == card["labels"]
+        for figures in card["runtimes"].values():
+            assert figures["identical_integers"] == figures["agreement_reference"] == 100
+            assert figures["top1"] == card["top1_reference"]

@@ -326,3 +326,10 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def test_a_supernet_keeps_the_padding_it_was_trained_with(tmp_path: Path) -> None:
+    space = tiny_space()
+    save_supernet(tmp_path / "qat.ckpt", make_supernet(space, (0.0, 1.0), "same"), space)
+    net, _ = load_supernet(tmp_path / "qat.ckpt", space.hyperspace)
+    assert net.padding == "same"

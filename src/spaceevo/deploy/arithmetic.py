@@ -71,7 +71,7 @@ def _ort_sum(a: QParams, b: QParams, y: QParams, qa: np.ndarray, qb: np.ndarray)
 
 def _xnn_sum(a: QParams, b: QParams, y: QParams, qa: np.ndarray, qb: np.ndarray) -> np.ndarray:
     ratios = [F(scale) / F(y[0]) for scale, _ in (a, b)]
-    shift = 21 - int(np.frexp(max(ratios))[1])  # the greater multiplier has 21 bits
+    shift = min(max(21 - int(np.frexp(max(ratios))[1]), 1), 62)  # the greater multiplier has 21 bits
     ma, mb = (int(np.rint(np.ldexp(float(ratio), shift))) for ratio in ratios)
     total = (qa.astype(np.int64) - a[1]) * ma + (qb.astype(np.int64) - b[1]) * mb
     return _clip(((total + (1 << (shift - 1))) >> shift) + y[1])

@@ -7,7 +7,8 @@ Where onnxruntime, LiteRT with XNNPACK and this reference give the same integers
   all three, always. Without VNNI, onnxruntime's 8-bit products saturate: weights of 7 bits or ``session(exact=True)``;
 - add, product, mean and the gates (hard sigmoid, sigmoid): ``clip(rint(real / sy) + zy)``; always, after ``settle`` moved
   a scale by a few parts per million to where no input is near enough to a tie for the runtimes' roundings to show, which
-  is tried for every possible input: see :mod:`spaceevo.deploy.arithmetic`. Without it one pair in 20,000 or so differs;
+  is tried for every possible input: see :mod:`spaceevo.deploy.arithmetic`. Before, every other addition has such
+  a pair of inputs;
 - hard-swish is a gate of 8 bits and a product; TFLite's own HARD_SWISH is up to a step off and slower;
 - a sigmoid has the output scale 1/256 that TFLite prescribes (at 1/255 the value at 0 would be a tie);
 - max pooling and padding: exact, the output has the input's scale and zero point;

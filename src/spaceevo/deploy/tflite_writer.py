@@ -42,6 +42,7 @@ class _Writer:
     operators: list[Any] = field(default_factory=list)
     codes: list[tuple[int, int]] = field(default_factory=list)
     index: dict[str, int] = field(default_factory=dict)
+    zeros: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def tensor(self, name: str, shape: Sequence[int], kind: int = tfl.TensorType.INT8) -> Any:
         """A new tensor ``name``, without a scale."""
@@ -51,9 +52,12 @@ class _Writer:
         self.tensors.append(t)
         return t
 
+    def quantization(self, scales: Sequence[float] | np.ndarray, zero: int, axis: int = 0) -> Any:
+        return _Quantization(scales, zero, axis, self.zeros)
+
     def activation(self, name: str, shape: Sequence[int], qparams: QParams) -> int:
         """An int8 tensor of one scale."""
-        self.tensor(name, shape).quantization = _quantization([qparams[0]], qparams[1] - INT8)
+        self.tensor(name, shape).quantization = self.quantization([qparams[0]], qparams[1] - INT8)
         return self.index[name]
 
     def constant(self, name: str, value: np.ndarray, kind: int = INT32) -> Any:
@@ -68,7 +72,7 @@ class _Writer:
     def scalar(self, name: str, integer: int, qparams: QParams) -> int:
         """An int8 constant that broadcasts."""
         t = self.constant(name, np.full(SINGLE, integer - INT8, np.int8), tfl.TensorType.INT8)
-        t.quantization = _quantization([qparams[0]], qparams[1] - INT8)
+        t.quantization = self.quantization([qparams[0]], qparams[1] - INT8)
         return self.index[name]
 
     def output(self, op: Op) -> int:
@@ -87,12 +91,23 @@ class _Writer:
         self.operators.append(o)
 
 
-def _quantization(scales: Sequence[float] | np.ndarray, zero: int, axis: int = 0) -> Any:
-    q = tfl.QuantizationParametersT()
-    q.scale = np.asarray(scales, np.float32)
-    q.zeroPoint = np.full(len(scales), zero, np.int64)
-    q.quantizedDimension = axis
-    return q
+class _Quantization(tfl.QuantizationParametersT):
+    """Packs equal vectors of zero points once a file (``shared``): they are 8 bytes a channel, of weights and of biases."""
+
+    def __init__(self, scales: Sequence[float] | np.ndarray, zero: int, axis: int, shared: dict[tuple[int, int], int]) -> None:
+        super().__init__()
+        self.scale, self.quantizedDimension = np.asarray(scales, np.float32), axis
+        self.zero, self.shared = zero, shared
+
+    def Pack(self, builder: flatbuffers.Builder) -> int:
+        scale, key = builder.CreateNumpyVector(self.scale), (self.zero, len(self.scale))
+        if key not in self.shared:
+            self.shared[key] = builder.CreateNumpyVector(np.full(len(self.scale), self.zero, np.int64))
+        tfl.QuantizationParametersStart(builder)
+        tfl.QuantizationParametersAddScale(builder, scale)
+        tfl.QuantizationParametersAddZeroPoint(builder, self.shared[key])
+        tfl.QuantizationParametersAddQuantizedDimension(builder, self.quantizedDimension)
+        return int(tfl.QuantizationParametersEnd(builder))
 
 
 Emit = Callable[[_Writer, Op, list[int]], None]
@@ -102,9 +117,9 @@ def _conv(w: _Writer, op: Op, inputs: list[int]) -> None:
     depthwise = op.kind == "depthwise"
     weights = w.model.weights[op.name].transpose((1, 2, 3, 0) if depthwise else (0, 2, 3, 1))
     t = w.constant(f"{op.name}.weight", weights, tfl.TensorType.INT8)
-    t.quantization = _quantization(w.model.weight_scales[op.name], 0, 3 if depthwise else 0)
+    t.quantization = w.quantization(w.model.weight_scales[op.name], 0, 3 if depthwise else 0)
     t = w.constant(f"{op.name}.bias", w.model.biases[op.name])
-    t.quantization = _quantization(w.model.bias_scale(op), 0)
+    t.quantization = w.quantization(w.model.bias_scale(op), 0)
     options = tfl.DepthwiseConv2DOptionsT() if depthwise else tfl.Conv2DOptionsT()
     if depthwise:
         options.depthMultiplier = 1
@@ -137,7 +152,7 @@ def _window(w: _Writer, op: Op, x: int, options: Any, fill: int) -> int:
         w.operator(Operator.PAD, 2, [x, by], padded, tfl.PadOptionsT())
     else:
         t = w.constant(f"{name}.fill", np.array([fill - INT8], np.int8), tfl.TensorType.INT8)
-        t.quantization = _quantization([qparams[0]], qparams[1] - INT8)
+        t.quantization = w.quantization([qparams[0]], qparams[1] - INT8)
         w.operator(Operator.PADV2, 2, [x, by, w.index[f"{name}.fill"]], padded, tfl.PadV2OptionsT())
     return padded
 
