@@ -1,8 +1,16 @@
-"""The one exception a user is meant to read: one line, exit code 2."""
+"""The exceptions a user is meant to read: one line each, and the exit code of the command."""
 
 
 class UserError(Exception):
     """Bad input: says in one line which key or file, which value, and what is allowed."""
+
+    exit_code = 2
+
+
+class ClaimError(UserError):
+    """Good input, but what is claimed of a model does not hold: says which claim, and by how much it is missed."""
+
+    exit_code = 3
 
 
 def bad_value(key: str, value: object, allowed: str) -> UserError:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from spaceevo.app.cli import entrypoint
 from spaceevo.app.config import Config, hyperspace
 from spaceevo.app.run import input_path, main_of, output_path, say
-from spaceevo.errors import UserError
+from spaceevo.errors import ClaimError
 
 
 def run(cfg: Config) -> None:
@@ -13,28 +15,30 @@ def run(cfg: Config) -> None:
     only step that sees test data.
 
     Raises:
-        UserError: a model's labels agree with the fake-quant model's less than ``export.tolerance`` percent.
+        ClaimError: a model is further from the trained one than ``export.tolerance`` and ``export.mean_difference`` allow.
     """
     import yaml
     from tqdm import tqdm
 
     from spaceevo.app.artifacts import code_version, sha256
-    from spaceevo.atomic import atomic_write
+    from spaceevo.app.steps import STEPS, command_for
     from spaceevo.data import load_data, normalize
     from spaceevo.data.labels import class_names
-    from spaceevo.deploy.card import write_card
-    from spaceevo.deploy.export import check, int8_and_fp32
+    from spaceevo.deploy.card import data_claims
+    from spaceevo.deploy.export import baseline, check, int8_and_fp32, resized_numpy
+    from spaceevo.deploy.gate import images_to_compare, parity_report
     from spaceevo.deploy.integer import save_integer
+    from spaceevo.deploy.runtimes import measure_files
     from spaceevo.latency import host
-    from spaceevo.latency.measure import latency, measure, quantiles
     from spaceevo.space import Subnet
     from spaceevo.training.checkpoint import load_supernet
     from spaceevo.training.recipes import quantizer, start
 
     start(cfg)
     hs = hyperspace(cfg)
-    net, space = load_supernet(input_path(cfg, "qat.ckpt"), hs)
-    pretrained, _ = load_supernet(input_path(cfg, "supernet.ckpt"), hs)
+    bits = quantizer(cfg).weight_bits
+    net, space = load_supernet(input_path(cfg, "qat.ckpt"), hs, command_for(STEPS["qat"], cfg), weight_bits=bits)
+    pretrained, _ = load_supernet(input_path(cfg, "supernet.ckpt"), hs, wanted=space)
     entries = yaml.safe_load(input_path(cfg, "pareto.yaml").read_text())
     images = load_data(cfg.data, cfg.seed, test=True)
     assert images.test is not None and images.test_labels is not None
@@ -43,61 +47,121 @@ def run(cfg: Config) -> None:
     inputs = {name: sha256(input_path(cfg, name)) for name in ("qat.ckpt", "supernet.ckpt", "pareto.yaml")}
     subnets = {entry["name"]: Subnet.parse(space, entry["subnet"]) for entry in entries}
     labels = class_names(cfg.data)
-    pairs, models, cards = {}, {}, {}
+    models: dict[str, dict[str, bytes]] = {}
+    baselines: dict[str, bytes] = {}
+    checks, reports, integers = {}, {}, {}
     for name, subnet in tqdm(subnets.items(), "export", disable=not cfg.trainer.progress_bar):
         form = labels, cfg.export.dynamic_batch, cfg.export.float_io
         pair = int8_and_fp32(net, pretrained, subnet, calibration, quantizer(cfg), *form)
-        cards[name] = check(pair, test, images.test_labels)
-        if cards[name]["agreement"] < cfg.export.tolerance:
-            raise UserError(
-                f"export: {name} gives the trained model's label for {cards[name]['agreement']:.2f} % of the test images, "
-                f"less than export.tolerance={cfg.export.tolerance}"
+        models[name], integers[name] = pair.files, pair.integer
+        checks[name] = check(pair, test, images.test_labels)
+        compared = resized_numpy(test[: images_to_compare(pair.graph)], subnet.resolution)
+        limits = cfg.export.tolerance, cfg.export.mean_difference
+        reports[name] = parity_report(checks[name]["files"], pair.integer, pair.int8, compared, *limits)
+        if cfg.export.calibrate is not None:
+            ranges = resized_numpy(calibration, subnet.resolution)
+            baselines[f"{name}/ptq.onnx"], checks[name]["ptq"] = baseline(
+                pair.fp32, ranges, cfg.export.calibrate, bits, resized_numpy(test, subnet.resolution), images.test_labels
             )
-        pairs[name], models[f"{name}/int8"], models[f"{name}/fp32"] = pair, pair.int8, pair.fp32
+    _gate(cfg, reports)
+    timed = {f"{name}/{file}": content for name, files in models.items() for file, content in files.items()}
+    spread = cfg.benchmark.spread_s
+    timing: dict[str, Any] = dict(
+        rounds=cfg.benchmark.rounds, runs=cfg.benchmark.runs, threads=cfg.device.threads, spread_s=spread
+    )
     times = {}
     if cfg.device.runtime != "none":
-        times = measure(models, cfg.benchmark.rounds, cfg.benchmark.runs, cfg.device.threads, spread_s=cfg.benchmark.spread_s)
+        times = measure_files({**timed, **baselines}, **timing)
+    common = dict(
+        weight_bits=bits,
+        padding=net.padding,
+        labels=labels,
+        data=data_claims(cfg.data, len(test)),
+        timing=timing,
+        device=cfg.device.name,
+        host=host.describe(),
+        versions=host.versions(),
+        code_version=code_version(),
+        inputs=inputs,
+    )
     for entry in entries:
         name, subnet = entry["name"], subnets[entry["name"]]
-        int8, fp32 = times.get(f"{name}/int8"), times.get(f"{name}/fp32")
-        atomic_write(output_path(cfg, f"models/{name}/model.onnx"), models[f"{name}/int8"])
-        atomic_write(output_path(cfg, f"models/{name}/model.tflite"), pairs[name].tflite)
-        atomic_write(output_path(cfg, f"models/{name}/fp32.onnx"), models[f"{name}/fp32"])
-        save_integer(output_path(cfg, f"models/{name}/model.safetensors"), pairs[name].integer)
-        card = dict(
+        facts = dict(
             name=name,
             encoding=str(subnet),
             space=str(space),
             resolution=subnet.resolution,
             mmacs=subnet.cost().mmacs,
             params=subnet.cost().params,
-            bytes=len(models[f"{name}/int8"]),
-            bytes_tflite=len(pairs[name].tflite),
-            **cards[name],
-            top1_val=entry["top1_val"],
-            limit_ms=entry["limit_ms"],
-            predicted_ms=entry["predicted_ms"],
-            measured_ms=None if int8 is None else latency(int8),
-            quantiles_ms=None if int8 is None else quantiles(int8),
-            fp32_ms=None if fp32 is None else latency(fp32),
-            fp32_quantiles_ms=None if fp32 is None else quantiles(fp32),
-            speedup=None if int8 is None or fp32 is None else latency(fp32) / latency(int8),
-            weight_bits=quantizer(cfg).weight_bits,
-            padding=net.padding,
-            labels=labels,
             input=dict(shape=[1, hs.channels, subnet.resolution, subnet.resolution], mean=cfg.data.mean, std=cfg.data.std),
-            device=cfg.device.name,
-            host=host.describe(),
-            versions=host.versions(),
-            code_version=code_version(),
-            inputs=inputs,
+            **{key: entry[key] for key in ("top1_val", "limit_ms", "predicted_ms")},
+            parity=dict(
+                images=reports[name]["images"], ops=len(reports[name]["ops"]), first_apart=reports[name]["first_apart"]
+            ),
         )
-        write_card(output_path(cfg, f"models/{name}/card.json"), card)
-        say(
-            f"export: {name}: test top-1 {card['top1_runtime']:.2f} % in the runtime, {card['top1_fp32']:.2f} % in FP32, "
-            f"agreement {card['agreement']:.2f} %, measured {card['measured_ms']} ms; output integers as the reference's: "
-            + ", ".join(f"{key} {value['identical_integers']:.2f} %" for key, value in card["runtimes"].items())
-        )
+        save_integer(output_path(cfg, f"models/{name}/model.safetensors"), integers[name])
+        _write(cfg, name, models[name], facts | checks[name] | common, times, subnet)
+
+
+def _gate(cfg: Config, reports: dict[str, dict[str, Any]]) -> None:
+    """Write every model's ``parity.json``; of a refused one nothing else stays.
+
+    Raises:
+        ClaimError: which model is refused, why, and the first op where runtime and reference part.
+    """
+    from spaceevo.atomic import atomic_write
+    from spaceevo.deploy.card import card_text
+    from spaceevo.deploy.gate import refusal
+    from spaceevo.deploy.runtimes import RUNTIMES
+
+    refused = []
+    for name, report in reports.items():
+        path = atomic_write(output_path(cfg, f"models/{name}/parity.json"), card_text(report))
+        if report["refused"]:
+            for old in set(path.parent.iterdir()) - {path}:
+                if old.suffix in RUNTIMES or old.name in ("model.safetensors", "card.json", "verify.json"):
+                    old.unlink()
+            refused.append((name, path))
+    if refused:
+        name, path = refused[0]
+        more = f" ({len(refused) - 1} more are refused)" if len(refused) > 1 else ""
+        raise ClaimError(f"export: {name}: {refusal(reports[name])}; see {path}{more}")
+
+
+def _write(cfg: Config, name: str, files: dict[str, bytes], card: dict[str, Any], times: dict[str, Any], subnet: Any) -> None:
+    """A model's files, and the card with what was measured of them."""
+    from spaceevo.atomic import atomic_write
+    from spaceevo.deploy.card import file_claims, write_card
+    from spaceevo.deploy.op_latency import graph_rows, op_table
+    from spaceevo.latency.measure import latency, quantiles
+    from spaceevo.space import subnet_graph
+
+    for file, content in files.items():
+        card["files"][file] |= file_claims(content, times.get(f"{name}/{file}"))
+        atomic_write(output_path(cfg, f"models/{name}/{file}"), content)
+    int8, fp32 = card["files"]["model.onnx"], card["files"]["fp32.onnx"]
+    card |= dict(
+        bytes=int8["bytes"],
+        **{key: int8[key] for key in ("measured_ms", "quantiles_ms")},
+        **{f"fp32_{key.removeprefix('measured_')}": fp32[key] for key in ("measured_ms", "quantiles_ms")},
+        speedup=None,
+        ops=None,
+    )
+    if int8["measured_ms"] is not None:
+        totals = dict(int8=int8["measured_ms"], fp32=fp32["measured_ms"])
+        contents = dict(int8=files["model.onnx"], fp32=files["fp32.onnx"])
+        card["speedup"] = totals["fp32"] / totals["int8"]
+        card["ops"] = op_table(graph_rows(subnet_graph(subnet)), contents, totals, threads=cfg.device.threads)
+    if "ptq" in card:
+        taken = times.get(f"{name}/ptq.onnx")
+        card["ptq"]["measured_ms"] = None if taken is None else latency(taken)
+        card["ptq"]["quantiles_ms"] = None if taken is None else quantiles(taken)
+    write_card(output_path(cfg, f"models/{name}/card.json"), card)
+    baseline = f", {card['ptq']['top1']:.2f} % quantized after training ({card['ptq']['calibrate']})" if "ptq" in card else ""
+    say(
+        f"export: {name}: test top-1 {card['top1_runtime']:.2f} % in the runtime, {card['top1_fp32']:.2f} % in FP32{baseline}, "
+        f"agreement {card['agreement']:.2f} %, measured {card['measured_ms']} ms"
+    )
 
 
 main = entrypoint("export", main_of("export"))

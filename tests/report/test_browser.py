@@ -196,3 +196,30 @@ def test_text_stands_out_in_both_themes(browser: Any, report: Path, theme: str, 
     contrasts = browser.execute_script(CONTRASTS)
     assert len(contrasts) > 150
     assert [pair for pair in contrasts if pair[1] < 4.5] == []
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_every_card_opens_by_keyboard_and_stays_on_the_page(browser: Any, report: Path, tiny_run: Path, width: int) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    show(browser, report, width)
+    summaries = browser.find_elements("css selector", "details.card > summary")
+    assert len(summaries) == len(list(tiny_run.glob("models/*/card.json")))
+    for summary in summaries:
+        if summary.find_element("xpath", "..").get_attribute("open") is None:
+            summary.send_keys(Keys.ENTER)
+    opened = "return [...document.querySelectorAll('details.card')].map(e => e.open)"
+    assert all(browser.execute_script(opened))
+    scroll, client = browser.execute_script("const e = document.documentElement; return [e.scrollWidth, e.clientWidth]")
+    assert scroll <= client
+    bars = (
+        "return [...document.querySelectorAll('.ops td.bar')].map(e => e.getBoundingClientRect()).map(r => [r.width, r.height])"
+    )
+    shown = browser.execute_script(bars)
+    assert len(shown) > 40 and all(w > 60 and h > 12 for w, h in shown)
+    summaries[0].send_keys(Keys.ENTER)
+    assert browser.execute_script(opened)[0] is False
+    assert (
+        browser.execute_script("return getComputedStyle(document.querySelector('details.card > summary')).outlineStyle")
+        != "none"
+    )

@@ -95,10 +95,45 @@ def test_it_leads_with_the_largest_model(tiny_run: Path, built: Path) -> None:
 
 def test_links_lead_to_files(tiny_run: Path, built: Path) -> None:
     links = re.findall(r'<a href="([^"]+)">([^<]+)</a>', page(built))
-    assert len(links) == 3 * len(cards_of(tiny_run))
+    assert len(links) == sum(2 * len(card["files"]) + 2 for card in cards_of(tiny_run))  # in the table of models and its card
     for href, text in links:
         assert href == text
         assert (tiny_run / text).is_file()
+
+
+def test_every_card_shows_its_files_and_ops(tiny_run: Path, built: Path) -> None:
+    section = page(built).split('<section id="cards">')[1].split("</section>")[0]
+    bodies = re.findall(r"<details class=\"card\"(.*?)</details>", section, re.S)
+    assert len(bodies) == len(cards_of(tiny_run))
+    assert sum(" open>" in body.split("\n")[0] for body in bodies) == 1
+    for card, body in zip(cards_of(tiny_run), bodies, strict=True):
+        text = words(body)
+        for part in (f"{card['data']['images']} of digits", f"all {card['parity']['ops']} ops", "LiteRT gives no timings"):
+            assert part in text
+        for name, claims in card["files"].items():
+            assert f"models/{card['name']}/{name}" in text
+            assert claims["sha256"][:16] in text and claims["sha256"] in body
+        assert f"{card['ptq']['top1']:.2f} %" in text and "minmax over 64 images" in text
+        rows = re.findall(
+            r'<tr><th scope="row">([^<]+)</th><td>[^<]+</td><td>[^<]+</td><td>[^<]*</td>\s*<td>([^<]+)</td>', body
+        )
+        assert [name for name, _ in rows] == [row["op"] for row in card["ops"]]
+        for (_, shown), row in zip(rows, card["ops"], strict=True):
+            if row["int8_ms"] is not None and row["int8_ms"] >= 1e-4:
+                assert float(shown) == pytest.approx(1000 * row["int8_ms"], rel=0.06)
+
+
+def test_a_refused_models_report_and_an_older_card_do_not_break_the_page(tiny_run: Path, tmp_path: Path) -> None:
+    run = copy_run(tiny_run, tmp_path / "run")
+    first, *others = sorted(run.glob("models/*/card.json"))
+    old = json.loads(first.read_text())
+    for key in ("files", "parity", "data", "ops", "ptq", "timing"):
+        old.pop(key)
+    first.write_text(json.dumps(old))
+    for other in others:
+        other.write_text(json.dumps(json.loads(other.read_text()) | {"ops": None}))
+    build_report(run, tmp_path / "out")
+    assert "Not measured op by op" in words(page(tmp_path / "out"))
 
 
 def test_every_step_has_its_record(tiny_run: Path, built: Path) -> None:

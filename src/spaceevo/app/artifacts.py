@@ -115,9 +115,33 @@ def input_hashes(step: Step, cfg: Config, folders: Folders) -> dict[str, str]:
                     continue
                 raise UserError(f"{step.name} needs {folder / path}, which is missing; make it with {remake}")
             if not unchanged(folder, record, path):
+                _explain(folder / path, maker, cfg)
                 raise UserError(f"{folder / path}: truncated or changed since it was written; make it again with {remake}")
             hashes[path] = record["outputs"][path]
     return hashes
+
+
+def _explain(path: Path, maker: Step, cfg: Config) -> None:
+    """Say more of a supernet that is not the one its maker wrote.
+
+    Raises:
+        UserError: it is of another space, in FP32 where a quantized one is needed, or truncated.
+    """
+    if maker.name not in ("supernet", "qat"):
+        return
+    from spaceevo.app.config import hyperspace
+    from spaceevo.training.checkpoint import load_supernet
+    from spaceevo.training.recipes import found_space
+
+    hs = hyperspace(cfg)
+    command = command_for(maker, cfg)
+    try:
+        load_supernet(path, hs, command if maker.name == "qat" else None, found_space(cfg, hs))
+    except UserError as error:
+        told = str(error)
+        raise UserError(told if command in told else f"{told}; make it again with `{command}`") from None
+    except OSError:  # no space.yaml to compare it with
+        return
 
 
 def check_makers(step: Step, cfg: Config, folders: Folders) -> None:

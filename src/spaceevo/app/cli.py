@@ -25,7 +25,7 @@ AFTER_FULL_DISK = "what was there before is whole; free some space and run again
 def entrypoint(config_name: str, run: Callable[[Any], object]) -> Callable[[], None]:
     """The ``main`` of an entrypoint: ``run`` gets the typed config of ``conf/<config_name>.yaml`` and its overrides.
 
-    Exit codes: 0, 2 for bad input (one line on standard error), 130 when interrupted.
+    Exit codes: 0, 2 for bad input, 3 where a model is not what it claims (one line on standard error), 130 when interrupted.
     """
 
     def main() -> None:
@@ -43,14 +43,19 @@ def entrypoint(config_name: str, run: Callable[[Any], object]) -> Callable[[], N
         except Exception as error:
             if _debugging(arguments):
                 traceback.print_exc()
-                sys.exit(FAILED)
-            sys.exit(_fail(one_line(error), FAILED))
+                sys.exit(exit_code(error))
+            sys.exit(_fail(one_line(error, config_name), exit_code(error)))
 
     return main
 
 
-def one_line(error: BaseException) -> str:
-    """What a user needs to know of ``error``."""
+def exit_code(error: BaseException) -> int:
+    """3 for a claim that does not hold, 2 for any other error."""
+    return next((cause.exit_code for cause in _chain(error) if isinstance(cause, UserError)), FAILED)
+
+
+def one_line(error: BaseException, config_name: str = "pipeline") -> str:
+    """What a user of an entrypoint needs to know of ``error``."""
     for cause in _chain(error):
         if isinstance(cause, UserError):
             return str(cause).strip().rsplit("spaceevo.errors.UserError: ", 1)[-1]  # a data worker's comes with its traceback
@@ -59,17 +64,17 @@ def one_line(error: BaseException) -> str:
             return f"disk full{where}: {cause.strerror}; {AFTER_FULL_DISK}"
         if re.search(FULL_DISK, str(cause)):
             return f"disk full: {_first_line(cause)}; {AFTER_FULL_DISK}"
-    return _config_error(error) or f"{type(error).__name__}: {_first_line(error)} (debug=true shows where)"
+    return _config_error(error, config_name) or f"{type(error).__name__}: {_first_line(error)} (debug=true shows where)"
 
 
 def _hydra_main(config_name: str, run: Callable[[Any], object]) -> None:
     import hydra
     from omegaconf import DictConfig
 
-    from spaceevo.app.config import register_schema
+    from spaceevo.app.standalone import schema_of
     from spaceevo.paths import conf_dir
 
-    register_schema()
+    _, read = schema_of(config_name)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach this module instead of being printed by Hydra
     failures: list[Exception] = []
     here = os.getpid()
@@ -86,10 +91,8 @@ def _hydra_main(config_name: str, run: Callable[[Any], object]) -> None:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
-        from spaceevo.app.config import to_config
-
-        config = to_config(cfg)
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        config = read(cfg)
+        if HydraConfig.get().mode == RunMode.MULTIRUN and hasattr(config, "run_dir"):
             config.out_dir = HydraConfig.get().runtime.output_dir
         run(config)
 
@@ -115,7 +118,7 @@ def _check_flags(arguments: Sequence[str]) -> None:
             raise UserError(f"{flag}: no such option; keys are set with key=value, and there are --help and -m (multirun)")
 
 
-def _config_error(error: BaseException) -> str | None:
+def _config_error(error: BaseException, config_name: str) -> str | None:
     """Hydra's and OmegaConf's errors in a line; None for any other."""
     text = "\n".join(str(cause) for cause in _chain(error))
     kind = type(error).__module__.split(".")[0]
@@ -129,7 +132,7 @@ def _config_error(error: BaseException) -> str | None:
     unknown = re.search(r"Key '[^']+' (?:not in|is not in) .*\s+full_key: (\S+)", text)
     unknown = unknown or re.search(r"Could not override '([^']+)'", text)
     if unknown:
-        return _unknown_key(unknown.group(1))
+        return _unknown_key(unknown.group(1), config_name)
     missing = re.search(r"missing mandatory value: .*\s+full_key: (\S+)", text)
     if missing:
         return f"{missing.group(1)}: has no value"
@@ -140,11 +143,11 @@ def _config_error(error: BaseException) -> str | None:
     return _first_line(error) if wrong is None else f"{wrong.group(1)}: must be {_allowed(text)}"
 
 
-def _unknown_key(key: str) -> str:
+def _unknown_key(key: str, config_name: str) -> str:
     """The key and those that could be meant: its siblings."""
-    from spaceevo.app.config import Config
+    from spaceevo.app.standalone import schema_of
 
-    parent: Any = Config
+    parent: Any = schema_of(config_name)[0]
     *above, _ = key.replace("[", ".").replace("]", "").split(".")
     for name in above:
         if not name.isdigit():
@@ -192,5 +195,5 @@ def _debugging(arguments: Sequence[str]) -> bool:
 
 
 def _fail(text: str, code: int) -> int:
-    print(f"error: {text}" if code == FAILED else text, file=sys.stderr, flush=True)
+    print(text if code == INTERRUPTED else f"error: {text}", file=sys.stderr, flush=True)
     return code

@@ -257,10 +257,19 @@ class SearchSubnetConfig:
 
 @dataclass
 class ExportConfig:
-    """``tolerance``: least agreement of an exported model with the trained one, percent; ``dynamic_batch``: ONNX files take
-    any number of images, not one; ``float_io``: TFLite files take and give float32, not int8."""
+    """The parity gate, and post-training quantization as a baseline.
+
+    Attributes:
+        tolerance: least share of the test images that get the trained model's label from an exported one, percent.
+        mean_difference: most that its outputs are from the trained model's on average, in steps of the output's quantizer.
+        calibrate: how onnxruntime's quantizer finds the activations' ranges; None: no baseline.
+        dynamic_batch: ONNX files take any number of images, not one.
+        float_io: TFLite files take and give float32, not int8.
+    """
 
     tolerance: float = MISSING
+    mean_difference: float = MISSING
+    calibrate: str | None = MISSING
     dynamic_batch: bool = MISSING
     float_io: bool = MISSING
 
@@ -317,6 +326,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "device.weight_bits": ("auto", 7, 8),
     "data.name": ("fashion_mnist", "digits", "cifar10", "imagenet"),
     "teacher.name": ("cnn", "efficientnet_b5"),
+    "export.calibrate": ("null", "minmax", "entropy", "percentile"),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.strategy": ("auto", "ddp"),
     "trainer.precision": ("32-true", "bf16-mixed"),
@@ -326,7 +336,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
 MAY_BE_ZERO = {
     "epochs", "lsq_epochs", "warmup_steps", "weight_decay", "label_smoothing", "momentum", "random_paths", "random_subnets",
     "subnets", "generations", "largest_first", "dropout", "shift", "mutate_probability", "workers",
-    "validation", "tolerance", "depth", "spread_s",
+    "validation", "tolerance", "mean_difference", "depth", "spread_s",
 }  # fmt: skip
 FRACTIONS = {"held_out", "label_smoothing", "momentum", "mutate_probability", "largest_first", "dropout"}
 CHECKED = (
@@ -397,7 +407,7 @@ def check(cfg: Config) -> None:
     for key, choices in CHOICES.items():
         section, name = key.split(".")
         value = getattr(getattr(cfg, section), name)
-        if str(value) not in map(str, choices):
+        if ("null" if value is None else str(value)) not in map(str, choices):
             raise bad_choice(key, value, choices)
     if isinstance(cfg.device.weight_bits, str) and cfg.device.weight_bits != "auto":
         cfg.device.weight_bits = int(cfg.device.weight_bits)

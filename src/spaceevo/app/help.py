@@ -44,10 +44,42 @@ EXAMPLES = {
     "search_space": ("latency.limits_ms=[0.3,0.5,0.8]", "-m seed=0,1,2"),
     "search_subnet": ("-m latency=tight,loose", "search_subnet.generations=10"),
     "report": ("run_dir=runs/demo",),
+    "verify": ("path=runs/demo/models/host-0.300ms", "path=host-0.300ms data.root=/mnt/images out_dir=/tmp"),
+    "quantize": ("model=mobilenet_v2 data=cifar10", "model=resnet18 weights=resnet18.pth data=cifar10 calibrate=entropy"),
     "pipeline": (
         "experiment=demo",
         "experiment=demo latency.limits_ms=[0.3,0.5,0.8]",
         "hyperspace=demo blocks=mobile name=mobile",
+    ),
+}
+#: The commands that belong to no run folder: what they do, and their keys.
+ALONE: dict[str, tuple[str, dict[str, str]]] = {
+    "verify": (
+        "reruns the claims of an exported model's card on this machine: accuracy must hold, latency is compared",
+        {
+            "path": "the folder with card.json and the model files",
+            "out_dir": "where verify.json goes; null: beside the card",
+            "top1_points": "most that a top-1 may differ from the card's, in percentage points",
+            "progress_bar": "show how far it is",
+            "debug": COMMON_KEYS["debug"],
+        },
+    ),
+    "quantize": (
+        "quantizes a classifier of torchvision after training, with accuracy and latency beside FP32",
+        {
+            "model": "its name, e.g. mobilenet_v2",
+            "weights": "a file of its state dict; null: random weights",
+            "calibrate": "how the activations' ranges are found: minmax, entropy or percentile",
+            "calibration_images": "training images for that",
+            "resolution": "of the images, pixels; null: the data's own",
+            "out_dir": "where the files and the card go",
+            "seed": "of random weights and of the images' order",
+            "threads": "CPU threads of onnxruntime",
+            "rounds": "of timed calls",
+            "runs": "calls a round",
+            "spread_s": "seconds that the rounds are spread over",
+            "debug": COMMON_KEYS["debug"],
+        },
     ),
 }
 
@@ -68,12 +100,16 @@ def overview() -> str:
             *_wrapped("    writes ", ", ".join(step.outputs)),
             "",
         ]
+    for name, (what, _) in ALONE.items():
+        lines += [f"python -m spaceevo.{name}", *_wrapped("    ", what), ""]
     lines.append("Files lie in the run folder, runs/<name>. Any of them with --help explains its keys.")
     return "\n".join(lines)
 
 
 def entrypoint_help(config_name: str) -> str:
     """What ``python -m spaceevo.<entrypoint> --help`` prints."""
+    if config_name in ALONE:
+        return _alone(config_name)
     steps = [step for step in STEPS.values() if step.command.split()[0] == config_name]
     lines = [f"python -m spaceevo.{config_name} [key=value ...]", ""]
     if config_name == "pipeline":
@@ -88,7 +124,7 @@ def entrypoint_help(config_name: str) -> str:
     lines += ["", "Chosen by name (group=option; * is the default):"]
     for group, what in GROUPS.items():
         if group != "stage" or config_name == "train":
-            lines += ["", f"  {group}: {what}", *_options(group)]
+            lines += ["", f"  {group}: {what}", *_options(group, _default_of(group))]
     lines += ["", "Keys (key=value):"]
     defaults = asdict(compose(config_name))
     keys = {**COMMON_KEYS, **(SPACE_KEY if config_name in ("train", "search_subnet", "pipeline") else {})}
@@ -104,6 +140,27 @@ def entrypoint_help(config_name: str) -> str:
     return "\n".join(lines)
 
 
+def _alone(config_name: str) -> str:
+    """The help of a command that belongs to no run folder."""
+    import yaml
+
+    what, keys = ALONE[config_name]
+    defaults = yaml.safe_load((conf_dir() / f"{config_name}.yaml").read_text())
+    chosen = next(entry["data"] for entry in defaults["defaults"] if "data" in entry and isinstance(entry, dict))
+    lines = [f"python -m spaceevo.{config_name} [key=value ...]", "", *_wrapped("", f"{what[0].upper()}{what[1:]}."), ""]
+    lines += ["Keys (key=value):"]
+    for key, text in keys.items():
+        lines += _wrapped(f"  {f'{key}={_value(defaults[key])}':<28} ", text)
+    lines += [
+        "",
+        f"  data: {GROUPS['data']}{' (default: as the card says)' if chosen is None else ''}",
+        *_options("data", chosen),
+        "",
+        "Examples:",
+    ]
+    return "\n".join([*lines, *(f"  python -m spaceevo.{config_name} {text}" for text in EXAMPLES[config_name])])
+
+
 def group_options(group: str) -> list[str]:
     """The names a group offers."""
     return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
@@ -117,8 +174,7 @@ def description(path: Path) -> str:
     return ""
 
 
-def _options(group: str) -> list[str]:
-    default = _default_of(group)
+def _options(group: str, default: str | None) -> list[str]:
     options = group_options(group)
     width = max((len(name) for name in options), default=0)
     lines = []

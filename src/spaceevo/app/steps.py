@@ -147,6 +147,7 @@ STEPS: dict[str, Step] = {
                 "models/*/model.tflite",
                 "models/*/model.safetensors",
                 "models/*/fp32.onnx",
+                "models/*/parity.json",
                 "models/*/card.json",
             ),
             "spaceevo.export:run",

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-#: Keys that other tools read; accuracies and agreement in percent, latencies in ms, ``bytes`` of the INT8 file.
+import numpy as np
+
+from spaceevo.latency.measure import latency, quantiles
+
+#: Keys that other tools read; accuracies and agreement in percent, latencies in ms, ``bytes`` of the INT8 file. ``files``:
+#: what :mod:`spaceevo.deploy.verify` can check of each file; ``data``: the test images that the accuracies hold for.
 REQUIRED = (
     "encoding",
     "mmacs",
@@ -24,7 +30,11 @@ REQUIRED = (
     "host",
     "versions",
     "inputs",
+    "files",
+    "data",
 )
+#: Of the data config, what decides which test images a model sees and how they are normalized.
+TEST_KEYS = ("name", "channels", "classes", "image_size", "mean", "std", "test_limit")
 
 
 def write_card(path: Path, fields: Mapping[str, Any]) -> None:
@@ -36,7 +46,7 @@ def write_card(path: Path, fields: Mapping[str, Any]) -> None:
     missing = [key for key in REQUIRED if key not in fields]
     if missing:
         raise KeyError(f"card without {', '.join(missing)}")
-    text = json.dumps(dict(fields), indent=2, allow_nan=False) + "\n"
+    text = card_text(fields)
     partial = path.with_name(f"{path.name}.partial")
     try:
         with open(partial, "w") as file:
@@ -46,3 +56,34 @@ def write_card(path: Path, fields: Mapping[str, Any]) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def card_text(fields: Mapping[str, Any]) -> str:
+    """``fields`` as JSON for people: a list of rows has a row a line.
+
+    Raises:
+        ValueError: a number that JSON does not know.
+    """
+    return "{\n" + ",\n".join(f'  "{key}": {_text(value)}' for key, value in fields.items()) + "\n}\n"
+
+
+def data_claims(data: Any, images: int) -> dict[str, Any]:
+    """The test images of a data config, as many as there were."""
+    return {key: getattr(data, key) for key in TEST_KEYS} | {"images": images}
+
+
+def file_claims(content: bytes, times: np.ndarray | None) -> dict[str, Any]:
+    """Size, sha256 and latency of a model file; ``times``: ms of single calls, None where it was not measured."""
+    return dict(
+        bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        measured_ms=None if times is None else latency(times),
+        quantiles_ms=None if times is None else quantiles(times),
+    )
+
+
+def _text(value: Any) -> str:
+    """JSON; of a list of rows a row a line."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[\n" + ",\n".join(f"    {json.dumps(row, allow_nan=False)}" for row in value) + "\n  ]"
+    return json.dumps(value, indent=2, allow_nan=False).replace("\n", "\n  ")

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spaceevo.deploy import litert
 from spaceevo.deploy.fold import adopt_scales, float_model, integer_model
+from spaceevo.deploy.gate import COMPARED, compare, digest
 from spaceevo.deploy.integer import IntegerModel
 from spaceevo.deploy.onnx_writer import write_fp32, write_int8
 from spaceevo.deploy.ort import integer_op_report, run_batches, session
 from spaceevo.deploy.parity import agreement, float_convolutions, label_agreement, same_integers
+from spaceevo.deploy.ptq import post_training_quantized
 from spaceevo.deploy.reference import run_integer
+from spaceevo.deploy.runtimes import RUNTIMES, open_file
 from spaceevo.deploy.tflite_writer import write_tflite
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats, resize
 from spaceevo.nn.evaluate import calibrate, logits, resized, top1
@@ -37,6 +40,11 @@ class ModelPair:
     stats: Stats
     quantizer: Quantizer
     integer: IntegerModel
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The files of a model's folder: a runtime is chosen by the ending."""
+        return {"model.onnx": self.int8, "model.tflite": self.tflite, "fp32.onnx": self.fp32}
 
 
 def int8_and_fp32(
@@ -68,32 +76,57 @@ def int8_and_fp32(
 
 
 def check(pair: ModelPair, images: Tensor, labels: Tensor) -> dict[str, Any]:
-    """Over ``images``, in percent: top-1 of the fake-quant model, the integer reference and each file, label agreement,
-    and per runtime how many of the output's integers are the reference's. ``agreement``: onnxruntime's with fake quant."""
-    hw, truth = pair.graph.input.hw, labels.numpy()
+    """The fake-quant model, the integer reference and every file over ``images``: top-1 and agreement in percent,
+    differences in output steps.
+
+    ``files`` has of each file what another machine can repeat: top-1 and the outputs' sha256; of the INT8 ones also the
+    agreement with the fake-quant model and the reference, and how many of the output's integers are the reference's.
+    """
+    small = resized_numpy(images, pair.graph.input.hw)
     fake = logits(pair.net, pair.graph, pair.stats, images, pair.quantizer)
-    small = np.ascontiguousarray(np.concatenate([resize(x, hw).numpy() for x in images.split(1000)]))
     reference = run_integer(pair.integer, small)
-    outputs = {
-        "onnxruntime": run_batches(session(pair.int8), small),
-        "litert": litert.run_batches(litert.interpreter(pair.tflite), small),
-    }
-    real = run_batches(session(pair.fp32), small)
-    runtimes = {
-        name: dict(
-            top1=agreement(y.argmax(1), truth),
-            agreement_fake_quant=label_agreement(fake.numpy(), y),
-            agreement_reference=label_agreement(reference, y),
-            identical_integers=same_integers(y, reference),
+    step, _ = pair.integer.output_qparams
+    files: dict[str, dict[str, Any]] = {}
+    for name, content in pair.files.items():
+        given = open_file(Path(name), content)(small)
+        files[name] = dict(
+            runtime=RUNTIMES[Path(name).suffix].name,
+            precision="fp32" if name == "fp32.onnx" else "int8",
+            top1=agreement(given.argmax(1), labels.numpy()),
+            outputs_sha256=digest(given),
         )
-        for name, y in outputs.items()
-    }
+        if name != "fp32.onnx":
+            files[name] |= dict(
+                **compare(given, fake.numpy(), step),
+                agreement_reference=label_agreement(reference, given),
+                identical_integers=same_integers(given, reference),
+            )
+    int8 = files["model.onnx"]
     return dict(
         top1_fake_quant=top1(fake, labels),
-        top1_reference=agreement(reference.argmax(1), truth),
-        top1_runtime=runtimes["onnxruntime"]["top1"],
-        top1_fp32=agreement(real.argmax(1), truth),
-        agreement=runtimes["onnxruntime"]["agreement_fake_quant"],
-        runtimes=runtimes,
+        top1_reference=agreement(reference.argmax(1), labels.numpy()),
+        top1_runtime=int8["top1"],
+        top1_fp32=files["fp32.onnx"]["top1"],
+        **{key: int8[key] for key in COMPARED},
         float_convolutions=float_convolutions(integer_op_report(pair.int8)),
+        files=files,
     )
+
+
+def baseline(
+    fp32: bytes, calibration: np.ndarray, method: str, weight_bits: int, images: np.ndarray, labels: Tensor
+) -> tuple[bytes, dict[str, Any]]:
+    """The FP32 file quantized after training, on ``calibration`` ``[N, C, R, R]``, and its top-1 (percent) on ``images``."""
+    content = post_training_quantized(fp32, calibration, method, weight_bits)
+    return content, dict(
+        calibrate=method,
+        images=len(calibration),
+        top1=agreement(run_batches(session(content), images).argmax(1), labels.numpy()),
+        bytes=len(content),
+        float_convolutions=float_convolutions(integer_op_report(content)),
+    )
+
+
+def resized_numpy(images: Tensor, hw: int) -> np.ndarray:
+    """Normalized ``images`` as a runtime takes them: float32 ``[N, C, hw, hw]``, row by row in memory."""
+    return np.ascontiguousarray(np.concatenate([resize(x, hw).numpy() for x in images.split(1000)]))

@@ -21,25 +21,26 @@ def measure(
     threads: int = 1,
     progress: Callable[[int], None] | None = None,
     spread_s: float = 0.0,
+    open_call: Callable[[bytes | Path, int], Callable[[], object]] | None = None,
 ) -> dict[str, np.ndarray]:
     """Milliseconds of single calls, ``rounds * runs`` a model.
 
     A round times ``runs`` calls of one model after the other, so that drift and disturbances meet all alike;
     ``spread_s`` spreads the rounds over as many seconds, so that a neighbour's burst does not meet them all. The input
     is random noise; the call is the one a user makes (``session.run`` on a numpy array, conversion included).
+    ``open_call``: loads a model for a number of threads in another runtime than onnxruntime, and gives its call.
     """
     names = list(models)
     times: dict[str, np.ndarray] = {}
     for start in range(0, len(names), GROUP):
         group = names[start : start + GROUP]
-        sessions = {name: _session(models[name], threads) for name in group}
-        inputs = {name: _input(session) for name, session in sessions.items()}
+        calls = {name: (open_call or _onnx_call)(models[name], threads) for name in group}
         taken: dict[str, list[float]] = {name: [] for name in group}
         for turn in range(rounds):
             if turn:
                 time.sleep(spread_s / rounds)
             for name in group:
-                taken[name] += _time(sessions[name], inputs[name], runs)
+                taken[name] += _time(calls[name], runs)
         times |= {name: np.array(values) for name, values in taken.items()}
         if progress is not None:
             progress(start + len(group))
@@ -57,26 +58,25 @@ def quantiles(times: np.ndarray) -> dict[str, float]:
     return {"min": float(times.min()), "p10": p10, "p50": p50, "p90": p90}
 
 
-def _session(model: bytes | Path, threads: int) -> ort.InferenceSession:
+def _onnx_call(model: bytes | Path, threads: int) -> Callable[[], object]:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"])
-
-
-def _input(session: ort.InferenceSession) -> dict[str, np.ndarray]:
+    source = model if isinstance(model, bytes) else str(model)
+    session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     (tensor,) = session.get_inputs()
     shape = [size if isinstance(size, int) else 1 for size in tensor.shape]
-    return {tensor.name: np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
+    feed = {tensor.name: np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
+    return lambda: session.run(None, feed)
 
 
-def _time(session: ort.InferenceSession, feed: dict[str, np.ndarray], runs: int) -> list[float]:
+def _time(call: Callable[[], object], runs: int) -> list[float]:
     for _ in range(WARM_UP):
-        session.run(None, feed)
+        call()
     taken = []
     for _ in range(runs):
         begin = time.perf_counter_ns()
-        session.run(None, feed)
+        call()
         taken.append((time.perf_counter_ns() - begin) / 1e6)
     return taken

@@ -36,7 +36,14 @@ def build_report(run_dir: Path, out: Path, overrides: Sequence[str] | None = Non
         lstrip_blocks=True,
     )
     environment.filters.update(
-        significant=significant, count=count, size=size, percent=percent, seconds=seconds, within=within_limit
+        significant=significant,
+        count=count,
+        size=size,
+        percent=percent,
+        points=points,
+        thousands="{:,}".format,
+        seconds=seconds,
+        within=within_limit,
     )
     html = environment.get_template("template.html").render(
         data=data,
@@ -89,6 +96,11 @@ def size(value: float) -> str:
 def percent(value: float | None) -> str:
     """``91.67 %``, an en dash for None."""
     return "\N{EN DASH}" if value is None else f"{value:.2f} %"
+
+
+def points(value: float) -> str:
+    """A difference of percentages with its sign: ``+0.25``."""
+    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def seconds(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,26 +31,47 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except Exception as error:
-        raise UserError(f"{path}: truncated or not a checkpoint ({type(error).__name__}); make it anew") from None
+        raise UserError(f"{path}: truncated or not a checkpoint ({type(error).__name__})") from None
 
 
 def save_supernet(path: Path, net: Elastic, space: SearchSpace, **more: Any) -> None:
+    more["hyperspace"] = _described(space.hyperspace)
     state = {name: value.contiguous() for name, value in net.state_dict().items()}
     save_checkpoint(path, {"space": str(space), "padding": net.padding, "state_dict": state, **more})
 
 
-def load_supernet(path: Path, hs: Hyperspace) -> tuple[Elastic, SearchSpace]:
-    """The supernet at ``path`` and its space.
+def load_supernet(
+    path: Path, hs: Hyperspace, qat: str | None = None, wanted: SearchSpace | None = None, weight_bits: int | None = None
+) -> tuple[Elastic, SearchSpace]:
+    """The supernet at ``path`` and its space. ``qat``: it must have been trained quantization-aware; the command that does.
+    ``wanted``: the space it must be of; ``weight_bits``: what it must have been trained with.
 
     Raises:
-        UserError: it is of another hyperspace, or not readable.
+        UserError: it is of another hyperspace or space (which field differs), in FP32 where ``qat`` is asked for, trained
+            for weights of other bits, or not readable.
     """
     content = load_checkpoint(path)
     if not isinstance(content, dict) or not {"space", "state_dict"} <= set(content):
         raise UserError(f"{path}: not the checkpoint of a supernet")
+    if qat is not None and "weight_bits" not in content:
+        raise UserError(f"{path}: a supernet in FP32, trained without quantization; make the quantized one with `{qat}`")
+    trained = content.get("weight_bits", weight_bits)
+    if weight_bits is not None and trained != weight_bits:
+        raise UserError(
+            f"{path}: trained with weights of {trained} bits, this device's have {weight_bits} (device.weight_bits=auto: "
+            f"8 with VNNI, 7 on x86 without); train anew with `{qat}`"
+        )
+    theirs, mine = content.get("hyperspace", {}), _described(hs)
+    differ = next((key for key in theirs if theirs[key] != mine.get(key)), None)
+    if differ is not None:
+        where = f"its hyperspace.{differ} is {theirs[differ]}, here it is {mine.get(differ)}"
+        raise UserError(f"{path}: of another search space, {content['space']}: {where}")
+    if wanted is not None and content["space"] != str(wanted):
+        where = _first_difference(SearchSpace.parse(content["space"], hs), wanted)
+        raise UserError(f"{path}: of another search space, {content['space']}: {where}")
     space = SearchSpace.parse(content["space"], hs)
     net = make_supernet(space, (0.0, 1.0), content.get("padding", "symmetric"))
     try:
@@ -57,3 +79,28 @@ def load_supernet(path: Path, hs: Hyperspace) -> tuple[Elastic, SearchSpace]:
     except RuntimeError as error:
         raise UserError(f"{path}: not a supernet of {space} ({str(error).splitlines()[-1].strip()})") from None
     return net.eval(), space
+
+
+def _first_difference(space: SearchSpace, wanted: SearchSpace) -> str:
+    """Which stage of two spaces of one hyperspace differs, and in what."""
+    for theirs, mine in zip(space.stages, wanted.stages, strict=True):
+        for what, a, b in (("block type", theirs.block.type, mine.block.type), ("widths", theirs.widths, mine.widths)):
+            if a != b:
+                return f"the {what} of its {mine.name} is {a}, here it is {b}"
+    return f"here it is {wanted}"
+
+
+def _described(hs: Hyperspace) -> dict[str, str]:
+    """Every field of a hyperspace, flat: ``{"stages[0].widths": "(8, 16)", ...}``."""
+    return dict(_flat("", hs.to_dict()))
+
+
+def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _flat(f"{key}.{name}" if key else str(name), inner)
+    elif isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value):
+        for i, item in enumerate(value):
+            yield from _flat(f"{key}[{i}]", item)
+    else:
+        yield key, str(value)

@@ -1,0 +1,97 @@
+"""``python -m spaceevo.quantize``: what post-training quantization makes of a classifier of torchvision."""
+
+from __future__ import annotations
+
+from spaceevo.app.cli import entrypoint
+from spaceevo.app.run import say
+from spaceevo.app.standalone import QuantizeConfig
+
+
+def run(cfg: QuantizeConfig) -> None:
+    """``fp32.onnx``, ``model.onnx`` (INT8 by onnxruntime's quantizer) and a card that ``spaceevo.verify`` reads.
+
+    Raises:
+        UserError: no such model, weights that are not its own, or images it does not take.
+    """
+    from pathlib import Path
+
+    import numpy as np
+    import onnx
+
+    from spaceevo.app.artifacts import code_version, sha256
+    from spaceevo.atomic import atomic_write
+    from spaceevo.data import load_data, normalize
+    from spaceevo.deploy.card import card_text, data_claims, file_claims
+    from spaceevo.deploy.export import resized_numpy
+    from spaceevo.deploy.gate import digest
+    from spaceevo.deploy.op_latency import node_rows, op_table
+    from spaceevo.deploy.parity import agreement, float_convolutions, integer_op_report, run_batches, session
+    from spaceevo.deploy.ptq import post_training_quantized
+    from spaceevo.deploy.runtimes import measure_files
+    from spaceevo.deploy.torchvision_model import classifier, to_onnx
+    from spaceevo.latency import host
+    from spaceevo.latency.measure import latency
+
+    size, bits = cfg.resolution or cfg.data.image_size, host.weight_bits("auto")
+    net = classifier(cfg.model, cfg.data.classes, cfg.data.channels, cfg.weights, cfg.seed)
+    fp32 = to_onnx(net, (cfg.data.channels, size, size))
+    images = load_data(cfg.data, cfg.seed, test=True)
+    assert images.test is not None and images.test_labels is not None
+    calibration = resized_numpy(normalize(images.train[: cfg.calibration_images], cfg.data), size)
+    test, labels = resized_numpy(normalize(images.test, cfg.data), size), images.test_labels.numpy()
+    say(f"quantize: {cfg.model}, {'random weights' if cfg.weights is None else cfg.weights}, {len(test)} test images")
+    files = {"model.onnx": post_training_quantized(fp32, calibration, cfg.calibrate, bits), "fp32.onnx": fp32}
+    given = {name: run_batches(session(content, cfg.threads), test) for name, content in files.items()}
+    times = measure_files(files, cfg.rounds, cfg.runs, cfg.threads, cfg.spread_s)
+    claims = {
+        name: dict(
+            runtime="onnxruntime",
+            precision="int8" if name == "model.onnx" else "fp32",
+            top1=agreement(logits.argmax(1), labels),
+            outputs_sha256=digest(logits),
+            **file_claims(files[name], times[name]),
+        )
+        for name, logits in given.items()
+    }
+    ms = {precision: latency(times[name]) for name, precision in (("model.onnx", "int8"), ("fp32.onnx", "fp32"))}
+    card = dict(
+        name=cfg.model,
+        weights=None if cfg.weights is None else dict(file=cfg.weights, sha256=sha256(Path(cfg.weights))),
+        calibrate=cfg.calibrate,
+        calibration_images=len(calibration),
+        weight_bits=bits,
+        resolution=size,
+        input=dict(shape=[1, cfg.data.channels, size, size], mean=cfg.data.mean, std=cfg.data.std),
+        files=claims,
+        top1_runtime=claims["model.onnx"]["top1"],
+        top1_fp32=claims["fp32.onnx"]["top1"],
+        agreement_fp32=agreement(given["model.onnx"].argmax(1), given["fp32.onnx"].argmax(1)),
+        mean_difference_fp32=float(np.abs(given["model.onnx"] - given["fp32.onnx"]).mean() / given["fp32.onnx"].std()),
+        float_convolutions=float_convolutions(integer_op_report(files["model.onnx"])),
+        measured_ms=ms["int8"],
+        fp32_ms=ms["fp32"],
+        speedup=ms["fp32"] / ms["int8"],
+        data=data_claims(cfg.data, len(test)),
+        timing=dict(rounds=cfg.rounds, runs=cfg.runs, threads=cfg.threads, spread_s=cfg.spread_s),
+        host=host.describe(),
+        versions=host.versions(),
+        code_version=code_version(),
+        ops=op_table(
+            node_rows(onnx.load_from_string(fp32)), dict(int8=files["model.onnx"], fp32=fp32), ms, threads=cfg.threads
+        ),
+    )
+    folder = Path(cfg.out_dir)
+    for name, content in files.items():
+        atomic_write(folder / name, content)
+    atomic_write(folder / "card.json", card_text(card))
+    say(
+        f"quantize: test top-1 {card['top1_runtime']:.2f} % in INT8 ({cfg.calibrate}), {card['top1_fp32']:.2f} % in FP32, "
+        f"the same label for {card['agreement_fp32']:.2f} %; {ms['int8']:.4g} ms, {card['speedup']:.2f} times the speed of FP32"
+    )
+    say(f"quantize: {folder / 'card.json'}")
+
+
+main = entrypoint("quantize", run)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Latency op by op: every op is named, and a model's ops add up to what was measured of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from spaceevo.deploy.onnx_writer import write_fp32, write_int8
+from spaceevo.deploy.op_latency import AFTER, BEFORE, graph_rows, op_table, owners, profile_nodes, without_overhead
+from spaceevo.deploy.random_model import random_models
+from spaceevo.space import Graph, SearchSpace, Subnet, load_hyperspace, subnet_graph
+
+TOTALS = {"int8": 0.2, "fp32": 0.3}
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    """All activations: hswish, swish and the fused ones."""
+    space = SearchSpace.parse("demo-4562-1111", load_hyperspace("demo"))
+    return subnet_graph(Subnet.largest(space))
+
+
+@pytest.fixture(scope="module")
+def models(graph: Graph) -> dict[str, bytes]:
+    integer, full = random_models(graph, np.random.default_rng(0))
+    return {"int8": write_int8(integer), "fp32": write_fp32(full)}
+
+
+@pytest.fixture(scope="module")
+def table(graph: Graph, models: dict[str, bytes]) -> list[dict[str, Any]]:
+    return op_table(graph_rows(graph), models, TOTALS)
+
+
+def test_every_op_has_a_row_with_its_shape(graph: Graph, table: list[dict[str, Any]]) -> None:
+    assert [row["op"] for row in table] == [BEFORE, *(op.name for op in graph.ops), AFTER]
+    for op, row in zip(graph.ops, table[1:-1], strict=True):
+        assert row["kind"] == op.kind and row["shape"] == [op.cout, op.out_hw, op.out_hw]
+    assert sum(row["mmacs"] or 0 for row in table) == pytest.approx(sum(op.macs for op in graph.ops) / 1e6)
+
+
+def test_a_models_ops_add_up_to_its_latency(table: list[dict[str, Any]]) -> None:
+    for model, total in TOTALS.items():
+        assert sum(row[f"{model}_ms"] or 0 for row in table) == pytest.approx(total)
+
+
+def test_int8_ops_run_as_the_kernels_one_expects(graph: Graph, table: list[dict[str, Any]]) -> None:
+    expected = {
+        "conv": {"QLinearConv"},
+        "depthwise": {"QLinearConv"},
+        "add": {"QLinearAdd"},
+        "mul": {"QLinearMul"},
+        "mean": {"QLinearGlobalAveragePool"},
+        "swish": {"QLinearSigmoid", "QLinearMul"},
+    }
+    kinds = {op.name: op.kind for op in graph.ops}
+    for row in table[1:-1]:
+        assert row["int8_ms"] is not None, row
+        wanted = expected.get(kinds[row["op"]])
+        if wanted is not None:
+            assert set(row["int8_kernels"]) == wanted, row
+    hswish = [row for row in table if row["kind"] == "hswish"]
+    pieces = {"DequantizeLinear", "HardSigmoid", "Mul", "QuantizeLinear"}, {"QLinearAdd", "QLinearMul"}  # in float, or not
+    assert hswish and all(set(row["int8_kernels"]) in pieces for row in hswish)
+
+
+def test_layout_changes_belong_to_the_op_that_needs_them(graph: Graph, models: dict[str, bytes]) -> None:
+    nodes, optimized = profile_nodes(models["fp32"], runs=3)
+    belongs = owners(nodes, optimized, [op.name for op in graph.ops])
+    reorders = [node.name for node in nodes if node.kernel.startswith("Reorder")]
+    assert all(belongs[name] in {op.name for op in graph.ops} | {AFTER} for name in reorders)
+    of_kind = {op.name: op.kind for op in graph.ops}
+    assert {of_kind.get(belongs[name], AFTER) for name in reorders} <= {"conv", "depthwise", "mean", "mul", "add", AFTER}
+
+
+def test_the_most_expensive_op_is_one_with_many_multiply_adds(table: list[dict[str, Any]]) -> None:
+    heaviest = max(table, key=lambda row: row["fp32_ms"] or 0)
+    assert heaviest["mmacs"] > np.median([row["mmacs"] or 0 for row in table])
+
+
+@settings(max_examples=60, deadline=None)
+@given(arrays(float, st.integers(1, 40), elements=st.floats(0, 5)), st.floats(0.001, 300))
+def test_overhead_is_the_same_for_all_and_leaves_the_total(ms: np.ndarray, total: float) -> None:
+    left = without_overhead(ms, total)
+    assert (left >= 0).all() and (left <= ms).all()
+    assert left.sum() == pytest.approx(min(total, ms.sum()), abs=1e-9)
+    taken = (ms - left)[left > 0]
+    assert not len(taken) or np.ptp(taken) <= 1e-9
