@@ -32,7 +32,7 @@ def run(cfg: Config) -> None:
     hs = hyperspace(cfg)
     net, space = load_supernet(input_path(cfg, "qat.ckpt"), hs)
     pretrained, _ = load_supernet(input_path(cfg, "supernet.ckpt"), hs)
-    entries = yaml.safe_load(input_path(cfg, "pareto.yaml").read_text())
+    entries = yaml.safe_load(input_path(cfg, "pareto.yaml").read_text())["chosen"]
     images = load_data(cfg.data, cfg.seed, test=True)
     assert images.test is not None and images.test_labels is not None
     calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)

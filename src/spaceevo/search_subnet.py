@@ -1,9 +1,12 @@
-"""``python -m spaceevo.search_subnet``: the most accurate quantized subnet within each latency limit."""
+"""``python -m spaceevo.search_subnet``: the best quantized subnet within each latency limit, and the Pareto front."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from spaceevo.app.cli import entrypoint
 from spaceevo.app.config import Config, hyperspace
@@ -11,104 +14,189 @@ from spaceevo.app.run import input_path, main_of, output_path, partial, say
 from spaceevo.errors import UserError
 
 if TYPE_CHECKING:
-    from spaceevo.evolution import Evaluated
-    from spaceevo.space import Subnet
+    from spaceevo.evolution import Archive, GeneCode
+    from spaceevo.evolution.genes import Genes
+    from spaceevo.space import Hyperspace, SearchSpace, Subnet
 
 #: Predicted and measured latencies stay below this much of the limit: room for the errors of either.
 HEADROOM, MEASURED_HEADROOM = 0.95, 0.98
+CHUNK = 32  # subnets evaluated between two saves of what is known
+MEASURED_GROUPS = 20  # groups of finalists measured for a limit before giving up
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How good subnets are, higher is better: ``search`` while there are many, ``final`` of the few that are measured.
+
+    ``measure``: the column's name; ``sign``: -1 where the column holds a loss; ``worthless``: the reference point's quality.
+    """
+
+    space: SearchSpace
+    code: GeneCode
+    search: Callable[[Genes], Sequence[float] | np.ndarray]
+    final: Callable[[list[Subnet]], list[float]]
+    measure: str
+    sign: int
+    worthless: float
 
 
 def run(cfg: Config) -> None:
-    """Constrained evolution (paper section 5) a limit; the best by validation that also measures within its limit."""
+    """Constrained evolution (paper section 5) for all limits; a limit's best that also measures within it."""
     import pandas as pd
     from tqdm import tqdm
 
     from spaceevo.atomic import write_parquet, write_yaml
-    from spaceevo.data import load_data, normalize
-    from spaceevo.evolution import constrained_evolution
+    from spaceevo.evolution import AdditiveCost, constrained_evolution, hypervolume
     from spaceevo.latency.limits import resolve_limits
     from spaceevo.latency.predictor import Predictor
-    from spaceevo.space import Subnet, subnet_graph
-    from spaceevo.training.checkpoint import load_supernet
-    from spaceevo.training.recipes import quantizer, start
-    from spaceevo.training.subnets import SubnetEvaluator
+    from spaceevo.space import Subnet
+    from spaceevo.training.recipes import start
 
     start(cfg)
     hs, recipe = hyperspace(cfg), cfg.search_subnet
-    net, space = load_supernet(input_path(cfg, "qat.ckpt"), hs)
     predictor = Predictor.load(input_path(cfg, "latency/predictor.json"))
-    images = load_data(cfg.data, cfg.seed)
-    calibration = normalize(images.train[: recipe.calibration_images], cfg.data)
+    limits = sorted(resolve_limits(cfg.latency, predictor, hs, cfg.seed))
+    total = recipe.population * (recipe.generations + 1) * len(limits)
+    with tqdm(total=total, desc="subnets", disable=not cfg.trainer.progress_bar) as bar:
+        judge = (_supernet_judge if recipe.quality == "supernet" else _lut_judge)(cfg, hs, bar.update)
+        predicted_ms = AdditiveCost(judge.code, predictor.graph_ms, predictor.op_ms)
+        archive = constrained_evolution(
+            judge.code,
+            lambda genes: predicted_ms(genes) / HEADROOM,
+            limits,
+            judge.search,
+            population=recipe.population,
+            parents=recipe.parents,
+            generations=recipe.generations,
+            mutate_probability=recipe.mutate_probability,
+            seed=cfg.seed,
+            search=recipe.search,
+            seeds=[Subnet.largest(judge.space, resolution) for resolution in hs.resolutions],
+        )
+    chosen: list[dict[str, Any]] = []
+    for limit in limits:
+        chosen.append(_choose(cfg, limit, archive, chosen, judge, predicted_ms))
+    reference = limits[-1], judge.worthless
+    volume = hypervolume(archive.cost * HEADROOM, archive.quality, reference)
+    frame = _frame(archive, limits, judge)
+    front = frame[frame.front].sort_values("predicted_ms")[["subnet", "predicted_ms", judge.measure]]
+    found = dict(
+        space=str(judge.space),
+        quality=recipe.quality,
+        evaluations=len(archive),
+        hypervolume=volume,
+        reference={"predicted_ms": reference[0], judge.measure: judge.sign * reference[1]},
+        chosen=chosen,
+        front=front.to_dict("records"),
+    )
+    write_parquet(output_path(cfg, "subnets.parquet"), pd.DataFrame(frame), {"limits_ms": limits, "hypervolume": volume})
+    write_yaml(output_path(cfg, "pareto.yaml"), found)
+    say(
+        f"search_subnet: {len(archive)} subnets evaluated, {len(front)} on the Pareto front, hypervolume {volume:.5g} "
+        f"(reference {reference[0]:g} ms, {judge.measure} {judge.sign * reference[1]:g})"
+    )
+
+
+def _supernet_judge(cfg: Config, hs: Hyperspace, progress: Callable[[int], object]) -> Judge:
+    """Quantized top-1 in percent on validation images, of the trained supernet's weights; few of them in the search."""
+    from spaceevo.data import load_data, normalize
+    from spaceevo.evolution import GeneCode
+    from spaceevo.training.checkpoint import load_supernet
+    from spaceevo.training.recipes import quantizer
+    from spaceevo.training.subnets import SubnetEvaluator
+
+    net, space = load_supernet(input_path(cfg, "qat.ckpt"), hs)
+    images, few = load_data(cfg.data, cfg.seed), slice(cfg.search_subnet.validation_images)
+    calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
     validation, folder, quant = normalize(images.val, cfg.data), partial(cfg, "search_subnet"), quantizer(cfg)
-    few = slice(recipe.validation_images)
     searcher = SubnetEvaluator(net, quant, calibration, validation[few], images.val_labels[few], folder / "evaluated.json")
     judge = SubnetEvaluator(net, quant, calibration, validation, images.val_labels, folder / "judged.json")
+    code = GeneCode(space)
 
-    def predicted_ms(subnet: Subnet) -> float:
-        return predictor.graph_ms(subnet_graph(subnet))
+    def search(genes: Genes) -> list[float]:
+        found: list[float] = []
+        for start in range(0, len(genes), CHUNK):
+            subnets = code.decode(genes[start : start + CHUNK])
+            known = sum(str(subnet) in searcher.known for subnet in subnets)
+            progress(known)  # before a kill
+            found += searcher.quality(subnets, progress)
+        return found
 
-    def needed_ms(subnet: Subnet) -> float:
-        return predicted_ms(subnet) / HEADROOM
-
-    rows: list[dict[str, Any]] = []
-    chosen: list[dict[str, Any]] = []
-    seeds = [Subnet.largest(space, resolution) for resolution in hs.resolutions]
-    with tqdm(desc="subnets", disable=not cfg.trainer.progress_bar) as bar:
-        for index, limit in enumerate(sorted(resolve_limits(cfg.latency, predictor, hs, cfg.seed))):
-            found = constrained_evolution(
-                space,
-                needed_ms,
-                limit,
-                lambda subnets: searcher.quality(subnets, bar.update),
-                population=recipe.population,
-                parents=recipe.parents,
-                generations=recipe.generations,
-                mutate_probability=recipe.mutate_probability,
-                seed=cfg.seed + index,
-                seeds=seeds,
-            )
-            rows += [_row(limit, evaluated) for evaluated in found]
-            ranked = [e.subnet for e in sorted(found, key=lambda e: -e.quality)]
-            seeds += ranked[: recipe.parents]
-            winners = [Subnet.parse(space, entry["subnet"]) for entry in chosen]  # of smaller limits: never do worse
-            finalists = recipe.measure_top + len(winners)
-            best, measured = _within(cfg, limit, list(dict.fromkeys([*winners, *ranked])), finalists, judge.quality)
-            accuracy = judge.quality([best])[0]
-            chosen.append(
-                dict(
-                    name=f"{cfg.device.name}-{limit:.3f}ms",
-                    limit_ms=limit,
-                    subnet=str(best),
-                    space=str(space),
-                    top1_val=accuracy,
-                    predicted_ms=predicted_ms(best),
-                    measured_ms=measured,
-                )
-            )
-            timed = "" if measured is None else f", measured {measured:.4f} ms"
-            say(f"search_subnet: {limit:g} ms: {accuracy:.2f} % validation top-1, predicted {predicted_ms(best):.4f} ms{timed}")
-    write_parquet(output_path(cfg, "subnets.parquet"), pd.DataFrame(rows))
-    write_yaml(output_path(cfg, "pareto.yaml"), chosen)
+    return Judge(space, code, search, judge.quality, "top1", 1, 0.0)
 
 
-def _row(limit: float, evaluated: Evaluated) -> dict[str, Any]:
-    cost = evaluated.subnet.cost()
+def _lut_judge(cfg: Config, hs: Hyperspace, progress: Callable[[int], object]) -> Judge:
+    """The negative sum of the stages' NSR, by a model of the accuracy table's rows: no supernet is needed."""
+    import pandas as pd
+
+    from spaceevo.evolution import GeneCode
+    from spaceevo.evolution.proxy import NSRProxy
+    from spaceevo.training.recipes import found_space
+
+    space = found_space(cfg, hs)
+    code = GeneCode(space)
+    proxy = NSRProxy(code, pd.read_parquet(input_path(cfg, "lut.parquet")))
+
+    def search(genes: Genes) -> np.ndarray:
+        progress(len(genes))
+        return -proxy(genes)
+
+    def final(subnets: list[Subnet]) -> list[float]:
+        return (-proxy(code.encode(subnets))).tolist()
+
+    return Judge(space, code, search, final, "nsr", -1, -proxy.worst)
+
+
+def _choose(
+    cfg: Config, limit: float, archive: Archive, smaller: list[dict[str, Any]], judge: Judge, predicted_ms: Callable
+) -> dict[str, Any]:
+    """The entry of ``limit``: the best finalist, never worse than those of ``smaller`` limits."""
+    from spaceevo.space import Subnet
+
+    winners = [Subnet.parse(judge.space, entry["subnet"]) for entry in smaller]
+    few = cfg.search_subnet.measure_top + len(winners)
+    ranked = archive.subnets(archive.ranked(limit)[: few * MEASURED_GROUPS])
+    best, measured = _within(cfg, limit, list(dict.fromkeys([*winners, *ranked])), few, judge.final)
+    quality, ms = judge.final([best])[0], float(predicted_ms(judge.code.encode([best]))[0])
+    timed = "" if measured is None else f", measured {measured:.4f} ms"
+    words = f"{quality:.2f} % validation top-1" if judge.measure == "top1" else f"predicted NSR sum {-quality:.4g}"
+    say(f"search_subnet: {limit:g} ms: {words}, predicted {ms:.4f} ms{timed}")
     return dict(
+        name=f"{cfg.device.name}-{limit:.3f}ms",
         limit_ms=limit,
-        generation=evaluated.generation,
-        subnet=str(evaluated.subnet),
-        predicted_ms=evaluated.cost * HEADROOM,
-        top1=evaluated.quality,
-        mmacs=cost.mmacs,
-        params=cost.params,
+        subnet=str(best),
+        space=str(judge.space),
+        top1_val=quality if judge.measure == "top1" else None,
+        nsr=-quality if judge.measure == "nsr" else None,
+        predicted_ms=ms,
+        measured_ms=measured,
+    )
+
+
+def _frame(archive: Archive, limits: list[float], judge: Judge) -> Any:
+    """A row a subnet in the order of evaluation; ``limit_ms``: which one it was born for."""
+    import pandas as pd
+
+    subnets = archive.subnets(np.arange(len(archive)))
+    costs = [subnet.cost() for subnet in subnets]
+    return pd.DataFrame(
+        {
+            "limit_ms": np.array(limits)[archive.limit],
+            "generation": archive.generation,
+            "subnet": list(map(str, subnets)),
+            "predicted_ms": archive.cost * HEADROOM,
+            judge.measure: judge.sign * archive.quality,
+            "mmacs": [cost.mmacs for cost in costs],
+            "params": [cost.params for cost in costs],
+            "front": np.isin(np.arange(len(archive)), archive.front()),
+        }
     )
 
 
 def _within(
     cfg: Config, limit: float, ranked: list[Subnet], few: int, judge: Callable[[list[Subnet]], list[float]]
 ) -> tuple[Subnet, float | None]:
-    """Of the first ``few`` in ``ranked`` that measure within ``limit``, the most accurate on all validation images, and
-    its ms.
+    """Of the first ``few`` in ``ranked`` that measure within ``limit``, the best by ``judge``, and its ms.
 
     Raises:
         UserError: none of them all measures within the limit.

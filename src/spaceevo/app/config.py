@@ -240,8 +240,10 @@ class SupernetConfig:
 
 @dataclass
 class SearchSubnetConfig:
-    """Constrained evolution over subnets (section 5)."""
+    """Constrained evolution over subnets (section 5); ``population``: of each limit in each generation."""
 
+    search: str = MISSING
+    quality: str = MISSING
     population: int = MISSING
     parents: int = MISSING
     generations: int = MISSING
@@ -308,6 +310,8 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "device.weight_bits": ("auto", 7, 8),
     "data.name": ("fashion_mnist", "digits", "cifar10"),
     "teacher.name": ("cnn", "efficientnet_b5"),
+    "search_subnet.search": ("evolution", "random"),
+    "search_subnet.quality": ("supernet", "lut"),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.strategy": ("auto", "ddp"),
     "trainer.precision": ("32-true", "bf16-mixed"),

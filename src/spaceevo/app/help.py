@@ -23,6 +23,7 @@ GROUPS = {
     "teacher": "the network that block-wise distillation learns from",
     "trainer": "where to train",
     "logger": "where training curves go",
+    "subnet_search": "how subnets are searched",
     "experiment": "a whole run: many of the above at once",
 }
 COMMON_KEYS = {
@@ -42,7 +43,7 @@ SECTIONS = {
 EXAMPLES = {
     "train": ("stage=bkd device=host", "stage=supernet supernet.epochs=4", "stage=qat trainer=gpu logger=tensorboard"),
     "search_space": ("latency.limits_ms=[0.3,0.5,0.8]", "-m seed=0,1,2"),
-    "search_subnet": ("-m latency=tight,loose", "search_subnet.generations=10"),
+    "search_subnet": ("-m latency=tight,loose", "subnet_search=paper search_subnet.quality=lut"),
     "report": ("run_dir=runs/demo",),
     "pipeline": (
         "experiment=demo",
