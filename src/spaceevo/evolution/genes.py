@@ -78,7 +78,9 @@ class GeneCode:
         for here in self.stages:
             added = here.alive(children) & ~here.alive(genes)
             blocks = here.block_genes(children)
-            children[:, here.columns] = np.where(added[:, :, None], here.block_genes(fresh), blocks).reshape(len(genes), FIELDS * here.blocks)
+            children[:, here.columns] = np.where(added[:, :, None], here.block_genes(fresh), blocks).reshape(
+                len(genes), FIELDS * here.blocks
+            )
         return self._canonical(children)
 
     def crossover(self, one: Genes, other: Genes, rng: np.random.Generator) -> Genes:
@@ -98,7 +100,11 @@ class GeneCode:
                 stage = here.stage
                 row[here.depth] = stage.depths.index(len(blocks))
                 for i, b in enumerate(blocks):
-                    choice = stage.block.kernels.index(b.kernel), stage.widths.index(b.width), stage.block.expands.index(b.expand)
+                    choice = (
+                        stage.block.kernels.index(b.kernel),
+                        stage.widths.index(b.width),
+                        stage.block.expands.index(b.expand),
+                    )
                     row[here.first + FIELDS * i : here.first + FIELDS * (i + 1)] = choice
         return genes
 
