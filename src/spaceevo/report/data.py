@@ -32,6 +32,8 @@ class RunData:
             ``again_ms``, what the benchmark measured (None without one).
         records: provenance by step, in the pipeline's order, but for the report's own.
         kernels, lut, history, subnets, benchmark: the parquet tables; latencies in ms, accuracies in percent.
+        pareto: ``pareto.yaml``: the chosen subnets, the Pareto front and its hypervolume.
+        fixed_ms: of stem, head and call, by resolution, as the accuracy table has it.
     """
 
     identity: dict[str, Any]
@@ -42,6 +44,8 @@ class RunData:
     search: dict[str, Any] | None
     history: pd.DataFrame | None
     subnets: pd.DataFrame | None
+    pareto: dict[str, Any] | None
+    fixed_ms: dict[int, float]
     cards: list[dict[str, Any]]
     benchmark: pd.DataFrame | None
     records: dict[str, Record]
@@ -103,6 +107,8 @@ def load_run(folders: Sequence[Path]) -> RunData:
         search=search,
         history=table("search_space.parquet"),
         subnets=table("subnets.parquet"),
+        pareto=plain("pareto.yaml"),
+        fixed_ms=_fixed_ms(find("lut.parquet")),
         cards=sorted(cards, key=lambda card: (card["limit_ms"], card["mmacs"])),
         benchmark=benchmark,
         records=records,
@@ -116,6 +122,44 @@ def _hyperspace(identity: dict[str, Any], space: str | None) -> Hyperspace:
     fields = {key.removeprefix("hyperspace."): value for key, value in identity.items() if key.startswith("hyperspace.")}
     name = fields["name"] if space is None else space.rsplit("-", 2)[0]
     return Hyperspace.from_dict({**fields, "name": name, "blocks": identity["blocks.blocks"]})
+
+
+def _fixed_ms(found: list[tuple[Path, str]]) -> dict[int, float]:
+    import pyarrow.parquet as pq
+
+    if not found:
+        return {}
+    metadata = pq.read_schema(found[0][0]).metadata or {}
+    return {int(r): float(ms) for r, ms in json.loads(metadata.get(b"fixed_ms", b"{}")).items()}
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Predicted ms and NSR sums of random subnets."""
+
+    ms: np.ndarray
+    nsr: np.ndarray
+
+
+def cloud(lut: pd.DataFrame, fixed_ms: dict[int, float], spaces: Sequence[SearchSpace], count: int, seed: int) -> Cloud:
+    """``count`` random subnets of tabulated sub-stages, spread over ``spaces``: a random resolution, then a random row of
+    each stage (as the Q-T score draws them)."""
+    rng = np.random.default_rng(seed)
+    rows = {key: group[["ms", "nsr"]].to_numpy(float) for key, group in lut.groupby(["stage", "type", "window", "resolution"])}
+    total = np.zeros((count, 2))
+    for i in range(count):
+        space, resolution = spaces[i % len(spaces)], int(rng.choice(list(fixed_ms)))
+        total[i, 0] = fixed_ms[resolution]
+        for stage, (kind, window) in enumerate(zip(space.types, space.windows, strict=True), start=1):
+            some = rows[stage, kind, window, resolution]
+            total[i] += some[rng.integers(len(some))]
+    return Cloud(total[:, 0], total[:, 1])
+
+
+def best_spaces(history: pd.DataFrame, hs: Hyperspace, share: float = 0.01) -> list[SearchSpace]:
+    """The best ``share`` of the different spaces that a search tried, at least one, best first."""
+    ranked = history.drop_duplicates("space").sort_values("score", ascending=False, kind="stable")
+    return [SearchSpace.parse(text, hs) for text in ranked.space.head(max(1, round(share * len(ranked))))]
 
 
 def within_limit(card: dict[str, Any]) -> bool | None:

@@ -7,11 +7,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from spaceevo.app.steps import producer_of
 from spaceevo.atomic import atomic_write
-from spaceevo.report import figures
-from spaceevo.report.data import RunData, close, load_run, profiled_blocks, table_cells, within_limit
+from spaceevo.report import figures, search_figures
+from spaceevo.report.data import (
+    RunData,
+    best_spaces,
+    close,
+    cloud,
+    load_run,
+    profiled_blocks,
+    table_cells,
+    within_limit,
+)
 from spaceevo.report.figures import significant
+from spaceevo.space import SearchSpace
+
+CLOUD = 1000  # random subnets drawn of a space
 
 
 def build_report(run_dir: Path, out: Path, overrides: Sequence[str] | None = None) -> None:
@@ -19,8 +33,6 @@ def build_report(run_dir: Path, out: Path, overrides: Sequence[str] | None = Non
 
     ``overrides`` are those of the commands that the page names for what is missing; ``run_dir=...`` by default.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     given = [f"run_dir={shlex.quote(str(run_dir))}"] if overrides is None else overrides
     data = load_run(list(dict.fromkeys((out, run_dir))))
     with figures.style():
@@ -28,17 +40,8 @@ def build_report(run_dir: Path, out: Path, overrides: Sequence[str] | None = Non
         for name, drawing in drawings.items():
             figures.save_png(drawing, out / "figures" / f"{name}.png")
         svgs = {name: figures.to_svg(drawing, name) for name, drawing in drawings.items()}
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        significant=significant, count=count, size=size, percent=percent, seconds=seconds, within=within_limit
-    )
-    html = environment.get_template("template.html").render(
+    html = render(
+        "template.html",
         data=data,
         svgs=svgs,
         lead=lead(data),
@@ -50,17 +53,44 @@ def build_report(run_dir: Path, out: Path, overrides: Sequence[str] | None = Non
     atomic_write(out / "report.html", html)
 
 
+def render(template: str, **values: Any) -> str:
+    """A page from one of the templates beside this file."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        significant=significant, count=count, size=size, percent=percent, seconds=seconds, within=within_limit
+    )
+    return environment.get_template(template).render(**values)
+
+
 def draw(data: RunData) -> dict[str, figures.Drawing]:
     """Every figure that the run has the artifacts of, by name."""
     drawings = {}
+    recipe = data.records["search_space"]["config"] if "search_space" in data.records else {}
     if data.cards:
         drawings["accuracy"] = figures.accuracy(data.cards, data.subnets)
     if data.benchmark is not None and len(data.benchmark):
         drawings["prediction"] = figures.prediction(data.benchmark)
     if data.history is not None:
-        drawings["evolution"] = figures.evolution(data.history)
+        drawings["evolution"] = search_figures.evolution(data.history, recipe["search_space.population"])
+        best = {data.identity["device.name"]: best_spaces(data.history, data.hyperspace)}
+        drawings["types"] = search_figures.block_preferences(best)
+        drawings["widths"] = search_figures.width_preferences(best)
     if data.space is not None:
-        drawings["space"] = figures.found_space(data.space)
+        drawings["space"] = search_figures.found_space(data.space)
+        if data.lut is not None and data.search is not None and data.fixed_ms:
+            rng = np.random.default_rng(0)
+            others = [SearchSpace.sample(data.hyperspace, rng) for _ in range(CLOUD)]
+            clouds = [cloud(data.lut, data.fixed_ms, spaces, CLOUD, 1) for spaces in ([data.space], others)]
+            top = recipe["search_space.top"]
+            drawings["cloud"] = search_figures.cloud(clouds[0], clouds[1], data.search["limits_ms"], top)
     if data.kernels is not None and (data.kernels.kind == "block").any():
         drawings["blocks"] = figures.block_latency(profiled_blocks(data.kernels, data.hyperspace))
     if data.records:
