@@ -61,7 +61,7 @@ def found_space(space: SearchSpace) -> Drawing:
         words += [f"d {_listed(stage.depths)}", f"w {_listed(stage.widths)}"]
         text = " · ".join(filter(None, words))
         look: dict[str, Any] = dict(transform=left.get_yaxis_transform(), va="bottom", fontsize=8, gid=f"space-{stage.name}")
-        left.text(0.01, i - 0.22, text, **look)
+        left.text(0.01, i - 0.22, text, **look).set_in_layout(False)
     every = sorted({width for spec in hs.stages for width in spec.widths})
     left.set_xscale("log")
     left.set_xlim(every[0] / 1.12, every[-1] * 1.12)
@@ -70,13 +70,18 @@ def found_space(space: SearchSpace) -> Drawing:
     _stage_axis(left, len(stages))
     _type_axis(right, [block.type for block in hs.blocks])
     left.set(xlabel="width, channels")
+    right.grid(False)
+    right.tick_params(length=0, labelleft=False)
+    right.spines["left"].set_visible(False)
     return Drawing(figure, f"The found space {space} stage by stage within its hyperspace")
 
 
 def cloud(found: Cloud, other: Cloud, limits: Sequence[float], top: int) -> Drawing:
     """NSR sum against latency of random subnets of the found space and of the whole hyperspace, and the ``top`` best of
-    the found space within each limit."""
+    the found space within each limit; limits that every subnet keeps by far are out of the picture."""
     figure, ax = new()
+    ms = np.concatenate([found.ms, other.ms])
+    margin = 0.05 * float(np.ptp(ms))
     kinds = ("hyperspace", "of the hyperspace", other, "faint"), ("space", "of the found space", found, "blue")
     for name, label, points, color in kinds:
         ax.plot(points.ms, points.nsr, "o", ms=2.6, mew=0, c=COLORS[color], alpha=0.5, label=f"random subnets {label}")
@@ -85,11 +90,13 @@ def cloud(found: Cloud, other: Cloud, limits: Sequence[float], top: int) -> Draw
     for i, limit in enumerate(limits):
         within = np.flatnonzero(found.ms <= limit)
         best |= set(within[np.argsort(found.nsr[within], kind="stable")[:top]].tolist())
-        line = ax.axvline(limit, c=COLORS["muted"], lw=1, ls=(0, (4, 3)), label=None if i else "latency limit")
-        line.set_gid(f"cloud-limit-{i}")
+        if limit <= ms.max() + margin:
+            line = ax.axvline(limit, c=COLORS["muted"], lw=1, ls=(0, (4, 3)), label=None if i else "latency limit")
+            line.set_gid(f"cloud-limit-{i}")
     rows = sorted(best)
     ax.plot(found.ms[rows], found.nsr[rows], "o", ms=4, mew=0, c=COLORS["orange"], label=f"best {top} within a limit")
     ax.lines[-1].set_gid("cloud-best")
+    ax.set_xlim(ms.min() - margin, ms.max() + margin)
     ax.invert_yaxis()
     ax.set(xlabel="predicted latency, ms", ylabel="NSR sum, better upwards")
     legend(figure)
@@ -118,9 +125,10 @@ def block_preferences(spaces: Mapping[str, Sequence[SearchSpace]]) -> Drawing:
                 marker="s",
                 lw=0,
                 c=COLORS["blue"],
+                zorder=3,
                 gid=f"prefers-{device}-stage{stage + 1}",
             )
-        ax.set_title(f"{device} ({len(some)} spaces)", fontsize=8.5)
+        ax.set_title(f"{device} ({len(some)} space{'s' if len(some) > 1 else ''})", fontsize=8.5)
         _stage_axis(ax, depth)
         _type_axis(ax, names)
     for ax in grid[len(spaces) :]:
@@ -189,7 +197,9 @@ def _type_axis(ax: Axes, names: Sequence[str]) -> None:
 
 
 def _listed(values: Iterable[float]) -> str:
-    return ",".join(f"{value:g}" for value in values)
+    """Up to three values, or the first and last of more."""
+    texts = [f"{value:g}" for value in values]
+    return ",".join(texts) if len(texts) <= 3 else f"{texts[0]}\N{EN DASH}{texts[-1]}"
 
 
 def _number(value: float, _: int) -> str:
