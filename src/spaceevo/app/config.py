@@ -271,6 +271,13 @@ class BenchmarkConfig:
 
 
 @dataclass
+class ReportConfig:
+    """``compare``: run folders, of other devices, whose preferences the report shows beside this run's."""
+
+    compare: list[str] = MISSING
+
+
+@dataclass
 class Config:
     """Everything an entrypoint can be told."""
 
@@ -301,6 +308,7 @@ class Config:
     search_subnet: SearchSubnetConfig = field(default_factory=SearchSubnetConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
 
 
 #: Keys that take one of a few values.

@@ -44,7 +44,7 @@ EXAMPLES = {
     "train": ("stage=bkd device=host", "stage=supernet supernet.epochs=4", "stage=qat trainer=gpu logger=tensorboard"),
     "search_space": ("latency.limits_ms=[0.3,0.5,0.8]", "-m seed=0,1,2"),
     "search_subnet": ("-m latency=tight,loose", "subnet_search=paper search_subnet.quality=lut"),
-    "report": ("run_dir=runs/demo",),
+    "report": ("run_dir=runs/demo", "run_dir=runs/host report.compare=[runs/pixel4]"),
     "pipeline": (
         "experiment=demo",
         "experiment=demo latency.limits_ms=[0.3,0.5,0.8]",

@@ -159,7 +159,7 @@ STEPS: dict[str, Step] = {
             "report",
             "report",
             "draws what the run folder holds as one HTML page",
-            (),
+            ("report",),
             (
                 KERNELS,
                 "latency/host.json",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +28,16 @@ from spaceevo.space import SearchSpace
 CLOUD = 1000  # random subnets drawn of a space
 
 
-def build_report(run_dir: Path, out: Path, overrides: Sequence[str] | None = None) -> None:
+def build_report(run_dir: Path, out: Path, overrides: Sequence[str] | None = None, compare: Sequence[Path] = ()) -> None:
     """Write ``report.html`` and ``figures/*.png`` into ``out`` from the artifacts in ``out`` or else ``run_dir``.
 
-    ``overrides`` are those of the commands that the page names for what is missing; ``run_dir=...`` by default.
+    ``overrides`` are those of the commands that the page names for what is missing; ``run_dir=...`` by default. The
+    preferences of the runs ``compare`` are shown beside this run's.
     """
     given = [f"run_dir={shlex.quote(str(run_dir))}"] if overrides is None else overrides
     data = load_run(list(dict.fromkeys((out, run_dir))))
     with figures.style():
-        drawings = draw(data)
+        drawings = draw(data, {str(folder): load_run([folder]) for folder in compare})
         for name, drawing in drawings.items():
             figures.save_png(drawing, out / "figures" / f"{name}.png")
         svgs = {name: figures.to_svg(drawing, name) for name, drawing in drawings.items()}
@@ -70,8 +71,8 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def draw(data: RunData) -> dict[str, figures.Drawing]:
-    """Every figure that the run has the artifacts of, by name."""
+def draw(data: RunData, others: Mapping[str, RunData] | None = None) -> dict[str, figures.Drawing]:
+    """Every figure that the run has the artifacts of, by name; the preferences of ``others`` (by folder) too."""
     drawings = {}
     recipe = data.records["search_space"]["config"] if "search_space" in data.records else {}
     if data.cards:
@@ -81,14 +82,18 @@ def draw(data: RunData) -> dict[str, figures.Drawing]:
     if data.history is not None:
         drawings["evolution"] = search_figures.evolution(data.history, recipe["search_space.population"])
         best = {data.identity["device.name"]: best_spaces(data.history, data.hyperspace)}
+        for folder, other in (others or {}).items():
+            device = other.identity["device.name"]
+            assert other.history is not None
+            best[folder if device in best else device] = best_spaces(other.history, other.hyperspace)
         drawings["types"] = search_figures.block_preferences(best)
         drawings["widths"] = search_figures.width_preferences(best)
     if data.space is not None:
         drawings["space"] = search_figures.found_space(data.space)
         if data.lut is not None and data.search is not None and data.fixed_ms:
             rng = np.random.default_rng(0)
-            others = [SearchSpace.sample(data.hyperspace, rng) for _ in range(CLOUD)]
-            clouds = [cloud(data.lut, data.fixed_ms, spaces, CLOUD, 1) for spaces in ([data.space], others)]
+            random = [SearchSpace.sample(data.hyperspace, rng) for _ in range(CLOUD)]
+            clouds = [cloud(data.lut, data.fixed_ms, spaces, CLOUD, 1) for spaces in ([data.space], random)]
             top = recipe["search_space.top"]
             drawings["cloud"] = search_figures.cloud(clouds[0], clouds[1], data.search["limits_ms"], top)
     if data.kernels is not None and (data.kernels.kind == "block").any():
