@@ -2,47 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spaceevo.app.cli import entrypoint
 from spaceevo.app.config import Config, hyperspace
-from spaceevo.app.run import input_path, main_of, output_path, partial, say
+from spaceevo.app.run import input_path, main_of, output_path, say
 from spaceevo.errors import UserError
 
 if TYPE_CHECKING:
-    from spaceevo.evolution import Archive, GeneCode
-    from spaceevo.evolution.genes import Genes
-    from spaceevo.space import Hyperspace, SearchSpace, Subnet
+    from spaceevo.evolution import Archive
+    from spaceevo.space import Subnet
+    from spaceevo.training.judges import Judge
 
 #: Predicted and measured latencies stay below this much of the limit: room for the errors of either.
 HEADROOM, MEASURED_HEADROOM = 0.95, 0.98
-CHUNK = 32  # subnets evaluated between two saves of what is known
 MEASURED_GROUPS = 20  # groups of finalists measured for a limit before giving up
-
-
-@dataclass(frozen=True)
-class Judge:
-    """How good subnets are, higher is better: ``search`` while there are many, ``final`` of the few that are measured.
-
-    ``measure``: the column's name; ``sign``: -1 where the column holds a loss; ``worthless``: the reference point's quality.
-    """
-
-    space: SearchSpace
-    code: GeneCode
-    search: Callable[[Genes], Sequence[float] | np.ndarray]
-    final: Callable[[list[Subnet]], list[float]]
-    measure: str
-    sign: int
-    worthless: float
 
 
 def run(cfg: Config) -> None:
     """Constrained evolution (paper section 5) for all limits; a limit's best that also measures within it."""
-    import pandas as pd
     from tqdm import tqdm
 
     from spaceevo.atomic import write_parquet, write_yaml
@@ -50,6 +31,7 @@ def run(cfg: Config) -> None:
     from spaceevo.latency.limits import resolve_limits
     from spaceevo.latency.predictor import Predictor
     from spaceevo.space import Subnet
+    from spaceevo.training.judges import lut_judge, supernet_judge
     from spaceevo.training.recipes import start
 
     start(cfg)
@@ -58,7 +40,7 @@ def run(cfg: Config) -> None:
     limits = sorted(resolve_limits(cfg.latency, predictor, hs, cfg.seed))
     total = recipe.population * (recipe.generations + 1) * len(limits)
     with tqdm(total=total, desc="subnets", disable=not cfg.trainer.progress_bar) as bar:
-        judge = (_supernet_judge if recipe.quality == "supernet" else _lut_judge)(cfg, hs, bar.update)
+        judge = (supernet_judge if recipe.quality == "supernet" else lut_judge)(cfg, hs, bar.update)
         predicted_ms = AdditiveCost(judge.code, predictor.graph_ms, predictor.op_ms)
         archive = constrained_evolution(
             judge.code,
@@ -89,62 +71,12 @@ def run(cfg: Config) -> None:
         chosen=chosen,
         front=front.to_dict("records"),
     )
-    write_parquet(output_path(cfg, "subnets.parquet"), pd.DataFrame(frame), {"limits_ms": limits, "hypervolume": volume})
+    write_parquet(output_path(cfg, "subnets.parquet"), frame, {"limits_ms": limits, "hypervolume": volume})
     write_yaml(output_path(cfg, "pareto.yaml"), found)
     say(
         f"search_subnet: {len(archive)} subnets evaluated, {len(front)} on the Pareto front, hypervolume {volume:.5g} "
         f"(reference {reference[0]:g} ms, {judge.measure} {judge.sign * reference[1]:g})"
     )
-
-
-def _supernet_judge(cfg: Config, hs: Hyperspace, progress: Callable[[int], object]) -> Judge:
-    """Quantized top-1 in percent on validation images, of the trained supernet's weights; few of them in the search."""
-    from spaceevo.data import load_data, normalize
-    from spaceevo.evolution import GeneCode
-    from spaceevo.training.checkpoint import load_supernet
-    from spaceevo.training.recipes import quantizer
-    from spaceevo.training.subnets import SubnetEvaluator
-
-    net, space = load_supernet(input_path(cfg, "qat.ckpt"), hs)
-    images, few = load_data(cfg.data, cfg.seed), slice(cfg.search_subnet.validation_images)
-    calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
-    validation, folder, quant = normalize(images.val, cfg.data), partial(cfg, "search_subnet"), quantizer(cfg)
-    searcher = SubnetEvaluator(net, quant, calibration, validation[few], images.val_labels[few], folder / "evaluated.json")
-    judge = SubnetEvaluator(net, quant, calibration, validation, images.val_labels, folder / "judged.json")
-    code = GeneCode(space)
-
-    def search(genes: Genes) -> list[float]:
-        found: list[float] = []
-        for start in range(0, len(genes), CHUNK):
-            subnets = code.decode(genes[start : start + CHUNK])
-            known = sum(str(subnet) in searcher.known for subnet in subnets)
-            progress(known)  # before a kill
-            found += searcher.quality(subnets, progress)
-        return found
-
-    return Judge(space, code, search, judge.quality, "top1", 1, 0.0)
-
-
-def _lut_judge(cfg: Config, hs: Hyperspace, progress: Callable[[int], object]) -> Judge:
-    """The negative sum of the stages' NSR, by a model of the accuracy table's rows: no supernet is needed."""
-    import pandas as pd
-
-    from spaceevo.evolution import GeneCode
-    from spaceevo.evolution.proxy import NSRProxy
-    from spaceevo.training.recipes import found_space
-
-    space = found_space(cfg, hs)
-    code = GeneCode(space)
-    proxy = NSRProxy(code, pd.read_parquet(input_path(cfg, "lut.parquet")))
-
-    def search(genes: Genes) -> np.ndarray:
-        progress(len(genes))
-        return -proxy(genes)
-
-    def final(subnets: list[Subnet]) -> list[float]:
-        return (-proxy(code.encode(subnets))).tolist()
-
-    return Judge(space, code, search, final, "nsr", -1, -proxy.worst)
 
 
 def _choose(

@@ -101,7 +101,11 @@ def entrypoint_help(config_name: str) -> str:
             lines += _wrapped("  ", " ".join(values))
     lines += ["", "Examples:"]
     lines += [f"  python -m spaceevo.{config_name} {text}" for text in EXAMPLES.get(config_name, ("experiment=demo",))]
-    lines += ["", "-m runs every combination of comma-separated values, each in a folder of its own."]
+    lines += [
+        "",
+        "-m runs every combination of comma-separated values, each in a folder of its own, and sums them up; again, what is",
+    ]
+    lines += ["missing. hydra/launcher=joblib, ray, submitit_local or submitit_slurm runs them side by side."]
     return "\n".join(lines)
 
 

@@ -187,7 +187,8 @@ def _finished(job: Job, crash: str | None) -> Job:
     try:
         record = json.loads((job.folder / RECORD).read_text())
     except (OSError, ValueError):
-        return replace(job, state="failed", error=crash or "its process ended without a word")
+        why = "" if crash is None else f" ({crash})"
+        return replace(job, state="failed", error=f"its process ended before it did{why}")
     return replace(job, state="failed" if record["error"] else "done", error=record["error"])
 
 
