@@ -80,7 +80,7 @@ def draw(data: RunData, others: Mapping[str, RunData] | None = None) -> dict[str
     if data.benchmark is not None and len(data.benchmark):
         drawings["prediction"] = figures.prediction(data.benchmark)
     if data.history is not None:
-        drawings["evolution"] = search_figures.evolution(data.history, recipe["search_space.population"])
+        drawings["evolution"] = search_figures.evolution(data.history, recipe.get("search_space.population", len(data.history)))
         best = {data.identity["device.name"]: best_spaces(data.history, data.hyperspace)}
         for folder, other in (others or {}).items():
             device = other.identity["device.name"]
@@ -94,7 +94,7 @@ def draw(data: RunData, others: Mapping[str, RunData] | None = None) -> dict[str
             rng = np.random.default_rng(0)
             random = [SearchSpace.sample(data.hyperspace, rng) for _ in range(CLOUD)]
             clouds = [cloud(data.lut, data.fixed_ms, spaces, CLOUD, 1) for spaces in ([data.space], random)]
-            top = recipe["search_space.top"]
+            top = recipe.get("search_space.top", 1)
             drawings["cloud"] = search_figures.cloud(clouds[0], clouds[1], data.search["limits_ms"], top)
     if data.kernels is not None and (data.kernels.kind == "block").any():
         drawings["blocks"] = figures.block_latency(profiled_blocks(data.kernels, data.hyperspace))

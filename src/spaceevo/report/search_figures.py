@@ -30,15 +30,11 @@ def evolution(history: pd.DataFrame, population: int) -> Drawing:
     label = "population, 10\N{EN DASH}90 %"
     band = ax.fill_between(rows.birth, low, high, fc=COLORS["green"], alpha=0.22, lw=0, label=label)
     band.set_gid("qt-spread")
-    for mutation, label, color in (
-        ("random", "random", "faint"),
-        ("type", "block type mutated", "blue"),
-        ("width", "width window mutated", "orange"),
-    ):
-        some = history[history.mutation == mutation]
-        if len(some):
-            ax.plot(some.birth, some.score, "o", ms=3, mew=0, c=COLORS[color], alpha=0.6, label=label)
-            ax.lines[-1].set_gid(f"qt-{mutation}")
+    known = {"random": ("random", "faint"), "type": ("block type mutated", "blue"), "width": ("width window mutated", "orange")}
+    for mutation, some in history.groupby("mutation", sort=False):
+        label, color = known.get(str(mutation), (str(mutation), "ink"))
+        ax.plot(some.birth, some.score, "o", ms=3, mew=0, c=COLORS[color], alpha=0.6, label=label)
+        ax.lines[-1].set_gid(f"qt-{mutation}")
     ax.plot(rows.birth, living.median(), c=COLORS["green"], lw=1.3, label="population, median")
     ax.lines[-1].set_gid("qt-median")
     ax.plot(rows.birth, rows.score.cummax(), c=COLORS["ink"], lw=1.3, drawstyle="steps-post", label="best so far")
