@@ -18,7 +18,7 @@ import pytest
 import yaml
 from conftest import ROOT, TINY, Command
 
-from spaceevo.app.config import register_schema
+from spaceevo.app.config import folder_name, register_schema
 from spaceevo.app.sweep import LAUNCHERS, RECORD, _alone, check_launcher
 from spaceevo.errors import UserError
 from spaceevo.paths import conf_dir
@@ -151,6 +151,12 @@ def test_every_launcher_composes(launcher: str) -> None:
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = hydra.compose("search_space", [f"hydra/launcher={launcher}"], return_hydra_config=True)
     assert cfg.hydra.launcher._target_.endswith("Launcher")
+
+
+def test_folders_of_jobs_are_flat_and_not_too_long() -> None:
+    assert folder_name("latency=tight,lut=/tables/onnxw") == "latency=tight,lut=_tables_onnxw"
+    long = [folder_name(f"blocks={'x' * 300},seed={seed}") for seed in (0, 1)]
+    assert long[0] != long[1] and max(map(len, long)) <= 200
 
 
 def test_jobs_that_would_share_a_folder_are_refused(tmp_path: Path, command: Command) -> None:

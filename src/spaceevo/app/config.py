@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -336,6 +337,18 @@ CHECKED = (
     "data", "teacher", "profile", "predictor", "bkd", "lut", "search_space", "supernet", "qat", "search_subnet", "export",
     "benchmark",
 )  # fmt: skip
+
+
+def folder_name(text: str) -> str:
+    """``text`` as the name of one folder: without slashes, and of a length that file systems take."""
+    flat = text.replace("/", "_")
+    if len(flat.encode()) <= 200:
+        return flat
+    return f"{flat[:150]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+#: At import: a launcher's own process composes a job's config before it calls anything of ours.
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
 
 
 def register_schema() -> None:
