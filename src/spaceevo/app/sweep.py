@@ -221,7 +221,9 @@ def _progress(jobs: list[Job], disable: bool) -> Iterator[None]:
         with tqdm(total=len(jobs), desc="jobs", disable=disable) as bar:
             while True:
                 last = over.wait(LOOK_EVERY_S)
-                bar.update(sum((job.folder / RECORD).exists() for job in jobs) - bar.n)
+                news = sum((job.folder / RECORD).exists() for job in jobs) - bar.n
+                if news:
+                    bar.update(news)
                 if last:
                     return
 
