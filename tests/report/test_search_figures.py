@@ -12,6 +12,7 @@ from conftest import TINY
 
 from spaceevo.app.config import compose
 from spaceevo.app.sweep import Job
+from spaceevo.evolution import Table
 from spaceevo.report import search_figures
 from spaceevo.report.data import Cloud, best_spaces, cloud, load_run
 from spaceevo.report.page import build_report
@@ -56,12 +57,11 @@ def test_best_spaces_are_the_best_different_ones() -> None:
 
 
 def test_cloud_is_of_the_tables_rows_and_marks_the_best_within_each_limit() -> None:
-    rows = itertools.product(range(1, 5), range(3), range(3), (12, 16), range(2))
-    lut = pd.DataFrame(rows, columns=["stage", "type", "window", "resolution", "row"])
-    lut["ms"] = 10.0**lut.stage * (1 + lut.row)  # which row of a stage was drawn can be read from the digits
-    lut["nsr"] = lut.type + 0.1 * lut.row
+    keys = [*itertools.product(range(4), range(3), range(3), (12, 16))]
+    ms = {key: 10.0 ** (key[0] + 1) * np.array([1, 2]) for key in keys}  # the digits tell which row of a stage was drawn
+    nsr = {key: key[1] + np.array([0.0, 0.1]) for key in keys}
     space = SearchSpace.parse("tiny-2010-0000", HS)
-    points = cloud(lut, {12: 1.0, 16: 2.0}, [space], 500, 0)
+    points = cloud(Table(HS, (12, 16), nsr, ms, {12: 1.0, 16: 2.0}), [space], 500, 0)
     digits = np.array([[int(d) for d in str(int(ms))] for ms in points.ms])
     assert set(digits[:, -1]) == {1, 2} and {tuple(d) for d in digits[:, :-1]} == set(itertools.product((1, 2), repeat=4))
     np.testing.assert_allclose(points.nsr, 2 + 0 + 1 + 0 + 0.1 * (digits[:, :-1] - 1).sum(1))

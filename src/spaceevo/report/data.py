@@ -14,6 +14,7 @@ import yaml
 from spaceevo.app.artifacts import Record, matches, read_record
 from spaceevo.app.steps import KERNELS, STEPS
 from spaceevo.errors import UserError
+from spaceevo.evolution import Table, load_table
 from spaceevo.space import Hyperspace, SearchSpace
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class RunData:
         records: provenance by step, in the pipeline's order, but for the report's own.
         kernels, lut, history, subnets, benchmark: the parquet tables; latencies in ms, accuracies in percent.
         pareto: ``pareto.yaml``: the chosen subnets, the Pareto front and its hypervolume.
-        fixed_ms: of stem, head and call, by resolution, as the accuracy table has it.
+        table: the accuracy table once more, as the search reads it.
     """
 
     identity: dict[str, Any]
@@ -45,7 +46,7 @@ class RunData:
     history: pd.DataFrame | None
     subnets: pd.DataFrame | None
     pareto: dict[str, Any] | None
-    fixed_ms: dict[int, float]
+    table: Table | None
     cards: list[dict[str, Any]]
     benchmark: pd.DataFrame | None
     records: dict[str, Record]
@@ -108,7 +109,7 @@ def load_run(folders: Sequence[Path]) -> RunData:
         history=table("search_space.parquet"),
         subnets=table("subnets.parquet"),
         pareto=plain("pareto.yaml"),
-        fixed_ms=_fixed_ms(find("lut.parquet")),
+        table=load_table(tables[0][0], hs) if (tables := find("lut.parquet")) else None,
         cards=sorted(cards, key=lambda card: (card["limit_ms"], card["mmacs"])),
         benchmark=benchmark,
         records=records,
@@ -124,15 +125,6 @@ def _hyperspace(identity: dict[str, Any], space: str | None) -> Hyperspace:
     return Hyperspace.from_dict({**fields, "name": name, "blocks": identity["blocks.blocks"]})
 
 
-def _fixed_ms(found: list[tuple[Path, str]]) -> dict[int, float]:
-    import pyarrow.parquet as pq
-
-    if not found:
-        return {}
-    metadata = pq.read_schema(found[0][0]).metadata or {}
-    return {int(r): float(ms) for r, ms in json.loads(metadata.get(b"fixed_ms", b"{}")).items()}
-
-
 @dataclass(frozen=True)
 class Cloud:
     """Predicted ms and NSR sums of random subnets."""
@@ -141,18 +133,18 @@ class Cloud:
     nsr: np.ndarray
 
 
-def cloud(lut: pd.DataFrame, fixed_ms: dict[int, float], spaces: Sequence[SearchSpace], count: int, seed: int) -> Cloud:
+def cloud(table: Table, spaces: Sequence[SearchSpace], count: int, seed: int) -> Cloud:
     """``count`` random subnets of tabulated sub-stages, spread over ``spaces``: a random resolution, then a random row of
     each stage (as the Q-T score draws them)."""
     rng = np.random.default_rng(seed)
-    rows = {key: group[["ms", "nsr"]].to_numpy(float) for key, group in lut.groupby(["stage", "type", "window", "resolution"])}
     total = np.zeros((count, 2))
     for i in range(count):
-        space, resolution = spaces[i % len(spaces)], int(rng.choice(list(fixed_ms)))
-        total[i, 0] = fixed_ms[resolution]
-        for stage, (kind, window) in enumerate(zip(space.types, space.windows, strict=True), start=1):
-            some = rows[stage, kind, window, resolution]
-            total[i] += some[rng.integers(len(some))]
+        space, resolution = spaces[i % len(spaces)], table.resolutions[rng.integers(len(table.resolutions))]
+        total[i, 0] = table.fixed_ms[resolution]
+        for stage, (kind, window) in enumerate(zip(space.types, space.windows, strict=True)):
+            key = (stage, kind, window, resolution)
+            row = rng.integers(len(table.ms[key]))
+            total[i] += table.ms[key][row], table.nsr[key][row]
     return Cloud(total[:, 0], total[:, 1])
 
 

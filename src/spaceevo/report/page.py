@@ -90,10 +90,10 @@ def draw(data: RunData, others: Mapping[str, RunData] | None = None) -> dict[str
         drawings["widths"] = search_figures.width_preferences(best)
     if data.space is not None:
         drawings["space"] = search_figures.found_space(data.space)
-        if data.lut is not None and data.search is not None and data.fixed_ms:
+        if data.table is not None and data.search is not None:
             rng = np.random.default_rng(0)
             random = [SearchSpace.sample(data.hyperspace, rng) for _ in range(CLOUD)]
-            clouds = [cloud(data.lut, data.fixed_ms, spaces, CLOUD, 1) for spaces in ([data.space], random)]
+            clouds = [cloud(data.table, spaces, CLOUD, 1) for spaces in ([data.space], random)]
             top = recipe.get("search_space.top", 1)
             drawings["cloud"] = search_figures.cloud(clouds[0], clouds[1], data.search["limits_ms"], top)
     if data.kernels is not None and (data.kernels.kind == "block").any():
