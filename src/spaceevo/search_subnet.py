@@ -38,7 +38,7 @@ def run(cfg: Config) -> None:
     hs, recipe = hyperspace(cfg), cfg.search_subnet
     predictor = Predictor.load(input_path(cfg, "latency/predictor.json"))
     limits = sorted(resolve_limits(cfg.latency, predictor, hs, cfg.seed))
-    total = recipe.population * (recipe.generations + 1) * len(limits)
+    total = recipe.population * (recipe.generations * len(limits) + 1)
     with tqdm(total=total, desc="subnets", disable=not cfg.trainer.progress_bar) as bar:
         judge = (supernet_judge if recipe.quality == "supernet" else lut_judge)(cfg, hs, bar.update)
         predicted_ms = AdditiveCost(judge.code, predictor.graph_ms, predictor.op_ms)

