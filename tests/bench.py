@@ -15,7 +15,8 @@ from torch import Tensor
 
 from spaceevo.app.config import compose, hyperspace
 from spaceevo.data.folder import FolderImages
-from spaceevo.evolution import QTScore, Table
+from spaceevo.evolution import AdditiveCost, GeneCode, QTScore, Table
+from spaceevo.latency.predictor import Predictor, op_features
 from spaceevo.nn.elastic import Quantizer, resize
 from spaceevo.nn.lsq import fake_quant_activation
 from spaceevo.nn.parallel import parallel
@@ -160,6 +161,22 @@ def full_size() -> None:
         )
 
 
+def subnet_proposals() -> None:
+    """Mutate and price: subnet by subnet with a graph each, and as genes with tables of blocks."""
+    space, rng = SearchSpace.parse("onnxw-151122-023231"), np.random.default_rng(0)
+    code, plain, many = GeneCode(space), 50, 4096
+    nets = code.decode(code.sample(plain, rng))
+    names = sorted({name for net in nets for op in subnet_graph(net).ops for name in op_features(op)})
+    predictor = Predictor({"int8": dict(zip(names, rng.random(len(names)) * 1e-6, strict=True))})
+    begin = time.perf_counter()
+    cost = AdditiveCost(code, predictor.graph_ms, predictor.op_ms)
+    built, genes = time.perf_counter() - begin, code.sample(many, rng)
+    slow = milliseconds(lambda: [predictor.graph_ms(subnet_graph(net.mutate(rng))) for net in nets]) / plain
+    fast = milliseconds(lambda: cost(code.mutate(genes, 0.1, rng))) / many
+    what = f"subnet proposals a second, onnxw (tables of blocks built in {built:.2f} s)"
+    print(f"{what:<66} plain {1e3 / slow:9,.0f}      here {1e3 / fast:9,.0f}      {slow / fast:5.0f}x", flush=True)
+
+
 def imports() -> None:
     for module in ("spaceevo.space", "spaceevo.evolution"):
         code = f"import time, sys; t = time.time(); import {module}; print(time.time() - t, 'torch' in sys.modules)"
@@ -177,4 +194,5 @@ if __name__ == "__main__":
     images()
     full_size()
     describing()
+    subnet_proposals()
     imports()

@@ -39,7 +39,7 @@ def run(cfg: Config) -> None:
     bits = quantizer(cfg).weight_bits
     net, space = load_supernet(input_path(cfg, "qat.ckpt"), hs, command_for(STEPS["qat"], cfg), weight_bits=bits)
     pretrained, _ = load_supernet(input_path(cfg, "supernet.ckpt"), hs, wanted=space)
-    entries = yaml.safe_load(input_path(cfg, "pareto.yaml").read_text())
+    entries = yaml.safe_load(input_path(cfg, "pareto.yaml").read_text())["chosen"]
     images = load_data(cfg.data, cfg.seed, test=True)
     assert images.test is not None and images.test_labels is not None
     calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)

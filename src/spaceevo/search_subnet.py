@@ -1,114 +1,134 @@
-"""``python -m spaceevo.search_subnet``: the most accurate quantized subnet within each latency limit."""
+"""``python -m spaceevo.search_subnet``: the best quantized subnet within each latency limit, and the Pareto front."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from spaceevo.app.cli import entrypoint
 from spaceevo.app.config import Config, hyperspace
-from spaceevo.app.run import input_path, main_of, output_path, partial, say
+from spaceevo.app.run import input_path, main_of, output_path, say
 from spaceevo.errors import UserError
 
 if TYPE_CHECKING:
-    from spaceevo.evolution import Evaluated
+    from spaceevo.evolution import Archive
     from spaceevo.space import Subnet
+    from spaceevo.training.judges import Judge
 
 #: Predicted and measured latencies stay below this much of the limit: room for the errors of either.
 HEADROOM, MEASURED_HEADROOM = 0.95, 0.98
+MEASURED_GROUPS = 20  # groups of finalists measured for a limit before giving up
 
 
 def run(cfg: Config) -> None:
-    """Constrained evolution (paper section 5) a limit; the best by validation that also measures within its limit."""
-    import pandas as pd
+    """Constrained evolution (paper section 5) for all limits; a limit's best that also measures within it."""
     from tqdm import tqdm
 
     from spaceevo.atomic import write_parquet, write_yaml
-    from spaceevo.data import load_data, normalize
-    from spaceevo.evolution import constrained_evolution
+    from spaceevo.evolution import AdditiveCost, constrained_evolution, hypervolume
     from spaceevo.latency.limits import resolve_limits
     from spaceevo.latency.predictor import Predictor
-    from spaceevo.space import Subnet, subnet_graph
-    from spaceevo.training.checkpoint import load_supernet
-    from spaceevo.training.recipes import quantizer, start
-    from spaceevo.training.subnets import SubnetEvaluator
+    from spaceevo.space import Subnet
+    from spaceevo.training.judges import lut_judge, supernet_judge
+    from spaceevo.training.recipes import start
 
     start(cfg)
     hs, recipe = hyperspace(cfg), cfg.search_subnet
-    net, space = load_supernet(input_path(cfg, "qat.ckpt"), hs)
     predictor = Predictor.load(input_path(cfg, "latency/predictor.json"))
-    images = load_data(cfg.data, cfg.seed)
-    calibration = normalize(images.train[: recipe.calibration_images], cfg.data)
-    validation, folder, quant = normalize(images.val, cfg.data), partial(cfg, "search_subnet"), quantizer(cfg)
-    few = slice(recipe.validation_images)
-    searcher = SubnetEvaluator(net, quant, calibration, validation[few], images.val_labels[few], folder / "evaluated.json")
-    judge = SubnetEvaluator(net, quant, calibration, validation, images.val_labels, folder / "judged.json")
-
-    def predicted_ms(subnet: Subnet) -> float:
-        return predictor.graph_ms(subnet_graph(subnet))
-
-    def needed_ms(subnet: Subnet) -> float:
-        return predicted_ms(subnet) / HEADROOM
-
-    rows: list[dict[str, Any]] = []
+    limits = sorted(resolve_limits(cfg.latency, predictor, hs, cfg.seed))
+    total = recipe.population * (recipe.generations * len(limits) + 1)
+    with tqdm(total=total, desc="subnets", disable=not cfg.trainer.progress_bar) as bar:
+        judge = (supernet_judge if recipe.quality == "supernet" else lut_judge)(cfg, hs, bar.update)
+        predicted_ms = AdditiveCost(judge.code, predictor.graph_ms, predictor.op_ms)
+        archive = constrained_evolution(
+            judge.code,
+            lambda genes: predicted_ms(genes) / HEADROOM,
+            limits,
+            judge.search,
+            population=recipe.population,
+            parents=recipe.parents,
+            generations=recipe.generations,
+            mutate_probability=recipe.mutate_probability,
+            seed=cfg.seed,
+            search=recipe.search,
+            seeds=[Subnet.largest(judge.space, resolution) for resolution in hs.resolutions],
+        )
     chosen: list[dict[str, Any]] = []
-    seeds = [Subnet.largest(space, resolution) for resolution in hs.resolutions]
-    with tqdm(desc="subnets", disable=not cfg.trainer.progress_bar) as bar:
-        for index, limit in enumerate(sorted(resolve_limits(cfg.latency, predictor, hs, cfg.seed))):
-            found = constrained_evolution(
-                space,
-                needed_ms,
-                limit,
-                lambda subnets: searcher.quality(subnets, bar.update),
-                population=recipe.population,
-                parents=recipe.parents,
-                generations=recipe.generations,
-                mutate_probability=recipe.mutate_probability,
-                seed=cfg.seed + index,
-                seeds=seeds,
-            )
-            rows += [_row(limit, evaluated) for evaluated in found]
-            ranked = [e.subnet for e in sorted(found, key=lambda e: -e.quality)]
-            seeds += ranked[: recipe.parents]
-            winners = [Subnet.parse(space, entry["subnet"]) for entry in chosen]  # of smaller limits: never do worse
-            finalists = recipe.measure_top + len(winners)
-            best, measured = _within(cfg, limit, list(dict.fromkeys([*winners, *ranked])), finalists, judge.quality)
-            accuracy = judge.quality([best])[0]
-            chosen.append(
-                dict(
-                    name=f"{cfg.device.name}-{limit:.3f}ms",
-                    limit_ms=limit,
-                    subnet=str(best),
-                    space=str(space),
-                    top1_val=accuracy,
-                    predicted_ms=predicted_ms(best),
-                    measured_ms=measured,
-                )
-            )
-            timed = "" if measured is None else f", measured {measured:.4f} ms"
-            say(f"search_subnet: {limit:g} ms: {accuracy:.2f} % validation top-1, predicted {predicted_ms(best):.4f} ms{timed}")
-    write_parquet(output_path(cfg, "subnets.parquet"), pd.DataFrame(rows))
-    write_yaml(output_path(cfg, "pareto.yaml"), chosen)
+    for limit in limits:
+        chosen.append(_choose(cfg, limit, archive, chosen, judge, predicted_ms))
+    reference = limits[-1], judge.worthless
+    volume = hypervolume(archive.cost * HEADROOM, archive.quality, reference)
+    frame = _frame(archive, limits, judge)
+    front = frame[frame.front].sort_values("predicted_ms")[["subnet", "predicted_ms", judge.measure]]
+    found = dict(
+        space=str(judge.space),
+        quality=recipe.quality,
+        evaluations=len(archive),
+        hypervolume=volume,
+        reference={"predicted_ms": reference[0], judge.measure: judge.sign * reference[1]},
+        chosen=chosen,
+        front=front.to_dict("records"),
+    )
+    write_parquet(output_path(cfg, "subnets.parquet"), frame, {"limits_ms": limits, "hypervolume": volume})
+    write_yaml(output_path(cfg, "pareto.yaml"), found)
+    say(
+        f"search_subnet: {len(archive)} subnets evaluated, {len(front)} on the Pareto front, hypervolume {volume:.5g} "
+        f"(reference {reference[0]:g} ms, {judge.measure} {judge.sign * reference[1]:g})"
+    )
 
 
-def _row(limit: float, evaluated: Evaluated) -> dict[str, Any]:
-    cost = evaluated.subnet.cost()
+def _choose(
+    cfg: Config, limit: float, archive: Archive, smaller: list[dict[str, Any]], judge: Judge, predicted_ms: Callable
+) -> dict[str, Any]:
+    """The entry of ``limit``: the best finalist, never worse than those of ``smaller`` limits."""
+    from spaceevo.space import Subnet
+
+    winners = [Subnet.parse(judge.space, entry["subnet"]) for entry in smaller]
+    few = cfg.search_subnet.measure_top + len(winners)
+    ranked = archive.subnets(archive.ranked(limit)[: few * MEASURED_GROUPS])
+    best, measured = _within(cfg, limit, list(dict.fromkeys([*winners, *ranked])), few, judge.final)
+    quality, ms = judge.final([best])[0], float(predicted_ms(judge.code.encode([best]))[0])
+    timed = "" if measured is None else f", measured {measured:.4f} ms"
+    words = f"{quality:.2f} % validation top-1" if judge.measure == "top1" else f"predicted NSR sum {-quality:.4g}"
+    say(f"search_subnet: {limit:g} ms: {words}, predicted {ms:.4f} ms{timed}")
     return dict(
+        name=f"{cfg.device.name}-{limit:.3f}ms",
         limit_ms=limit,
-        generation=evaluated.generation,
-        subnet=str(evaluated.subnet),
-        predicted_ms=evaluated.cost * HEADROOM,
-        top1=evaluated.quality,
-        mmacs=cost.mmacs,
-        params=cost.params,
+        subnet=str(best),
+        space=str(judge.space),
+        top1_val=quality if judge.measure == "top1" else None,
+        nsr=-quality if judge.measure == "nsr" else None,
+        predicted_ms=ms,
+        measured_ms=measured,
+    )
+
+
+def _frame(archive: Archive, limits: list[float], judge: Judge) -> Any:
+    """A row a subnet in the order of evaluation; ``limit_ms``: which one it was born for."""
+    import pandas as pd
+
+    subnets = archive.subnets(np.arange(len(archive)))
+    costs = [subnet.cost() for subnet in subnets]
+    return pd.DataFrame(
+        {
+            "limit_ms": np.array(limits)[archive.limit],
+            "generation": archive.generation,
+            "subnet": list(map(str, subnets)),
+            "predicted_ms": archive.cost * HEADROOM,
+            judge.measure: judge.sign * archive.quality,
+            "mmacs": [cost.mmacs for cost in costs],
+            "params": [cost.params for cost in costs],
+            "front": np.isin(np.arange(len(archive)), archive.front()),
+        }
     )
 
 
 def _within(
     cfg: Config, limit: float, ranked: list[Subnet], few: int, judge: Callable[[list[Subnet]], list[float]]
 ) -> tuple[Subnet, float | None]:
-    """Of the first ``few`` in ``ranked`` that measure within ``limit``, the most accurate on all validation images, and
-    its ms.
+    """Of the first ``few`` in ``ranked`` that measure within ``limit``, the best by ``judge``, and its ms.
 
     Raises:
         UserError: none of them all measures within the limit.

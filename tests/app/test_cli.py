@@ -61,6 +61,8 @@ BAD = {
     "device.weight_bits=5": "device.weight_bits=5: no such weight_bits; there are: auto, 7, 8",
     "hyperspace.resolutions=[64]": "hyperspace.resolutions=[64]: must be at most data.image_size=28",
     "--fast": "--fast: no such option",
+    "search_subnet.quality=guess": "search_subnet.quality=guess: no such quality; there are: supernet, lut",
+    "subnet_search=best": "subnet_search=best: no such subnet_search; there are: evolution, paper, random",
     "bkd.lr=[1": "bkd.lr=[1: not key=value",
 }
 
@@ -89,7 +91,7 @@ def test_multirun_gives_every_job_a_folder_of_its_own(run: Run) -> None:
 
 def test_multirun_runs_the_other_jobs_of_a_bad_one(run: Run) -> None:
     code, error, configs = run("-m", "bkd.epochs=-1,2")
-    assert code == 2 and error == "error: bkd.epochs=-1: must be 0 or more\n"
+    assert code == 2 and error == "error: bkd.epochs=-1: bkd.epochs=-1: must be 0 or more\n"
     assert [cfg.bkd.epochs for cfg in configs] == [2]
 
 

@@ -1,4 +1,4 @@
-"""Constrained evolution over the subnets of one space, and the Pareto front."""
+"""Constrained evolution over the subnets of one space, all limits at once: genes, costs, archive, Pareto front."""
 
 from __future__ import annotations
 
@@ -6,15 +6,31 @@ import functools
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spaceevo.errors import UserError
-from spaceevo.evolution import Evaluated, constrained_evolution, pareto_front
-from spaceevo.space import BlockConfig, ElasticStage, SearchSpace, Stage, Subnet
+from spaceevo.evolution import AdditiveCost, Archive, GeneCode, constrained_evolution, hypervolume, pareto_front
+from spaceevo.evolution.proxy import NSRProxy
+from spaceevo.space import BlockConfig, ElasticStage, Graph, Op, SearchSpace, Stage, Subnet, graph_cost, subnet_graph
 
 SPACE = SearchSpace.parse("tiny-2222-0000")
+CODE = GeneCode(SPACE)
+#: A space each of: small, all block types, a stage 0 and a feature mix, hand-designed with one width a stage.
+SPACES = ("tiny-0212-0122", "demo-5312-1020", "onnxw-151122-023231", "mobilew-122222-155400")
+
+
+def whole_mmacs(graph: Graph) -> float:
+    return graph_cost(graph).mmacs
+
+
+def op_mmacs(op: Op) -> float:
+    return op.macs / 1e6
+
+
+MMACS = AdditiveCost(CODE, whole_mmacs, op_mmacs)
 
 
 @functools.cache
@@ -28,10 +44,14 @@ def worth(net: Subnet) -> float:
     return sum(((7 * s + 5 * i + 3 * w + 11 * e) * 2654435761 % 97) / 97 for s, i, w, e in blocks) + net.resolution / 16
 
 
-def search(limit: float, seed: int = 0, **changes: object) -> list[Evaluated]:
-    settings: dict = dict(population=50, parents=15, generations=10, mutate_probability=0.1) | changes
-    quality = settings.pop("quality", lambda nets: [worth(net) for net in nets])
-    return constrained_evolution(SPACE, mmacs, limit, quality, seed=seed, **settings)
+def worths(genes: np.ndarray) -> list[float]:
+    return [worth(net) for net in CODE.decode(genes)]
+
+
+def search(*limits: float, seed: int = 0, **changes: object) -> Archive:
+    settings: dict = dict(population=50, parents=15, generations=10, mutate_probability=0.1, quality=worths) | changes
+    quality = settings.pop("quality")
+    return constrained_evolution(CODE, MMACS, limits, quality, seed=seed, **settings)
 
 
 def every_subnet() -> list[Subnet]:
@@ -44,48 +64,117 @@ def every_subnet() -> list[Subnet]:
     return [Subnet(SPACE, stem, stages, resolution) for stem, stages, resolution in itertools.product(*parts)]
 
 
+@pytest.mark.parametrize("name", SPACES)
+def test_genes_are_the_subnets(name: str) -> None:
+    code, rng = GeneCode(SearchSpace.parse(name)), np.random.default_rng(0)
+    drawn = code.sample(100, rng)
+    for genes in (drawn, code.mutate(drawn, 0.3, rng), code.crossover(drawn, drawn[::-1], rng)):
+        nets = code.decode(genes)
+        assert [Subnet.parse(code.space, str(net)) for net in nets] == nets  # every one is of the space
+        np.testing.assert_array_equal(code.encode(nets), genes)
+        assert len({row.tobytes() for row in genes}) == len(set(nets))
+
+
+def test_every_subnet_is_drawn_and_every_choice_alike() -> None:
+    genes = CODE.sample(100_000, np.random.default_rng(0))
+    assert len(np.unique(genes, axis=0)) == SPACE.subnets
+    for here in CODE.stages:
+        share = np.bincount(here.depths(genes))[list(here.stage.depths)] / len(genes)
+        np.testing.assert_allclose(share, 1 / len(here.stage.depths), atol=0.01)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([0.0, 0.1, 1.0]))
+def test_mutation_changes_the_share_of_choices_it_should(seed: int, probability: float) -> None:
+    rng = np.random.default_rng(seed)
+    genes = np.repeat(CODE.sample(1, rng), 2000, 0)
+    changed = (CODE.mutate(genes, probability, rng) != genes)[:, 0].mean()  # the resolution: 2 choices
+    assert changed == pytest.approx(probability / 2, abs=0.05)
+    assert probability or not (CODE.mutate(genes, 0.0, rng) != genes).any()
+
+
+def test_crossover_takes_whole_stages_of_either_parent() -> None:
+    rng = np.random.default_rng(0)
+    one, other = CODE.sample(300, rng), CODE.sample(300, rng)
+    for a, b, child in zip(*map(CODE.decode, (one, other, CODE.crossover(one, other, rng))), strict=True):
+        assert all(stage in pair for stage, *pair in zip(child.stages, a.stages, b.stages, strict=True))
+        assert child.resolution in (a.resolution, b.resolution)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_cost_from_tables_is_the_cost_of_the_graph(name: str) -> None:
+    code, rng = GeneCode(SearchSpace.parse(name)), np.random.default_rng(0)
+
+    def op(o: Op) -> float:
+        return o.macs / 1e6 + 1e-3 * o.cin + 1e-4 * o.out_hw * o.stride
+
+    def whole(graph: Graph) -> float:
+        return 0.5 + 1e-3 * graph.input.hw + sum(map(op, graph.ops))
+
+    genes = code.sample(50, rng)
+    graphs = map(subnet_graph, code.decode(genes))
+    np.testing.assert_allclose(AdditiveCost(code, whole, op)(genes), [whole(graph) for graph in graphs], rtol=1e-12)
+
+
 def test_search_finds_the_optimum_of_every_limit() -> None:
     every = every_subnet()
     assert len(every) == SPACE.subnets
     costs = {net: mmacs(net) for net in every}
-    for limit in np.quantile(list(costs.values()), (0.4, 0.8)):
-        best = max(worth(net) for net in every if costs[net] <= limit)
-        found = [search(float(limit), seed) for seed in range(2)]
-        assert max(e.quality for one in found for e in one) == pytest.approx(best)
-        assert all(len(one) <= 550 < SPACE.subnets / 4 for one in found)
+    limits = [float(q) for q in np.quantile(list(costs.values()), (0.4, 0.8))]
+    for seed in range(2):
+        found = search(*limits, seed=seed)
+        assert len(found) <= 1100 < SPACE.subnets / 2
+        for limit in limits:
+            best = max(worth(net) for net in every if costs[net] <= limit)
+            assert found.quality[found.ranked(limit)[0]] == pytest.approx(best)
 
 
 @pytest.mark.parametrize("quantile", [0.0, 0.02, 0.5, 1.0])
-def test_everything_found_is_within_the_limit_and_evaluated_once(quantile: float) -> None:
+@pytest.mark.parametrize("how", ["evolution", "random"])
+def test_everything_found_is_within_its_limit_and_evaluated_once(quantile: float, how: str) -> None:
     low, high = mmacs(Subnet.smallest(SPACE)), mmacs(Subnet.largest(SPACE))
-    limit = low + quantile * (high - low)
-    asked: list[list[Subnet]] = []
+    limits = [low + quantile * (high - low), high]
+    asked: list[np.ndarray] = []
 
-    def quality(nets: list[Subnet]) -> list[float]:
-        asked.append(nets)
-        return [worth(net) for net in nets]
+    def quality(genes: np.ndarray) -> list[float]:
+        asked.append(genes)
+        return worths(genes)
 
-    found = search(limit, quality=quality, population=20, generations=4)
-    nets = [net for generation in asked for net in generation]
-    assert [e.subnet for e in found] == nets and len(set(nets)) == len(nets) >= 1
-    for e in found:
-        assert e.cost == mmacs(e.subnet) <= limit and e.quality == worth(e.subnet)
-    generations = [e.generation for e in found]
-    assert generations == sorted(generations) and set(generations) <= set(range(5))
-    counts = [generations.count(g) for g in range(5)]
-    assert max(counts) <= 20 and (quantile < 0.5 or counts == [20] * 5)
-    assert all(len(generation) > 0 for generation in asked)
+    found = search(*limits, quality=quality, population=20, generations=4, search=how)
+    nets = found.subnets(range(len(found)))
+    assert nets == CODE.decode(np.concatenate(asked)) and len(set(nets)) == len(nets)
+    for net, cost, value, limit in zip(nets, found.cost, found.quality, found.limit, strict=True):
+        assert cost == pytest.approx(mmacs(net)) and cost <= limits[limit] and value == worth(net)
+    assert (np.diff(5 * found.limit + found.generation) >= 0).all()
+    first, second = ([((found.generation == g) & (found.limit == limit)).sum() for g in range(5)] for limit in (0, 1))
+    assert max(first) <= 20 and first[0] >= 1 and (quantile < 0.5 or first == [20] * 5)
+    assert second[1:] == [20] * 4 and second[0] == max(0, 20 - sum(first))  # begins with what the smaller limit found
+
+
+def test_a_subnet_counts_for_every_limit_it_keeps() -> None:
+    found = search(0.2, 0.3, 0.4, generations=3)
+    for limit in (0.2, 0.3, 0.4):
+        rows = found.ranked(limit)
+        assert sorted(rows) == list(np.flatnonzero(found.cost <= limit))
+        assert (np.diff(found.quality[rows]) <= 0).all()
+    best = [found.quality[found.ranked(limit)[0]] for limit in (0.2, 0.3, 0.4)]
+    assert best == sorted(best)
 
 
 def test_same_seed_same_search() -> None:
-    assert search(0.3, seed=5, generations=2) == search(0.3, seed=5, generations=2)
-    assert search(0.3, seed=5, generations=2) != search(0.3, seed=6, generations=2)
+    one, again, other = (search(0.3, seed=seed, generations=2) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(one.genes, again.genes)
+    np.testing.assert_array_equal(one.quality, again.quality)
+    assert one.genes.shape != other.genes.shape or (one.genes != other.genes).any()
 
 
-def test_children_are_better_than_random_subnets() -> None:
-    found = search(0.3)
-    first, last = ([e.quality for e in found if e.generation == g] for g in (0, 10))
-    assert np.mean(last) > np.mean(first) + np.std(first)
+def test_evolution_beats_random_search_of_as_many_subnets() -> None:
+    rules = [
+        hypervolume(found.cost, found.quality, (0.5, 0.0))
+        for how in ("evolution", "random")
+        for found in [search(0.2, 0.3, 0.5, search=how, population=20, parents=6, seed=seed) for seed in range(3)]
+    ]
+    assert min(rules[:3]) > max(rules[3:])
 
 
 def test_seeds_join_the_first_generation_where_they_meet_the_limit() -> None:
@@ -93,18 +182,44 @@ def test_seeds_join_the_first_generation_where_they_meet_the_limit() -> None:
     sampled = [Subnet.sample(SPACE, rng) for _ in range(30)]
     limit = float(np.median([mmacs(net) for net in sampled]))
     found = search(limit, seeds=sampled, generations=1)
-    first = {e.subnet for e in found if e.generation == 0}
-    assert {net for net in sampled if mmacs(net) <= limit} <= first
-    assert len(first) == 50 and all(e.cost <= limit for e in found)
+    first = found.subnets(np.flatnonzero(found.generation == 0))
+    assert {net for net in sampled if mmacs(net) <= limit} <= set(first)
+    assert len(first) == 50 and (found.cost <= limit).all()
 
 
 def test_limit_below_the_smallest_subnet_names_it() -> None:
     smallest = mmacs(Subnet.smallest(SPACE))
     with pytest.raises(UserError) as error:
-        search(0.9 * smallest)
+        search(0.9 * smallest, 1.0)
     assert f"{0.9 * smallest:g}: below the" in str(error.value) and str(SPACE) in str(error.value)
     assert f"the smallest reachable is {smallest:.4g}" in str(error.value)
-    assert search(smallest, population=5, generations=1)  # it can be reached
+    assert len(search(smallest * (1 + 1e-9), population=5, generations=1))  # it can be reached
+
+
+def test_unknown_search_names_the_known() -> None:
+    with pytest.raises(UserError, match=r"search_subnet\.search=best: no such search; there are: evolution, random"):
+        search(0.3, search="best")
+
+
+def test_proxy_orders_substages_it_has_not_seen() -> None:
+    """A made-up NSR that falls with width and depth, tabulated with noise, is predicted in order for whole subnets."""
+    rng = np.random.default_rng(0)
+    rows = []
+
+    def loss(net: Subnet) -> float:
+        return sum(np.mean([b.width for b in stage]) ** -0.5 / len(stage) ** 0.3 for stage in net.stages)
+
+    for net in (Subnet.sample(SPACE, rng) for _ in range(60)):
+        for i, stage in enumerate(net.stages):
+            nsr = np.mean([b.width for b in stage]) ** -0.5 / len(stage) ** 0.3 * rng.lognormal(0, 0.02)
+            config = "_".join(map(str, stage))
+            rows.append(dict(stage=i + 1, type=2, cin=8, resolution=net.resolution, config=config, nsr=nsr))
+    proxy = NSRProxy(CODE, pd.DataFrame(rows))
+    genes = CODE.sample(200, rng)
+    true = [loss(net) for net in CODE.decode(genes)]
+    assert np.corrcoef(np.argsort(np.argsort(true)), np.argsort(np.argsort(proxy(genes))))[0, 1] > 0.9
+    with pytest.raises(UserError, match=r"no rows of stage 1 with block type 2"):
+        NSRProxy(CODE, pd.DataFrame(rows).query("stage > 1"))
 
 
 COORDINATES = st.integers(0, 6)  # few, so that points often tie
@@ -117,3 +232,15 @@ def test_pareto_front_is_what_no_other_point_dominates(points: list[tuple[int, i
     front = pareto_front(costs, qualities)
     undominated = {(c, q) for c, q in points if not any(c2 <= c and q2 >= q and (c2, q2) != (c, q) for c2, q2 in points)}
     assert [points[i] for i in front] == sorted(undominated)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(COORDINATES, COORDINATES), max_size=8), st.tuples(COORDINATES, COORDINATES))
+def test_hypervolume_is_the_count_of_unit_squares_that_are_beaten(points: list[tuple[int, int]], reference: tuple) -> None:
+    squares = {
+        (x, y)
+        for c, q in points
+        for x in range(c, reference[0])  # dearer than the point, cheaper than the reference
+        for y in range(reference[1], q)
+    }
+    assert hypervolume([c for c, _ in points], [q for _, q in points], reference) == len(squares)

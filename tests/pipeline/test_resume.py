@@ -19,8 +19,11 @@ MID_STEP = (
     ("partial/teacher/last.ckpt", "teacher.ckpt"),
     ("partial/bkd/fp32/done.json", "lut.parquet"),
     ("partial/supernet/last.ckpt", "supernet.ckpt"),
+    ("partial/search_subnet/evaluated.json", "pareto.yaml"),
 )
-WEIGHTS = ("teacher.ckpt", "bkd/*.safetensors", "supernet.ckpt", "qat.ckpt", "lut.parquet", "search_space.parquet")
+WEIGHTS = (
+    "teacher.ckpt", "bkd/*.safetensors", "supernet.ckpt", "qat.ckpt", "lut.parquet", "search_space.parquet", "subnets.parquet",
+)  # fmt: skip
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -40,7 +43,7 @@ def start_and_kill(line: list[str], env: dict[str, str], reached: Callable[[], b
     assert was_running and reached(), output
 
 
-def test_killed_in_three_steps_ends_with_the_same_weights_bit_for_bit(tiny_run: Path, tmp_path: Path) -> None:
+def test_killed_in_four_steps_ends_with_the_same_weights_bit_for_bit(tiny_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     # The device's latencies are measured and so never twice the same: both runs start from one profile.
     shutil.copytree(tiny_run / "latency", folder / "latency")

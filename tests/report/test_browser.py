@@ -9,17 +9,19 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
 from spaceevo.app.steps import STEPS
-from spaceevo.report.page import build_report
+from spaceevo.report import figures, search_figures
+from spaceevo.report.page import build_report, render
 from spaceevo.space import SearchSpace, load_hyperspace
 
 pytestmark = pytest.mark.browser
 
-FIGURES = ("accuracy", "prediction", "evolution", "space", "blocks", "time")
+FIGURES = ("accuracy", "prediction", "evolution", "space", "cloud", "types", "widths", "blocks", "time")
 #: Every text on the page with its ratio of contrast to what lies behind it.
 CONTRASTS = """
 const rgba = text => { const n = text.match(/[\\d.]+/g).map(Number); return [n[0], n[1], n[2], n.length > 3 ? n[3] : 1]; };
@@ -122,6 +124,8 @@ def test_every_row_is_a_mark(browser: Any, report: Path, tiny_run: Path) -> None
     for stage, spec in zip(space.stages, hs.stages, strict=True):
         assert marks(browser, f"space-{stage.name}-all") == len(spec.widths)
         assert marks(browser, f"space-{stage.name}-window") == len(stage.widths)
+        assert marks(browser, f"space-{stage.name}-types-all") == len(spec.types)
+        assert marks(browser, f"space-{stage.name}-types-chosen") == 1
         said = browser.execute_script("return document.getElementById(arguments[0]).textContent", f"space-{stage.name}")
         assert said.strip().startswith(stage.block.type)
 
@@ -134,6 +138,7 @@ def test_lines_and_bars_are_where_their_values_are(browser: Any, report: Path, t
     assert all(height > 100 for *_, height in at)
     assert [left for left, *_ in at] == sorted(left for left, *_ in at)
     assert browser.execute_script(box, "qt-best")[2] > 300
+    assert browser.execute_script(box, "qt-spread")[3] > 30
     assert browser.execute_script(box, "prediction-band")[3] > 50
     names = [name for name, step in STEPS.items() if not step.lenient]
     wall = {name: json.loads((tiny_run / f"provenance/{name}.json").read_text())["wall_s"] for name in names}
@@ -152,14 +157,39 @@ def test_tooltips_name_the_models(browser: Any, report: Path, tiny_run: Path) ->
         assert any(card["encoding"] in text and f"{card['top1_runtime']:.2f} %" in text for text in said)
 
 
+@pytest.fixture(scope="module")
+def sweep(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a sweep over two devices that have the published hyperspaces."""
+    rng = np.random.default_rng(0)
+    hyperspaces = {"intel_vnni": load_hyperspace("onnxw"), "pixel4": load_hyperspace("mobilew")}
+    spaces = {device: [SearchSpace.sample(hs, rng) for _ in range(9)] for device, hs in hyperspaces.items()}
+    frame = pd.DataFrame(
+        dict(latency=["tight", "tight", "loose"], device=list("aab"), score=[-1.0, -1.2, -0.5], space="x" * 90)
+    )
+    with figures.style():
+        drawings = {
+            "outcomes": search_figures.outcomes(frame, ["latency", "device"], "score", "Q-T score"),
+            "types": search_figures.block_preferences(spaces),
+            "widths": search_figures.width_preferences(spaces),
+            "space": search_figures.found_space(spaces["pixel4"][0]),
+        }
+        svgs = {name: (drawing.label, figures.to_svg(drawing, name)) for name, drawing in drawings.items()}
+    page = tmp_path_factory.mktemp("sweep") / "sweep.html"
+    values = dict(title="search_space", frame=frame.to_dict("records"), keys=["latency"], svgs=svgs, failed=[])
+    page.write_text(render("sweep.html", **values))
+    return page
+
+
 @pytest.mark.parametrize("width", [1280, 400])
-def test_it_is_readable(browser: Any, report: Path, width: int) -> None:
-    show(browser, report, width)
+@pytest.mark.parametrize("which", ["report", "sweep"])
+def test_it_is_readable(browser: Any, which: str, width: int, request: pytest.FixtureRequest) -> None:
+    show(browser, request.getfixturevalue(which), width)
+    names = FIGURES if which == "report" else ("outcomes", "types", "widths", "space")
     scroll, client = browser.execute_script("const e = document.documentElement; return [e.scrollWidth, e.clientWidth]")
     assert scroll <= client
     assert width - 20 <= client <= width  # a scroll bar may take some
     shown = browser.execute_script(TEXTS)
-    assert {name for name, *_ in shown} == {f"figure-{name}" for name in FIGURES}
+    assert {name for name, *_ in shown} == {f"figure-{name}" for name in names}
     for name, (left, top, right, bottom), texts in shown:
         assert right - left > 0.8 * min(width - 40, 500)
         assert right <= width
@@ -180,6 +210,8 @@ def test_axes_are_named_with_units(browser: Any, report: Path) -> None:
         "prediction": {"measured, ms", "predicted, ms"},
         "evolution": {"search space, in order of birth", "Q-T score"},
         "space": {"width, channels"},
+        "cloud": {"predicted latency, ms", "NSR sum, better upwards"},
+        "widths": {"width window, from narrowest (0) to widest (1)"},
         "blocks": {"speed-up of INT8 over FP32"},
         "time": {"wall time, s"},
     }

@@ -25,7 +25,7 @@ from spaceevo.report.figures import significant
 from spaceevo.report.page import build_report, count, seconds, size
 from spaceevo.space import load_hyperspace
 
-FIGURES = {"accuracy", "prediction", "evolution", "space", "blocks", "time"}
+FIGURES = {"accuracy", "prediction", "evolution", "space", "cloud", "types", "widths", "blocks", "time"}
 HOSTILE = '<script>alert("x")</script> $x^2$ & --><b>'
 
 
@@ -186,7 +186,7 @@ def test_what_is_missing_leaves_the_rest(tiny_run: Path, tmp_path: Path) -> None
     for name, step in (("benchmark.parquet", "benchmark"), ("subnets.parquet", "search_subnet"), ("lut.parquet", "lut")):
         assert f"{name} is not there" in text
         assert f"python -m spaceevo.{step} experiment=tiny run_dir=r" in text
-    assert {path.stem for path in (tmp_path / "out" / "figures").iterdir()} == FIGURES - {"prediction"}
+    assert {path.stem for path in (tmp_path / "out" / "figures").iterdir()} == FIGURES - {"prediction", "cloud"}
 
 
 def test_text_is_text(tiny_run: Path, tmp_path: Path) -> None:

@@ -118,6 +118,13 @@ def input_hashes(step: Step, cfg: Config, folders: Folders) -> dict[str, str]:
                 _explain(folder / path, maker, cfg)
                 raise UserError(f"{folder / path}: truncated or changed since it was written; make it again with {remake}")
             hashes[path] = record["outputs"][path]
+    for other in cfg.report.compare if step.lenient else ():
+        history = Path(other) / "search_space.parquet"
+        if not history.is_file():
+            raise UserError(
+                f"report.compare={other}: holds no search_space.parquet; `python -m spaceevo.search_space` makes it"
+            )
+        hashes[str(history)] = sha256(history)
     return hashes
 
 

@@ -25,7 +25,8 @@ AFTER_FULL_DISK = "what was there before is whole; free some space and run again
 def entrypoint(config_name: str, run: Callable[[Any], object]) -> Callable[[], None]:
     """The ``main`` of an entrypoint: ``run`` gets the typed config of ``conf/<config_name>.yaml`` and its overrides.
 
-    Exit codes: 0, 2 for bad input, 3 where a model is not what it claims (one line on standard error), 130 when interrupted.
+    Exit codes: 0, 2 for bad input and where a job of a multirun failed, 3 where a model is not what it claims (one line each
+    on standard error), 130 when interrupted.
     """
 
     def main() -> None:
@@ -37,7 +38,7 @@ def entrypoint(config_name: str, run: Callable[[Any], object]) -> Callable[[], N
             return
         try:
             _check_flags(arguments)
-            _hydra_main(config_name, run)
+            failed = _hydra_main(config_name, run)
         except KeyboardInterrupt:
             sys.exit(_fail("interrupted: run the same command again to go on", INTERRUPTED))
         except Exception as error:
@@ -45,6 +46,10 @@ def entrypoint(config_name: str, run: Callable[[Any], object]) -> Callable[[], N
                 traceback.print_exc()
                 sys.exit(exit_code(error))
             sys.exit(_fail(one_line(error, config_name), exit_code(error)))
+        for line in failed:
+            _fail(line, FAILED)
+        if failed:
+            sys.exit(FAILED)
 
     return main
 
@@ -67,8 +72,14 @@ def one_line(error: BaseException, config_name: str = "pipeline") -> str:
     return _config_error(error, config_name) or f"{type(error).__name__}: {_first_line(error)} (debug=true shows where)"
 
 
-def _hydra_main(config_name: str, run: Callable[[Any], object]) -> None:
+def _hydra_main(config_name: str, run: Callable[[Any], object]) -> list[str]:
+    """Run the command line.
+
+    Returns:
+        The failed jobs of a multirun, a line each.
+    """
     import hydra
+    from hydra._internal.utils import get_args_parser
     from omegaconf import DictConfig
 
     from spaceevo.app.standalone import schema_of
@@ -76,29 +87,24 @@ def _hydra_main(config_name: str, run: Callable[[Any], object]) -> None:
 
     _, read = schema_of(config_name)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach this module instead of being printed by Hydra
+    if {"-m", "--multirun"} & set(sys.argv[1:]):
+        from spaceevo.app.sweep import check_launcher, sweep
+
+        check_launcher(sys.argv[1:])
+        jobs = sweep(config_name, run, get_args_parser().parse_args(), _debugging(sys.argv[1:]))
+        return [f"{job.name}: {job.error}" for job in jobs if job.error is not None]
     failures: list[Exception] = []
-    here = os.getpid()
 
     def job(cfg: DictConfig) -> None:
         try:
-            typed_job(cfg)
-        except Exception as error:
-            if os.getpid() != here:  # a launcher's own process: Hydra carries the error back
-                raise
+            run(read(cfg))
+        except Exception as error:  # kept from Hydra, which would tell more than a user needs
             failures.append(error)
-
-    def typed_job(cfg: DictConfig) -> None:
-        from hydra.core.hydra_config import HydraConfig
-        from hydra.types import RunMode
-
-        config = read(cfg)
-        if HydraConfig.get().mode == RunMode.MULTIRUN and hasattr(config, "run_dir"):
-            config.out_dir = HydraConfig.get().runtime.output_dir
-        run(config)
 
     hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base="1.3")(job)()
     if failures:
         raise failures[0]
+    return []
 
 
 def _quoted(argument: str) -> str:
@@ -108,14 +114,17 @@ def _quoted(argument: str) -> str:
 
 
 def _check_flags(arguments: Sequence[str]) -> None:
-    """Hydra's own flags pass; any other is named."""
+    """Hydra's own flags pass; any other is named, and so is one that a multirun does not take."""
     from hydra._internal.utils import get_args_parser
 
+    multirun = {"-m", "--multirun"}
     flags = [flag for action in get_args_parser()._actions for flag in action.option_strings]
     for argument in arguments:
         flag = argument.split("=")[0]
         if flag.startswith("-") and flag not in flags:
             raise UserError(f"{flag}: no such option; keys are set with key=value, and there are --help and -m (multirun)")
+        if flag.startswith("-") and flag not in multirun and multirun & set(arguments):
+            raise UserError(f"{flag}: does not go with -m (multirun)")
 
 
 def _config_error(error: BaseException, config_name: str) -> str | None:

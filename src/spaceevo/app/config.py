@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -244,8 +245,10 @@ class SupernetConfig:
 
 @dataclass
 class SearchSubnetConfig:
-    """Constrained evolution over subnets (section 5)."""
+    """Constrained evolution over subnets (section 5); ``population``: of a generation, of which each limit has its own."""
 
+    search: str = MISSING
+    quality: str = MISSING
     population: int = MISSING
     parents: int = MISSING
     generations: int = MISSING
@@ -285,6 +288,13 @@ class BenchmarkConfig:
 
 
 @dataclass
+class ReportConfig:
+    """``compare``: run folders, of other devices, whose preferences the report shows beside this run's."""
+
+    compare: list[str] = MISSING
+
+
+@dataclass
 class Config:
     """Everything an entrypoint can be told."""
 
@@ -316,6 +326,7 @@ class Config:
     search_subnet: SearchSubnetConfig = field(default_factory=SearchSubnetConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
 
 
 #: Keys that take one of a few values.
@@ -327,6 +338,8 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "data.name": ("fashion_mnist", "digits", "cifar10", "imagenet"),
     "teacher.name": ("cnn", "efficientnet_b5"),
     "export.calibrate": ("null", "minmax", "entropy", "percentile"),
+    "search_subnet.search": ("evolution", "random"),
+    "search_subnet.quality": ("supernet", "lut"),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.strategy": ("auto", "ddp"),
     "trainer.precision": ("32-true", "bf16-mixed"),
@@ -343,6 +356,18 @@ CHECKED = (
     "data", "teacher", "profile", "predictor", "bkd", "lut", "search_space", "supernet", "qat", "search_subnet", "export",
     "benchmark",
 )  # fmt: skip
+
+
+def folder_name(text: str) -> str:
+    """``text`` as the name of one folder: without slashes, and of a length that file systems take."""
+    flat = text.replace("/", "_")
+    if len(flat.encode()) <= 200:
+        return flat
+    return f"{flat[:150]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+#: At import: a launcher's own process composes a job's config before it calls anything of ours.
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
 
 
 def register_schema() -> None:

@@ -23,6 +23,7 @@ GROUPS = {
     "teacher": "the network that block-wise distillation learns from",
     "trainer": "where to train",
     "logger": "where training curves go",
+    "subnet_search": "how subnets are searched",
     "experiment": "a whole run: many of the above at once",
 }
 COMMON_KEYS = {
@@ -42,8 +43,8 @@ SECTIONS = {
 EXAMPLES = {
     "train": ("stage=bkd device=host", "stage=supernet supernet.epochs=4", "stage=qat trainer=gpu logger=tensorboard"),
     "search_space": ("latency.limits_ms=[0.3,0.5,0.8]", "-m seed=0,1,2"),
-    "search_subnet": ("-m latency=tight,loose", "search_subnet.generations=10"),
-    "report": ("run_dir=runs/demo",),
+    "search_subnet": ("-m latency=tight,loose", "subnet_search=paper search_subnet.quality=lut"),
+    "report": ("run_dir=runs/demo", "run_dir=runs/host report.compare=[runs/pixel4]"),
     "verify": ("path=runs/demo/models/host-0.300ms", "path=host-0.300ms data.root=/mnt/images out_dir=/tmp"),
     "quantize": ("model=mobilenet_v2 data=cifar10", "model=resnet18 weights=resnet18.pth data=cifar10 calibrate=entropy"),
     "pipeline": (
@@ -136,7 +137,11 @@ def entrypoint_help(config_name: str) -> str:
             lines += _wrapped("  ", " ".join(values))
     lines += ["", "Examples:"]
     lines += [f"  python -m spaceevo.{config_name} {text}" for text in EXAMPLES.get(config_name, ("experiment=demo",))]
-    lines += ["", "-m runs every combination of comma-separated values, each in a folder of its own."]
+    lines += [
+        "",
+        "-m runs every combination of comma-separated values, each in a folder of its own, and sums them up; again, what is",
+    ]
+    lines += ["missing. hydra/launcher=joblib, ray, submitit_local or submitit_slurm runs them side by side."]
     return "\n".join(lines)
 
 

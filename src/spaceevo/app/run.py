@@ -64,6 +64,25 @@ def execute(step_name: str, cfg: Config) -> bool:
     return True
 
 
+def is_done(config_name: str, cfg: Config) -> bool:
+    """Whether the entrypoint ``config_name`` would find nothing to do."""
+    if cfg.start_over:
+        return False
+    commands = (config_name, f"{config_name} stage={cfg.stage.name}")
+    steps = [step for step in STEPS.values() if step.command in commands] or needed_steps(cfg)
+    folders = Folders(cfg)
+    try:
+        for step in steps:
+            hashes = input_hashes(step, cfg, folders)
+            check_makers(step, cfg, folders)
+            held = folders.holder(step)
+            if held is None or not is_current(step, cfg, held[1], held[0], hashes):
+                return False
+    except UserError:
+        return False
+    return True
+
+
 def run_pipeline(cfg: Config) -> bool:
     """Every step in order; a step whose config or inputs have not changed is left as it is.
 

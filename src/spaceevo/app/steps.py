@@ -130,7 +130,7 @@ STEPS: dict[str, Step] = {
             "search_subnet",
             "finds the most accurate quantized subnet within each latency limit",
             (*DATA, *SPACE, "space", "device", "latency", "search_subnet", *TIMING),
-            ("space.yaml", "qat.ckpt", PREDICTOR),
+            ("space.yaml", "qat.ckpt", "lut.parquet", PREDICTOR),
             ("subnets.parquet", "pareto.yaml"),
             "spaceevo.search_subnet:run",
             free=("latency",),
@@ -166,7 +166,7 @@ STEPS: dict[str, Step] = {
             "report",
             "report",
             "draws what the run folder holds as one HTML page",
-            (),
+            ("report",),
             (
                 KERNELS,
                 "latency/host.json",
@@ -190,12 +190,15 @@ VOLATILE = ("data.root", "data.workers", "data.download")
 
 
 def inputs_of(step: Step, cfg: Config) -> tuple[str, ...]:
-    """What ``step`` reads under ``cfg``: ``space=`` replaces ``space.yaml``, ``device.predictor=`` the profile."""
+    """What ``step`` reads under ``cfg``: ``space=`` replaces ``space.yaml``, ``device.predictor=`` the profile;
+    subnets are judged by the supernet or by the table."""
     skipped = set()
     if cfg.space is not None:
         skipped.add("space.yaml")
     if cfg.device.predictor is not None:
         skipped.add(KERNELS)
+    if step.name == "search_subnet":
+        skipped.add("qat.ckpt" if cfg.search_subnet.quality == "lut" else "lut.parquet")
     return step.inputs if step.lenient else tuple(path for path in step.inputs if path not in skipped)
 
 

@@ -12,4 +12,4 @@ def run(cfg: Config) -> None:
     from spaceevo.app.steps import overrides
     from spaceevo.report.page import build_report
 
-    build_report(Path(cfg.run_dir), Path(cfg.out_dir), overrides(cfg))
+    build_report(Path(cfg.run_dir), Path(cfg.out_dir), overrides(cfg), [Path(other) for other in cfg.report.compare])

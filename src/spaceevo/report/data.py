@@ -14,6 +14,7 @@ import yaml
 from spaceevo.app.artifacts import Record, matches, read_record
 from spaceevo.app.steps import KERNELS, STEPS
 from spaceevo.errors import UserError
+from spaceevo.evolution import Table, load_table
 from spaceevo.space import Hyperspace, SearchSpace
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class RunData:
             ``again_ms``, what the benchmark measured (None without one).
         records: provenance by step, in the pipeline's order, but for the report's own.
         kernels, lut, history, subnets, benchmark: the parquet tables; latencies in ms, accuracies in percent.
+        pareto: ``pareto.yaml``: the chosen subnets, the Pareto front and its hypervolume.
+        table: the accuracy table once more, as the search reads it.
     """
 
     identity: dict[str, Any]
@@ -42,6 +45,8 @@ class RunData:
     search: dict[str, Any] | None
     history: pd.DataFrame | None
     subnets: pd.DataFrame | None
+    pareto: dict[str, Any] | None
+    table: Table | None
     cards: list[dict[str, Any]]
     benchmark: pd.DataFrame | None
     records: dict[str, Record]
@@ -103,6 +108,8 @@ def load_run(folders: Sequence[Path]) -> RunData:
         search=search,
         history=table("search_space.parquet"),
         subnets=table("subnets.parquet"),
+        pareto=plain("pareto.yaml"),
+        table=load_table(tables[0][0], hs) if (tables := find("lut.parquet")) else None,
         cards=sorted(cards, key=lambda card: (card["limit_ms"], card["mmacs"])),
         benchmark=benchmark,
         records=records,
@@ -116,6 +123,35 @@ def _hyperspace(identity: dict[str, Any], space: str | None) -> Hyperspace:
     fields = {key.removeprefix("hyperspace."): value for key, value in identity.items() if key.startswith("hyperspace.")}
     name = fields["name"] if space is None else space.rsplit("-", 2)[0]
     return Hyperspace.from_dict({**fields, "name": name, "blocks": identity["blocks.blocks"]})
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Predicted ms and NSR sums of random subnets."""
+
+    ms: np.ndarray
+    nsr: np.ndarray
+
+
+def cloud(table: Table, spaces: Sequence[SearchSpace], count: int, seed: int) -> Cloud:
+    """``count`` random subnets of tabulated sub-stages, spread over ``spaces``: a random resolution, then a random row of
+    each stage (as the Q-T score draws them)."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((count, 2))
+    for i in range(count):
+        space, resolution = spaces[i % len(spaces)], table.resolutions[rng.integers(len(table.resolutions))]
+        total[i, 0] = table.fixed_ms[resolution]
+        for stage, (kind, window) in enumerate(zip(space.types, space.windows, strict=True)):
+            key = (stage, kind, window, resolution)
+            row = rng.integers(len(table.ms[key]))
+            total[i] += table.ms[key][row], table.nsr[key][row]
+    return Cloud(total[:, 0], total[:, 1])
+
+
+def best_spaces(history: pd.DataFrame, hs: Hyperspace, share: float = 0.01) -> list[SearchSpace]:
+    """The best ``share`` of the different spaces that a search tried, at least one, best first."""
+    ranked = history.drop_duplicates("space").sort_values("score", ascending=False, kind="stable")
+    return [SearchSpace.parse(text, hs) for text in ranked.space.head(max(1, round(share * len(ranked))))]
 
 
 def within_limit(card: dict[str, Any]) -> bool | None:

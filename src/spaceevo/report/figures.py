@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter
 
 from spaceevo.app.artifacts import Record
 from spaceevo.atomic import atomic_write
 from spaceevo.evolution import pareto_front
 from spaceevo.report.data import WITHIN
-from spaceevo.space import SearchSpace
 
 #: Colours by name; the page has a CSS variable for each, with a value of its own in the dark theme.
 COLORS = {
@@ -123,12 +122,14 @@ def _themed(css: str) -> str:
     return css
 
 
-def _new(height: float = HEIGHT) -> tuple[Figure, Axes]:
+def new(height: float = HEIGHT) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
-def _legend(figure: Figure, columns: int = 2) -> None:
+def legend(figure: Figure, columns: int = 2) -> None:
+    """The legend of all axes, above them."""
     figure.legend(loc="outside upper left", ncols=columns)
 
 
@@ -144,12 +145,12 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 def accuracy(cards: Sequence[dict], subnets: pd.DataFrame | None) -> Drawing:
     """Test top-1 of the exported models against their latency, their Pareto front and limits, over what was searched."""
-    figure, ax = _new()
+    figure, ax = new()
     measured = all(card["measured_ms"] is not None for card in cards)
     word = "measured" if measured else "predicted"
     ms = [card[f"{word}_ms"] for card in cards]
     top1 = [card["top1_runtime"] for card in cards]
-    if subnets is not None and len(subnets):
+    if subnets is not None and "top1" in subnets:
         look = dict(ms=3, mew=0, c=COLORS["faint"], alpha=0.7)
         ax.plot(subnets.predicted_ms, subnets.top1, "o", label="searched: predicted ms, validation", **cast(Any, look))
         ax.lines[-1].set_gid("accuracy-search")
@@ -163,14 +164,14 @@ def accuracy(cards: Sequence[dict], subnets: pd.DataFrame | None) -> Drawing:
         line = ax.axvline(limit, c=COLORS["muted"], lw=1, ls=(0, (4, 3)), label=None if i else "latency limit")
         line.set_gid(f"accuracy-limit-{i}")
     ax.set(xlabel="latency, ms", ylabel="top-1, %")
-    _legend(figure)
+    legend(figure)
     tips = [f"{c['encoding']}: {x:.4g} ms {word}, {y:.2f} % test top-1" for c, x, y in zip(cards, ms, top1, strict=True)]
     return Drawing(figure, f"Test top-1 against {word} latency of the exported models", ("accuracy-exported", tips))
 
 
 def prediction(benchmark: pd.DataFrame) -> Drawing:
     """Predicted against measured ms with the band of 10 %."""
-    figure, ax = _new()
+    figure, ax = new()
     values = benchmark[["measured_ms", "predicted_ms"]].to_numpy(float)
     margin = 0.06 * (values.max() - values.min()) + 0.01 * values.max()
     low, high = max(0.0, values.min() - margin), values.max() + margin
@@ -186,61 +187,14 @@ def prediction(benchmark: pd.DataFrame) -> Drawing:
             ax.plot(rows.measured_ms, rows.predicted_ms, "o", label=label, **cast(Any, look))
             ax.lines[-1].set_gid(f"prediction-{kind}")
     ax.set(xlabel="measured, ms", ylabel="predicted, ms", xlim=(low, high), ylim=(low, high))
-    _legend(figure, 4)
+    legend(figure, 4)
     return Drawing(figure, "Predicted against measured latency of random subnets and exported models")
-
-
-def evolution(history: pd.DataFrame) -> Drawing:
-    """Q-T score of every search space that was tried, in order of birth, and the best so far."""
-    figure, ax = _new()
-    for mutation, label, color in (
-        ("random", "random", "faint"),
-        ("type", "block type mutated", "blue"),
-        ("width", "width window mutated", "orange"),
-    ):
-        rows = history[history.mutation == mutation]
-        if len(rows):
-            ax.plot(rows.birth, rows.score, "o", ms=3.5, mew=0, c=COLORS[color], alpha=0.75, label=label)
-            ax.lines[-1].set_gid(f"qt-{mutation}")
-    rows = history.sort_values("birth")
-    ax.plot(rows.birth, rows.score.cummax(), c=COLORS["ink"], lw=1.3, drawstyle="steps-post", label="best so far")
-    ax.lines[-1].set_gid("qt-best")
-    ax.set(xlabel="search space, in order of birth", ylabel="Q-T score")
-    _legend(figure)
-    return Drawing(figure, "Q-T score of the search spaces over the evolution")
-
-
-def found_space(space: SearchSpace) -> Drawing:
-    """Every stage's widths in the hyperspace, the chosen window, and the chosen block type with its choices."""
-    stages = space.stages
-    figure, ax = _new(0.75 + 0.46 * len(stages))
-    for i, (stage, spec) in enumerate(zip(stages, space.hyperspace.stages, strict=True)):
-        ax.plot(spec.widths, [i] * len(spec.widths), "s", ms=5, mew=0, c=COLORS["faint"], alpha=0.55)
-        ax.lines[-1].set_gid(f"space-{stage.name}-all")
-        ax.plot(stage.widths, [i] * len(stage.widths), "s-", ms=6.5, lw=3, mew=0, c=COLORS["blue"])
-        ax.lines[-1].set_gid(f"space-{stage.name}-window")
-        expands = _listed(expand for expand in stage.block.expands if expand is not None)
-        words = [stage.block.type, f"k {_listed(stage.block.kernels)}", f"e {expands}" if expands else ""]
-        words += [f"d {_listed(stage.depths)}", f"w {_listed(stage.widths)}"]
-        text = " · ".join(filter(None, words))
-        ax.text(0.01, i - 0.22, text, transform=ax.get_yaxis_transform(), va="bottom", fontsize=8, gid=f"space-{stage.name}")
-    every = sorted({width for spec in space.hyperspace.stages for width in spec.widths})
-    ax.set_xscale("log")
-    ax.set_xlim(every[0] / 1.12, every[-1] * 1.12)
-    doubled = [every[0] * 2**n for n in range(20) if every[0] * 2**n <= every[-1]]
-    ax.xaxis.set(major_locator=FixedLocator(doubled), minor_locator=NullLocator(), major_formatter=FuncFormatter(_number))
-    ax.set_yticks(range(len(stages)), [stage.name.replace("stage", "stage ") for stage in stages])
-    ax.set_ylim(len(stages) - 0.6, -0.75)
-    ax.grid(False, axis="y")
-    ax.tick_params(axis="y", length=0)
-    ax.set(xlabel="width, channels")
-    return Drawing(figure, f"The found space {space} stage by stage within its hyperspace")
 
 
 def block_latency(blocks: pd.DataFrame) -> Drawing:
     """Speed-up of INT8 over FP32 of every profiled block, by block type, with the median latencies."""
     types = sorted(blocks.type.unique(), key=lambda name: blocks[blocks.type == name].speedup.median())
-    figure, ax = _new(max(2.2, 0.85 + 0.33 * len(types)))
+    figure, ax = new(max(2.2, 0.85 + 0.33 * len(types)))
     ax.axvline(1, c=COLORS["muted"], lw=1, ls=(0, (4, 3)), label="as fast as FP32")
     for i, name in enumerate(types):
         rows = blocks[blocks.type == name]
@@ -258,13 +212,13 @@ def block_latency(blocks: pd.DataFrame) -> Drawing:
     ax.tick_params(axis="y", length=0)
     ax.set(xlabel="speed-up of INT8 over FP32")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}\N{MULTIPLICATION SIGN}"))
-    _legend(figure, 3)
+    legend(figure, 3)
     return Drawing(figure, "INT8 against FP32 latency of the profiled blocks by block type")
 
 
 def wall_time(records: dict[str, Record]) -> Drawing:
     """Wall time of every step, in seconds."""
-    figure, ax = _new(0.65 + 0.235 * len(records))
+    figure, ax = new(0.65 + 0.235 * len(records))
     longest = max(record["wall_s"] for record in records.values())
     for i, (name, record) in enumerate(records.items()):
         (bar,) = ax.barh(i, record["wall_s"], height=0.62, color=COLORS["blue"])
@@ -277,11 +231,3 @@ def wall_time(records: dict[str, Record]) -> Drawing:
     ax.tick_params(axis="y", length=0)
     ax.set(xlabel="wall time, s")
     return Drawing(figure, "Wall time of every step")
-
-
-def _listed(values: Iterable[float]) -> str:
-    return ",".join(f"{value:g}" for value in values)
-
-
-def _number(value: float, _: int) -> str:
-    return f"{value:g}"

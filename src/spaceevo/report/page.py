@@ -3,31 +3,61 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from spaceevo.app.steps import producer_of
 from spaceevo.atomic import atomic_write
-from spaceevo.report import figures
-from spaceevo.report.data import RunData, close, load_run, profiled_blocks, table_cells, within_limit
+from spaceevo.report import figures, search_figures
+from spaceevo.report.data import (
+    RunData,
+    best_spaces,
+    close,
+    cloud,
+    load_run,
+    profiled_blocks,
+    table_cells,
+    within_limit,
+)
 from spaceevo.report.figures import significant
+from spaceevo.space import SearchSpace
+
+CLOUD = 1000  # random subnets drawn of a space
 
 
-def build_report(run_dir: Path, out: Path, overrides: Sequence[str] | None = None) -> None:
+def build_report(run_dir: Path, out: Path, overrides: Sequence[str] | None = None, compare: Sequence[Path] = ()) -> None:
     """Write ``report.html`` and ``figures/*.png`` into ``out`` from the artifacts in ``out`` or else ``run_dir``.
 
-    ``overrides`` are those of the commands that the page names for what is missing; ``run_dir=...`` by default.
+    ``overrides`` are those of the commands that the page names for what is missing; ``run_dir=...`` by default. The
+    preferences of the runs ``compare`` are shown beside this run's.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     given = [f"run_dir={shlex.quote(str(run_dir))}"] if overrides is None else overrides
     data = load_run(list(dict.fromkeys((out, run_dir))))
     with figures.style():
-        drawings = draw(data)
+        drawings = draw(data, {str(folder): load_run([folder]) for folder in compare})
         for name, drawing in drawings.items():
             figures.save_png(drawing, out / "figures" / f"{name}.png")
         svgs = {name: figures.to_svg(drawing, name) for name, drawing in drawings.items()}
+    html = render(
+        "template.html",
+        data=data,
+        svgs=svgs,
+        lead=lead(data),
+        heat=[] if data.lut is None else table_cells(data.lut, data.hyperspace, data.space),
+        close=close,
+        maker=lambda pattern: " ".join(["python -m", f"spaceevo.{producer_of(pattern).command}", *given]),
+        total_s=sum(record["wall_s"] for record in data.records.values()),
+    )
+    atomic_write(out / "report.html", html)
+
+
+def render(template: str, **values: Any) -> str:
+    """A page from one of the templates beside this file."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -45,29 +75,34 @@ def build_report(run_dir: Path, out: Path, overrides: Sequence[str] | None = Non
         seconds=seconds,
         within=within_limit,
     )
-    html = environment.get_template("template.html").render(
-        data=data,
-        svgs=svgs,
-        lead=lead(data),
-        heat=[] if data.lut is None else table_cells(data.lut, data.hyperspace, data.space),
-        close=close,
-        maker=lambda pattern: " ".join(["python -m", f"spaceevo.{producer_of(pattern).command}", *given]),
-        total_s=sum(record["wall_s"] for record in data.records.values()),
-    )
-    atomic_write(out / "report.html", html)
+    return environment.get_template(template).render(**values)
 
 
-def draw(data: RunData) -> dict[str, figures.Drawing]:
-    """Every figure that the run has the artifacts of, by name."""
+def draw(data: RunData, others: Mapping[str, RunData] | None = None) -> dict[str, figures.Drawing]:
+    """Every figure that the run has the artifacts of, by name; the preferences of ``others`` (by folder) too."""
     drawings = {}
+    recipe = data.records["search_space"]["config"] if "search_space" in data.records else {}
     if data.cards:
         drawings["accuracy"] = figures.accuracy(data.cards, data.subnets)
     if data.benchmark is not None and len(data.benchmark):
         drawings["prediction"] = figures.prediction(data.benchmark)
     if data.history is not None:
-        drawings["evolution"] = figures.evolution(data.history)
+        drawings["evolution"] = search_figures.evolution(data.history, recipe.get("search_space.population", len(data.history)))
+        best = {data.identity["device.name"]: best_spaces(data.history, data.hyperspace)}
+        for folder, other in (others or {}).items():
+            device = other.identity["device.name"]
+            assert other.history is not None
+            best[folder if device in best else device] = best_spaces(other.history, other.hyperspace)
+        drawings["types"] = search_figures.block_preferences(best)
+        drawings["widths"] = search_figures.width_preferences(best)
     if data.space is not None:
-        drawings["space"] = figures.found_space(data.space)
+        drawings["space"] = search_figures.found_space(data.space)
+        if data.table is not None and data.search is not None:
+            rng = np.random.default_rng(0)
+            random = [SearchSpace.sample(data.hyperspace, rng) for _ in range(CLOUD)]
+            clouds = [cloud(data.table, spaces, CLOUD, 1) for spaces in ([data.space], random)]
+            top = recipe.get("search_space.top", 1)
+            drawings["cloud"] = search_figures.cloud(clouds[0], clouds[1], data.search["limits_ms"], top)
     if data.kernels is not None and (data.kernels.kind == "block").any():
         drawings["blocks"] = figures.block_latency(profiled_blocks(data.kernels, data.hyperspace))
     if data.records:
