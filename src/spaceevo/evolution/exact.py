@@ -24,7 +24,7 @@ from spaceevo.evolution.draws import choices_of, chosen
 from spaceevo.evolution.table import Table
 from spaceevo.space import SearchSpace
 
-WAVES_MS, WAVES_NSR = 32, 56
+WAVES_MS, WAVES_NSR = 28, 48
 DAMPING = 14.0  # of a whole period, as an exponent
 WAVES_NEAREST = 192  # of the latency alone, for limits that may not be met
 POINTS = 320  # at which G(T, q) is evaluated

@@ -148,3 +148,92 @@ def top_tier(nsr, below, met, draws, top, smooth):  # type: ignore[no-untyped-de
         if share < 1e-12:
             break
     return total
+
+
+TIE = 1e-5  # float32 sums tell scores apart that differ by more
+
+
+@njit(cache=True, nogil=True)
+def narrow(choice, level, idx, part_nsr, part_ms, m, nsr, ms, rest_nsr, rest_ms, limits, enough, top, new_idx, new_nsr, new_ms, kept, counts):  # type: ignore[no-untyped-def]
+    """Add ``choice`` to a node's ``m`` draws; keep those that may matter.
+
+    Returns:
+        How many are kept, and the bound on the score of every space below.
+    """
+    n, count = 0, len(limits)
+    for i in range(count):
+        counts[i] = 0
+        for j in range(top):
+            kept[i, j] = enough[i]
+    for j in range(m):
+        d = idx[j]
+        q, t = part_nsr[j] + nsr[choice, d], part_ms[j] + ms[choice, d]
+        low, fast = q + rest_nsr[level, d], t + rest_ms[level, d]
+        if low >= enough[0] or fast > limits[count - 1]:
+            continue
+        matters = False
+        for i in range(count - 1, -1, -1):
+            if fast > limits[i]:
+                break
+            if low < enough[i]:
+                matters = True
+                if low < kept[i, top - 1]:
+                    at = top - 1
+                    while at > 0 and kept[i, at - 1] > low:
+                        kept[i, at] = kept[i, at - 1]
+                        at -= 1
+                    kept[i, at] = low
+        if matters:
+            new_idx[n], new_nsr[n], new_ms[n] = d, q, t
+            n += 1
+    bound = 0.0
+    for i in range(count):
+        total = 0.0
+        for j in range(top):
+            total += kept[i, j]
+        bound -= total / top
+    return n, bound
+
+
+@njit(cache=True, nogil=True)
+def branch(task, begins, ends, order, rest_nsr, rest_ms, enough, value, best, nsr, ms, fixed, rising, top, worst, resolution, luck, rows_nsr, rows_ms, first, count):  # type: ignore[no-untyped-def]
+    """The best of ``best`` (of score ``value``) and all spaces that begin with ``task``; stages as ordered by ``order``.
+
+    Returns:
+        Its choices, and how many nodes were looked at.
+    """
+    stages, draws, limits = len(begins), nsr.shape[1], rising.astype(np.float32)
+    idx = np.empty((stages + 1, draws), np.int32)
+    part_nsr, part_ms = np.zeros((stages + 1, draws), np.float32), np.zeros((stages + 1, draws), np.float32)
+    size = np.zeros(stages + 1, np.int64)
+    idx[0], part_ms[0], size[0] = np.arange(draws), fixed, draws
+    kept, counts = np.empty((len(limits), top), np.float32), np.empty(len(limits), np.int64)
+    at, chosen, best = begins.copy(), np.empty(stages, np.int64), best.copy()
+    visited, level = 0, 0
+    fixed_levels = len(task)
+    at[:fixed_levels] = task
+    while level >= 0:
+        end = task[level] + 1 if level < fixed_levels else ends[level]
+        if at[level] >= end:
+            level -= 1
+            if level >= 0:
+                at[level] += 1
+            continue
+        visited += 1
+        n, bound = narrow(at[level], level + 1, idx[level], part_nsr[level], part_ms[level], size[level], nsr, ms, rest_nsr, rest_ms, limits, enough, top, idx[level + 1], part_nsr[level + 1], part_ms[level + 1], kept, counts)  # fmt: skip
+        if bound < value - TIE:
+            at[level] += 1
+            continue
+        if level < stages - 1:
+            size[level + 1] = n
+            level += 1
+            at[level] = task[level] if level < fixed_levels else begins[level]
+            continue
+        for s in range(stages):
+            chosen[order[s]] = at[s]
+        score = top_means(chosen, nsr, ms, fixed, rising, top, worst, resolution, luck, rows_nsr, rows_ms, first, count).sum()
+        if score > value:
+            value = score
+            best[:] = at
+        at[level] += 1
+    return best, visited
