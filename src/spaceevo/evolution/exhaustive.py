@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,7 +26,7 @@ from spaceevo.evolution.qt_score import QTScore
 from spaceevo.space import SearchSpace
 
 WORTH = 0.04  # NSR, above the worst that the best space known keeps
-PREFIX = 3  # stages whose choices make one task
+PREFIX = 2  # stages whose choices make one task
 Progress = Callable[[int, int], object]
 
 
@@ -37,12 +36,11 @@ def exhaustive_search(
     seed: int = 0,
     progress: Progress | None = None,
     checkpoint: Path | None = None,
-    tasks: int | None = None,
 ) -> Evolution:
     """The space of the highest sampled score of all in the score's hyperspace; of equals, the first.
 
     ``seed``: of the evolution that finds a good space first. ``progress(done, all)`` counts tasks. With ``checkpoint``
-    a search that was stopped goes on from that file. ``tasks``: stop after so many, for an estimate.
+    a search that was stopped goes on from that file.
 
     Raises:
         UserError: an exact score, which has no draws.
@@ -50,11 +48,11 @@ def exhaustive_search(
     if score.mode != "sampled":
         raise UserError("search_space.search=exhaustive: needs search_space.mode=sampled (its bounds are over the draws)")
     search = _Search(score, seed, checkpoint)
-    todo = [task for task in search.tasks if task not in search.done][:tasks]
+    todo = [task for task in search.tasks if task not in search.done]
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(search.run, todo):
+        for done, _ in enumerate(pool.map(search.run, todo), len(search.tasks) - len(todo) + 1):
             if progress is not None:
-                progress(len(search.done), len(search.tasks))
+                progress(done, len(search.tasks))
     space = search.space(search.best)
     quality = score.per_limit(space)
     found = Individual(0, -1, "exhaustive", str(space), float(quality.sum()), tuple(map(float, quality)))
@@ -80,7 +78,6 @@ class _Search:
         self.done: set[tuple[int, ...]] = set()
         start = aging_evolution(score, seed=seed).space
         self.best = tuple(int(c) for c in draws.chosen(start)[self.order])
-        self.visited = 0
         if checkpoint is not None and checkpoint.exists():
             self._restore(checkpoint)
         self.value = self._value(self.best)
@@ -93,12 +90,11 @@ class _Search:
     def run(self, task: tuple[int, ...]) -> None:
         from spaceevo.evolution.kernels import branch
 
-        found, visited = branch(
+        found = branch(
             np.array(task), self.begins, self.ends, self.order, self.rest_nsr, self.rest_ms, self.enough,
             self.value, np.array(self.best), *self.score._known, *self.score._rows,
         )  # fmt: skip
         with self.lock:
-            self.visited += int(visited)
             better = tuple(int(c) for c in found)
             value = self._value(better)
             if (-value, str(self.space(better))) < (-self.value, str(self.space(self.best))):

@@ -154,7 +154,7 @@ TIE = 1e-5  # float32 sums tell scores apart that differ by more
 
 
 @njit(cache=True, nogil=True)
-def narrow(choice, level, idx, part_nsr, part_ms, m, nsr, ms, rest_nsr, rest_ms, limits, enough, top, new_idx, new_nsr, new_ms, kept, counts):  # type: ignore[no-untyped-def]
+def narrow(choice, level, idx, part_nsr, part_ms, m, nsr, ms, rest_nsr, rest_ms, limits, enough, top, new_idx, new_nsr, new_ms, kept):  # type: ignore[no-untyped-def]
     """Add ``choice`` to a node's ``m`` draws; keep those that may matter.
 
     Returns:
@@ -162,7 +162,6 @@ def narrow(choice, level, idx, part_nsr, part_ms, m, nsr, ms, rest_nsr, rest_ms,
     """
     n, count = 0, len(limits)
     for i in range(count):
-        counts[i] = 0
         for j in range(top):
             kept[i, j] = enough[i]
     for j in range(m):
@@ -197,19 +196,15 @@ def narrow(choice, level, idx, part_nsr, part_ms, m, nsr, ms, rest_nsr, rest_ms,
 
 @njit(cache=True, nogil=True)
 def branch(task, begins, ends, order, rest_nsr, rest_ms, enough, value, best, nsr, ms, fixed, rising, top, worst, resolution, luck, rows_nsr, rows_ms, first, count):  # type: ignore[no-untyped-def]
-    """The best of ``best`` (of score ``value``) and all spaces that begin with ``task``; stages as ordered by ``order``.
-
-    Returns:
-        Its choices, and how many nodes were looked at.
-    """
+    """The best of ``best`` (of score ``value``) and all spaces that begin with ``task``; stages as ordered by ``order``."""
     stages, draws, limits = len(begins), nsr.shape[1], rising.astype(np.float32)
     idx = np.empty((stages + 1, draws), np.int32)
     part_nsr, part_ms = np.zeros((stages + 1, draws), np.float32), np.zeros((stages + 1, draws), np.float32)
     size = np.zeros(stages + 1, np.int64)
     idx[0], part_ms[0], size[0] = np.arange(draws), fixed, draws
-    kept, counts = np.empty((len(limits), top), np.float32), np.empty(len(limits), np.int64)
+    kept = np.empty((len(limits), top), np.float32)
     at, chosen, best = begins.copy(), np.empty(stages, np.int64), best.copy()
-    visited, level = 0, 0
+    level = 0
     fixed_levels = len(task)
     at[:fixed_levels] = task
     while level >= 0:
@@ -219,8 +214,7 @@ def branch(task, begins, ends, order, rest_nsr, rest_ms, enough, value, best, ns
             if level >= 0:
                 at[level] += 1
             continue
-        visited += 1
-        n, bound = narrow(at[level], level + 1, idx[level], part_nsr[level], part_ms[level], size[level], nsr, ms, rest_nsr, rest_ms, limits, enough, top, idx[level + 1], part_nsr[level + 1], part_ms[level + 1], kept, counts)  # fmt: skip
+        n, bound = narrow(at[level], level + 1, idx[level], part_nsr[level], part_ms[level], size[level], nsr, ms, rest_nsr, rest_ms, limits, enough, top, idx[level + 1], part_nsr[level + 1], part_ms[level + 1], kept)  # fmt: skip
         if bound < value - TIE:
             at[level] += 1
             continue
@@ -236,4 +230,4 @@ def branch(task, begins, ends, order, rest_nsr, rest_ms, enough, value, best, ns
             value = score
             best[:] = at
         at[level] += 1
-    return best, visited
+    return best
