@@ -25,7 +25,7 @@ def run(cfg: Config) -> None:
     recipe = cfg.search_space
     table, limits = _table(cfg)
     check_limits(table, limits)
-    score = QTScore(table, limits, draws=recipe.draws, top=recipe.top, seed=cfg.seed, mode=recipe.mode)
+    score = QTScore(table, limits, recipe.draws, recipe.top, cfg.seed, recipe.mode, recipe.fitting)
     result = search(cfg, score)
     per_limit = [float(q) for q in score.per_limit(result.space)]
     rows = [

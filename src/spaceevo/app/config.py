@@ -217,6 +217,7 @@ class SearchSpaceConfig:
 
     search: str = MISSING
     mode: str = MISSING
+    fitting: bool = MISSING
     draws: int = MISSING
     top: int = MISSING
     population: int = MISSING
@@ -417,6 +418,8 @@ def check(cfg: Config) -> None:
         raise bad_value("search_space.top", spaces.top, f"at most search_space.draws={spaces.draws}")
     if spaces.search == "exhaustive" and (spaces.mode, spaces.dimensions) != ("sampled", "both"):
         raise UserError("search_space.search=exhaustive: needs search_space.mode=sampled and search_space.dimensions=both")
+    if spaces.fitting and (spaces.mode == "exact" or spaces.search == "exhaustive"):
+        raise UserError("search_space.fitting=true: needs search_space.mode=sampled and search_space.search=aging or random")
     if spaces.dimensions != "both" and spaces.base is None:
         raise UserError(f"search_space.dimensions={spaces.dimensions}: needs search_space.base=<the space that keeps the rest>")
     hyperspace(cfg)

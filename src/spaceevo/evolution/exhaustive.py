@@ -43,10 +43,10 @@ def exhaustive_search(
     a search that was stopped goes on from that file.
 
     Raises:
-        UserError: an exact score, which has no draws.
+        UserError: a score that is exact or fitting; the bounds are over draws that every stage adds to alone.
     """
-    if score.mode != "sampled":
-        raise UserError("search_space.search=exhaustive: needs search_space.mode=sampled (its bounds are over the draws)")
+    if score.mode != "sampled" or score.fitting:
+        raise UserError("search_space.search=exhaustive: needs search_space.mode=sampled and search_space.fitting=false")
     search = _Search(score, seed, checkpoint)
     todo = [task for task in search.tasks if task not in search.done]
     with ThreadPoolExecutor(threads) as pool:

@@ -231,3 +231,44 @@ def branch(task, begins, ends, order, rest_nsr, rest_ms, enough, value, best, ns
             best[:] = at
         at[level] += 1
     return best
+
+
+@njit(cache=True, nogil=True)
+def draw_fitting(resolution, luck, begins, rows_nsr, rows_ms, follows, nsr, ms, after):  # type: ignore[no-untyped-def]
+    """Fill one slot's draws: rows of a choice and an input width, by resolution from ``begins``."""
+    for d in range(len(nsr)):
+        r = resolution[d]
+        count = begins[r + 1] - begins[r]
+        if count == 0:
+            nsr[d], ms[d], after[d] = np.inf, np.inf, 0
+        else:
+            row = begins[r] + int(luck[d] * count)
+            nsr[d], ms[d], after[d] = rows_nsr[row], rows_ms[row], follows[row]
+
+
+@njit(cache=True, nogil=True)
+def chain(slots, nsr, ms, after, fixed):  # type: ignore[no-untyped-def]
+    """Sums over the stages; a stage's slot is its first, moved on by the width that came before."""
+    n = nsr.shape[1]
+    sum_nsr, sum_ms, width = np.zeros((1, n), np.float32), fixed.copy().reshape(1, n), np.zeros(n, np.int64)
+    for s in range(len(slots)):
+        for d in range(n):
+            slot = slots[s] + width[d]
+            sum_nsr[0, d] += nsr[slot, d]
+            sum_ms[0, d] += ms[slot, d]
+            width[d] = after[slot, d]
+    return sum_nsr, sum_ms
+
+
+@njit(cache=True, nogil=True)
+def top_means_of_sums(sum_nsr, sum_ms, rising, top, worst):  # type: ignore[no-untyped-def]
+    """``top_means`` of draws that are already added up ``[1, draws]``, in float32."""
+    none = np.zeros(sum_nsr.shape[1], np.float32)
+    best, kept, fastest = select(np.zeros(1, np.int64), sum_nsr, sum_ms, none, rising.astype(np.float32), top)
+    quality = np.empty(len(rising))
+    for i in range(len(rising)):
+        total = 0.0
+        for j in range(kept[i]):
+            total += sum_nsr[0, best[i, j]]
+        quality[i] = -total / kept[i] if kept[i] > 0 else -worst * sum_ms[0, fastest] / rising[i]
+    return quality
