@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from spaceevo.evolution.table import as_space
 from spaceevo.space import SearchSpace
 
 CHECKPOINT_EVERY = 500
-PARENTS = 4  # drawn an iteration, at most, until both children are new
+PARENTS = 16  # drawn an iteration, at most, until both children are new
 STEPS = 20  # further mutations of a child that is known, at most
 #: What is searched (Table 2), and the mutations that do: block types, width windows, or both in turn.
 DIMENSIONS = {"both": ("type", "width"), "op": ("type",), "width": ("width",)}
@@ -55,7 +54,7 @@ class _Run:
     dimensions: str = "both"
     base: SearchSpace | None = None
     history: list[Individual] = field(default_factory=list)
-    population: deque[int] = field(default_factory=deque)
+    scores: list[float] = field(default_factory=list)
     known: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     def add(self, space: SearchSpace, parent: int, mutation: str) -> None:
@@ -64,9 +63,9 @@ class _Run:
         if text not in self.known:
             self.known[text] = tuple(float(q) for q in self.score.per_limit(space))
         qualities = self.known[text]
-        birth = len(self.history)
-        self.history.append(Individual(birth, parent, mutation, text, float(sum(qualities)), qualities))
-        self.population.append(birth)
+        individual = Individual(len(self.history), parent, mutation, text, float(sum(qualities)), qualities)
+        self.history.append(individual)
+        self.scores.append(individual.score)
 
     def random(self) -> SearchSpace:
         """A random space in the dimensions that are searched."""
@@ -81,14 +80,14 @@ class _Run:
 
     def save(self, path: Path) -> None:
         rows = [list(vars(individual).values()) for individual in self.history]
-        state: dict[str, Any] = {"rng": self.rng.bit_generator.state, "population": list(self.population), "history": rows}
+        state: dict[str, Any] = {"rng": self.rng.bit_generator.state, "history": rows}
         atomic_write(path, json.dumps(state))
 
     def restore(self, path: Path) -> None:
         state = json.loads(path.read_text())
         self.rng.bit_generator.state = state["rng"]
-        self.population = deque(state["population"])
         self.history = [Individual(*[*row[:5], tuple(row[5])]) for row in state["history"]]
+        self.scores = [individual.score for individual in self.history]
         self.known = {individual.space: individual.per_limit for individual in self.history}
 
 
@@ -133,7 +132,7 @@ def aging_evolution(
         if len(run.history) < population:
             run.add(run.random(), -1, "random")
         else:
-            _iterate(run, sample, evaluations)
+            _iterate(run, population, sample, evaluations)
         if checkpoint is not None and len(run.history) >= saved + CHECKPOINT_EVERY:
             run.save(checkpoint)
             saved = len(run.history)
@@ -142,11 +141,12 @@ def aging_evolution(
     return run.result()
 
 
-def _iterate(run: _Run, sample: int, evaluations: int) -> None:
+def _iterate(run: _Run, population: int, sample: int, evaluations: int) -> None:
+    alive = np.array(run.scores[-population:])  # as many as join leave, the oldest first
     kinds = DIMENSIONS[run.dimensions][: evaluations - len(run.history)]
     for _ in range(PARENTS):
-        candidates = run.rng.choice(len(run.population), sample, replace=False)
-        parent = max((run.history[run.population[int(i)]] for i in candidates), key=lambda individual: individual.score)
+        candidates = run.rng.choice(population, sample, replace=False)
+        parent = run.history[len(run.history) - population + int(candidates[np.argmax(alive[candidates])])]
         space = SearchSpace.parse(parent.space, run.score.table.hyperspace)
         stage = int(run.rng.integers(len(space.types)))
         children = [_mutate(space, kind, stage, run.rng) for kind in kinds]
@@ -158,7 +158,6 @@ def _iterate(run: _Run, sample: int, evaluations: int) -> None:
                 break
             child = _mutate(child, kind, int(run.rng.integers(len(space.types))), run.rng)
         run.add(child, parent.birth, kind)
-        run.population.popleft()
 
 
 def _mutate(space: SearchSpace, kind: str, stage: int, rng: np.random.Generator) -> SearchSpace:
