@@ -45,9 +45,9 @@ class Expectation:
         spans = np.array([[(np.ptp(ms), np.ptp(nsr)) for ms, nsr in by_resolution] for by_resolution in rows]).max(1)
         per_stage = np.array([spans[a:b].max(0) for a, b in zip(self._begins[:-1], self._begins[1:], strict=True)])
         span_ms, span_nsr = np.maximum(per_stage.sum(0), 1e-9)
-        reach = min(span_ms, limits[-1])
+        self._reach = min(span_ms, limits[-1])
         self._fixed = np.array([table.fixed_ms[r] for r in table.resolutions])
-        self._ms, self._nsr = _Waves(1.6 * reach, WAVES_MS), _Waves(1.1 * span_nsr, WAVES_NSR, two_sided=True)
+        self._ms, self._nsr = _Waves(1.6 * self._reach, WAVES_MS), _Waves(1.1 * span_nsr, WAVES_NSR, two_sided=True)
         self._slow = _Waves(1.1 * span_ms, WAVES_NEAREST)
         shape = (len(keys), len(table.resolutions))
         self._both = np.empty((*shape, WAVES_MS + 1, 2 * WAVES_NSR + 1), complex)
@@ -72,7 +72,7 @@ class Expectation:
         least_ms, least_nsr = self._least[choice].sum(0).T
         least_ms = least_ms + self._fixed
         lowest = least_nsr.min()
-        within = np.maximum(self.limits[None] - least_ms[:, None], 0)  # [resolutions, limits]
+        within = np.clip(self.limits[None] - least_ms[:, None], 0, self._reach)  # [resolutions, limits]
         waves = self._ms.integral(within) @ product(self._both, choice)  # [resolutions, limits, NSR waves]
         waves /= self._nsr.period * self._nsr.z * len(least_ms)
         shifted = (waves * np.exp(self._nsr.z * (lowest - least_nsr)[:, None])[:, None]).sum(0)

@@ -72,7 +72,10 @@ class _Search:
         self.begins, self.ends = begins[self.order], begins[self.order + 1]
         zero = np.zeros((1, draws.nsr.shape[1]), np.float32)
         least = [np.array([part[a:b].min(0) for a, b in zip(self.begins, self.ends, strict=True)]) for part in (draws.nsr, draws.ms)]
-        self.rest_nsr, self.rest_ms = (np.concatenate([np.cumsum(part[::-1], 0)[::-1], zero]) for part in least)
+        slowest = np.array([draws.ms[a:b].max(0) for a, b in zip(self.begins, self.ends, strict=True)])
+        self.rest_nsr, self.rest_ms, self.slow_ms = (
+            np.concatenate([np.cumsum(part[::-1], 0)[::-1], zero]) for part in (*least, slowest)
+        )
         heads = [range(a, b) for a, b in zip(self.begins[:PREFIX], self.ends[:PREFIX], strict=True)]
         self.tasks = list(itertools.product(*heads))
         self.done: set[tuple[int, ...]] = set()
@@ -91,7 +94,7 @@ class _Search:
         from spaceevo.evolution.kernels import branch
 
         found = branch(
-            np.array(task), self.begins, self.ends, self.order, self.rest_nsr, self.rest_ms, self.enough,
+            np.array(task), self.begins, self.ends, self.order, self.rest_nsr, self.rest_ms, self.slow_ms, self.enough,
             self.value, np.array(self.best), *self.score._known, *self.score._rows,
         )  # fmt: skip
         with self.lock:

@@ -12,6 +12,7 @@ import re
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -81,7 +82,7 @@ def read_folder(folder: Path, hs: Hyperspace) -> Columns:
     try:
         with np.load(cached, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         columns = _read_csvs(folder, hs, names)
     try:
         atomic_write(cached, partial(_save, columns))

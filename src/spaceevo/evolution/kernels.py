@@ -154,7 +154,7 @@ TIE = 1e-5  # float32 sums tell scores apart that differ by more
 
 
 @njit(cache=True, nogil=True)
-def narrow(choice, level, idx, part_nsr, part_ms, m, nsr, ms, rest_nsr, rest_ms, limits, enough, top, new_idx, new_nsr, new_ms, kept):  # type: ignore[no-untyped-def]
+def narrow(choice, level, idx, part_nsr, part_ms, m, nsr, ms, rest_nsr, rest_ms, slow_ms, limits, enough, top, new_idx, new_nsr, new_ms, kept, sure):  # type: ignore[no-untyped-def]
     """Add ``choice`` to a node's ``m`` draws; keep those that may matter.
 
     Returns:
@@ -162,6 +162,7 @@ def narrow(choice, level, idx, part_nsr, part_ms, m, nsr, ms, rest_nsr, rest_ms,
     """
     n, count = 0, len(limits)
     for i in range(count):
+        sure[i] = 0
         for j in range(top):
             kept[i, j] = enough[i]
     for j in range(m):
@@ -170,10 +171,11 @@ def narrow(choice, level, idx, part_nsr, part_ms, m, nsr, ms, rest_nsr, rest_ms,
         low, fast = q + rest_nsr[level, d], t + rest_ms[level, d]
         if low >= enough[0] or fast > limits[count - 1]:
             continue
-        matters = False
+        matters, slow = False, t + slow_ms[level, d]
         for i in range(count - 1, -1, -1):
             if fast > limits[i]:
                 break
+            sure[i] += slow <= limits[i]
             if low < enough[i]:
                 matters = True
                 if low < kept[i, top - 1]:
@@ -187,22 +189,22 @@ def narrow(choice, level, idx, part_nsr, part_ms, m, nsr, ms, rest_nsr, rest_ms,
             n += 1
     bound = 0.0
     for i in range(count):
-        total = 0.0
-        for j in range(top):
+        total, few = 0.0, max(1, min(top, sure[i]))  # of fewer draws within the limit, the mean may be as good as their best
+        for j in range(few):
             total += kept[i, j]
-        bound -= total / top
+        bound -= total / few
     return n, bound
 
 
 @njit(cache=True, nogil=True)
-def branch(task, begins, ends, order, rest_nsr, rest_ms, enough, value, best, nsr, ms, fixed, rising, top, worst, resolution, luck, rows_nsr, rows_ms, first, count):  # type: ignore[no-untyped-def]
+def branch(task, begins, ends, order, rest_nsr, rest_ms, slow_ms, enough, value, best, nsr, ms, fixed, rising, top, worst, resolution, luck, rows_nsr, rows_ms, first, count):  # type: ignore[no-untyped-def]
     """The best of ``best`` (of score ``value``) and all spaces that begin with ``task``; stages as ordered by ``order``."""
     stages, draws, limits = len(begins), nsr.shape[1], rising.astype(np.float32)
     idx = np.empty((stages + 1, draws), np.int32)
     part_nsr, part_ms = np.zeros((stages + 1, draws), np.float32), np.zeros((stages + 1, draws), np.float32)
     size = np.zeros(stages + 1, np.int64)
     idx[0], part_ms[0], size[0] = np.arange(draws), fixed, draws
-    kept = np.empty((len(limits), top), np.float32)
+    kept, sure = np.empty((len(limits), top), np.float32), np.empty(len(limits), np.int64)
     at, chosen, best = begins.copy(), np.empty(stages, np.int64), best.copy()
     level = 0
     fixed_levels = len(task)
@@ -214,7 +216,7 @@ def branch(task, begins, ends, order, rest_nsr, rest_ms, enough, value, best, ns
             if level >= 0:
                 at[level] += 1
             continue
-        n, bound = narrow(at[level], level + 1, idx[level], part_nsr[level], part_ms[level], size[level], nsr, ms, rest_nsr, rest_ms, limits, enough, top, idx[level + 1], part_nsr[level + 1], part_ms[level + 1], kept)  # fmt: skip
+        n, bound = narrow(at[level], level + 1, idx[level], part_nsr[level], part_ms[level], size[level], nsr, ms, rest_nsr, rest_ms, slow_ms, limits, enough, top, idx[level + 1], part_nsr[level + 1], part_ms[level + 1], kept, sure)  # fmt: skip
         if bound < value - TIE:
             at[level] += 1
             continue
