@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from evolution.tables import HS, PUBLISHED, needs_published, write_folder
+
 from spaceevo.errors import UserError
 from spaceevo.evolution import load_table
 from spaceevo.evolution.files import cache_dir
@@ -113,7 +113,7 @@ def test_impossible_row_is_named_by_file_and_line(folder: Path, old: str, new: s
 
 
 def test_table_of_another_device_is_refused(folder: Path) -> None:
-    with pytest.raises(UserError, match="device=pixel4: hyperspace tiny and its table .* are made for device=host"):
+    with pytest.raises(UserError, match=r"device=pixel4: hyperspace tiny and its table .* are made for device=host"):
         load_table(folder, "tiny", device="pixel4")
 
 
@@ -125,7 +125,9 @@ def test_stem_and_head_add_to_the_latency_of_the_fastest(folder: Path) -> None:
 
 @needs_published
 def test_published_table_of_another_hyperspace_is_refused() -> None:
-    with pytest.raises(UserError, match=r"mobilew: hyperspace onnxw has stage2_0_2\.csv|stage\d_\d_\d\.csv:\d+: not of hyperspace onnxw"):
+    with pytest.raises(
+        UserError, match=r"mobilew: hyperspace onnxw has stage2_0_2\.csv|stage\d_\d_\d\.csv:\d+: not of hyperspace onnxw"
+    ):
         load_table(PUBLISHED / "mobilew", "onnxw")
 
 

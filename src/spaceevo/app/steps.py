@@ -232,7 +232,12 @@ def overrides(cfg: Config) -> list[str]:
 
 def check_device(step: Step, cfg: Config) -> str | None:
     """Why ``step`` cannot run for want of latencies, or None."""
-    if table_of(step, cfg) is not None or not step.needs_latency or cfg.device.runtime != "none" or cfg.device.predictor is not None:
+    if (
+        table_of(step, cfg) is not None
+        or not step.needs_latency
+        or cfg.device.runtime != "none"
+        or cfg.device.predictor is not None
+    ):
         return None
     name = cfg.device.name
     return (

@@ -64,7 +64,5 @@ def choices_of(table: Table) -> list[tuple[int, int, int]]:
 def chosen(table: Table, begins: np.ndarray, space: SearchSpace) -> np.ndarray:
     """The index among ``choices_of`` of each stage's choice ``[stages]``."""
     specs = table.hyperspace.stages
-    within = [
-        spec.types.index(t) * spec.windows + w for spec, t, w in zip(specs, space.types, space.windows, strict=True)
-    ]
+    within = [spec.types.index(t) * spec.windows + w for spec, t, w in zip(specs, space.types, space.windows, strict=True)]
     return begins[:-1] + np.array(within)

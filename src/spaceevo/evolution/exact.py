@@ -13,7 +13,7 @@ series of the product, and integrates in closed form to
     G(T, q) = P(LAT <= T, NSR <= q)
 
 Of ``n`` draws the number with LAT <= T, NSR <= q is binomial, which gives the expected mean of the ``top`` smallest
-NSR within T (``kernels.top_tier``). Tables of a few rows are no smooth densities: their subnets are enumerated.
+NSR within T (``kernels_exact.top_tier``). Tables of a few rows are no smooth densities: their subnets are enumerated.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from spaceevo.evolution.table import Table
 from spaceevo.space import SearchSpace
 
 WAVES_MS, WAVES_NSR = 28, 48
-DAMPING = 14.0  # of a whole period, as an exponent
+DAMPING = 10.0  # of a whole period, as an exponent
 WAVES_NEAREST = 192  # of the latency alone, for limits that may not be met
 POINTS = 320  # at which G(T, q) is evaluated
-ENUMERATED = 300_000  # subnets at most
+ENUMERATED = 1_000_000  # subnets at most
 NEVER = 1e-9  # the probability of what is left out
 
 
@@ -42,6 +42,7 @@ class Expectation:
         self._begins = np.searchsorted(stages, np.arange(len(table.hyperspace.stages) + 1))
         rows = [[(table.ms[(*key, r)], table.nsr[(*key, r)]) for r in table.resolutions] for key in keys]
         self._least = np.array([[(ms.min(), nsr.min()) for ms, nsr in by_resolution] for by_resolution in rows])
+        self._most = np.array([[ms.max() for ms, _ in by_resolution] for by_resolution in rows])
         spans = np.array([[(np.ptp(ms), np.ptp(nsr)) for ms, nsr in by_resolution] for by_resolution in rows]).max(1)
         per_stage = np.array([spans[a:b].max(0) for a, b in zip(self._begins[:-1], self._begins[1:], strict=True)])
         span_ms, span_nsr = np.maximum(per_stage.sum(0), 1e-9)
@@ -62,12 +63,15 @@ class Expectation:
         self._grid, self._slow_grid = _grid(self._nsr.z, self._offsets), _grid(self._slow.z, self._later)
 
     def of(self, space: SearchSpace) -> np.ndarray:
-        keys = [[(s, t, w, r) for s, (t, w) in enumerate(zip(space.types, space.windows, strict=True))] for r in self.table.resolutions]
+        keys = [
+            [(s, t, w, r) for s, (t, w) in enumerate(zip(space.types, space.windows, strict=True))]
+            for r in self.table.resolutions
+        ]
         subnets = sum(float(np.prod([len(self.table.nsr[key]) for key in at])) for at in keys)
         return self._enumerated(keys) if subnets <= ENUMERATED else self._transformed(chosen(self.table, self._begins, space))
 
     def _transformed(self, choice: np.ndarray) -> np.ndarray:
-        from spaceevo.evolution.kernels import product, top_tier
+        from spaceevo.evolution.kernels_exact import product, top_tier
 
         least_ms, least_nsr = self._least[choice].sum(0).T
         least_ms = least_ms + self._fixed
@@ -80,6 +84,7 @@ class Expectation:
         alone = product(self._alone, choice)
         share = (self._slow.integral(within) @ alone[:, :, None])[:, :, 0].real.mean(0)
         share = np.clip(share, 0, 1) * (self.limits >= least_ms.min())
+        share[self.limits >= (self._most[choice].sum(0) + self._fixed).max()] = 1
         unmet = (1 - share) ** self.draws
         times, met = self._latency(alone, least_ms) if unmet.max() > NEVER else (np.empty(0), np.empty(0))
         quality = np.empty(len(self.limits))
@@ -99,9 +104,11 @@ class Expectation:
         return least_ms.min() + self._later, np.maximum.accumulate(np.clip(met, 0, 1))
 
     def _enumerated(self, keys: list[list[tuple[int, int, int, int]]]) -> np.ndarray:
-        from spaceevo.evolution.kernels import top_tier
+        from spaceevo.evolution.kernels_exact import top_tier
 
-        ms, nsr, weight = [], [], []
+        ms: list[np.ndarray] = []
+        nsr: list[np.ndarray] = []
+        weight: list[np.ndarray] = []
         for fixed, at in zip(self._fixed, keys, strict=True):
             x, y = np.array([fixed]), np.zeros(1)
             for key in at:

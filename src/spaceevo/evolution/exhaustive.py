@@ -71,7 +71,9 @@ class _Search:
         self.order = np.argsort(slack)[::-1]  # what bounds least is chosen first
         self.begins, self.ends = begins[self.order], begins[self.order + 1]
         zero = np.zeros((1, draws.nsr.shape[1]), np.float32)
-        least = [np.array([part[a:b].min(0) for a, b in zip(self.begins, self.ends, strict=True)]) for part in (draws.nsr, draws.ms)]
+        least = [
+            np.array([part[a:b].min(0) for a, b in zip(self.begins, self.ends, strict=True)]) for part in (draws.nsr, draws.ms)
+        ]
         slowest = np.array([draws.ms[a:b].max(0) for a, b in zip(self.begins, self.ends, strict=True)])
         self.rest_nsr, self.rest_ms, self.slow_ms = (
             np.concatenate([np.cumsum(part[::-1], 0)[::-1], zero]) for part in (*least, slowest)
@@ -91,7 +93,7 @@ class _Search:
         return SearchSpace(self.score.table.hyperspace, tuple(t for _, t, _ in picked), tuple(w for _, _, w in picked))
 
     def run(self, task: tuple[int, ...]) -> None:
-        from spaceevo.evolution.kernels import branch
+        from spaceevo.evolution.kernels_bound import branch
 
         found = branch(
             np.array(task), self.begins, self.ends, self.order, self.rest_nsr, self.rest_ms, self.slow_ms, self.enough,
@@ -111,11 +113,11 @@ class _Search:
 
     def _enough(self) -> np.ndarray:
         """The NSR, per limit, above which draws are dropped ``[limits]``, falling as the limits rise."""
-        from spaceevo.evolution.kernels import select
+        from spaceevo.evolution.kernels import WITHIN, select
 
         nsr, ms, fixed, limits, top, worst = self.score._known
         chosen = np.array(self.best)[np.argsort(self.order)]
-        best, kept, _ = select(chosen, nsr, ms, fixed, limits.astype(np.float32), top)
+        best, kept, _ = select(chosen, nsr, ms, fixed, (limits * WITHIN).astype(np.float32), top)
         last = [nsr[chosen, best[i, kept[i] - 1]].sum() if kept[i] == top else worst for i in range(len(limits))]
         return np.maximum.accumulate(np.array(last, np.float32)[::-1])[::-1] + np.float32(WORTH)
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,10 +85,8 @@ def read_folder(folder: Path, hs: Hyperspace) -> Columns:
             return dict(arrays)
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         columns = _read_csvs(folder, hs, names)
-    try:
+    with suppress(OSError):  # a cache that cannot be written costs the next reader a second
         atomic_write(cached, partial(_save, columns))
-    except OSError:
-        pass  # a cache that cannot be written costs the next reader a second
     return columns
 
 

@@ -32,11 +32,7 @@ class FittingDraws:
         resolution = np.sort(rng.integers(len(table.resolutions), size=draws))
         luck = rng.random((len(hs.stages), draws))
         self.fixed = np.array([table.fixed_ms[r] for r in table.resolutions], np.float32)[resolution]
-        slots = [
-            (s, t, w, width)
-            for s, t, w in choices_of(table)
-            for width in (hs.input_widths(s) if s else (None,))
-        ]
+        slots = [(s, t, w, width) for s, t, w in choices_of(table) for width in (hs.input_widths(s) if s else (None,))]
         self._slot = {slot: i for i, slot in reversed(list(enumerate((s, t, w) for s, t, w, _ in slots)))}
         self._nsr, self._ms = np.empty((len(slots), draws), np.float32), np.empty((len(slots), draws), np.float32)
         self._next = np.zeros((len(slots), draws), np.int8)

@@ -187,10 +187,16 @@ def _scaled(blocks: np.ndarray) -> np.ndarray:
 
 def _sizes(blocks: np.ndarray) -> np.ndarray:
     """What the prior sees of a block: itself, and roughly how much it moves and multiplies."""
-    kind, hw, cin, kernel, width, expand, stride = blocks.T
+    _, hw, cin, kernel, width, expand, stride = blocks.T
     out = -(-hw // stride)
     hidden, outer = cin * np.maximum(expand, 1), width * np.maximum(expand, 1)
-    work = [hw**2 * cin * hidden, out**2 * hidden * width, out**2 * hidden * kernel**2, out**2 * outer**2 * kernel**2, out**2 * cin * width]
+    work = [
+        hw**2 * cin * hidden,
+        out**2 * hidden * width,
+        out**2 * hidden * kernel**2,
+        out**2 * outer**2 * kernel**2,
+        out**2 * cin * width,
+    ]
     return np.column_stack([blocks, *(np.log1p(part) for part in work)])
 
 
@@ -207,5 +213,13 @@ def _features(stage: np.ndarray, cin: np.ndarray, hw: np.ndarray, blocks: np.nda
     ends = [np.asarray(blocks, float)[np.arange(len(depth)), at] for at in (0 * depth, np.maximum(depth - 2, 0), depth - 1)]
     before = np.column_stack([cin, width[:, :-1]])
     capacity = (here * before * width * np.maximum(expand, 1)).sum(1)
-    total = [depth, kernel.sum(1), (kernel**2 * here).sum(1), width.sum(1), expand.sum(1), (expand * width).sum(1), np.log1p(capacity)]
+    total = [
+        depth,
+        kernel.sum(1),
+        (kernel**2 * here).sum(1),
+        width.sum(1),
+        expand.sum(1),
+        (expand * width).sum(1),
+        np.log1p(capacity),
+    ]
     return np.column_stack([stage, cin, hw, width[:, 0] / cin, *total, *(np.nan_to_num(end) for end in ends)])

@@ -18,6 +18,7 @@ it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -62,6 +63,8 @@ class QTScore:
         self._rising = np.sort(np.array(self.limits_ms))
         self._as_given = np.argsort(np.argsort(self.limits_ms, kind="stable"), kind="stable")
         worst = table.worst_nsr()
+        self._known: tuple[Any, ...]
+        self._rows: tuple[Any, ...]
         if fitting:
             if mode == "exact":
                 raise UserError("search_space.fitting=true: needs search_space.mode=sampled")
