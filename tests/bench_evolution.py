@@ -41,7 +41,7 @@ def plain_score(score: QTScore, space: SearchSpace) -> float:
     order = np.argsort(nsr)
     total, ranked = 0.0, ms[order]
     for limit in score.limits_ms:
-        best = order[np.flatnonzero(ranked <= limit)[: score.top]]
+        best = order[np.flatnonzero(ranked <= limit * (1 + 1e-6))[: score.top]]
         total -= nsr[best].mean() if len(best) else score.table.worst_nsr() * ms.min() / limit
     return total
 
