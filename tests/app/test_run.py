@@ -101,7 +101,9 @@ def test_pipeline_makes_a_damaged_artifact_again(ran: list[str]) -> None:
 
 def test_input_of_another_config_is_refused_with_the_keys_that_differ() -> None:
     run_pipeline(tiny())
-    with pytest.raises(UserError, match=r"lut\.parquet was made with another config \(tabulate\.samples 3 -> 5\); make it again"):
+    with pytest.raises(
+        UserError, match=r"lut\.parquet was made with another config \(tabulate\.samples 3 -> 5\); make it again"
+    ):
         execute("search_space", tiny("tabulate.samples=5"))
     with pytest.raises(UserError, match=r"teacher\.ckpt was made with another config \(teacher\.lr 0\.05 -> 0\.01\)"):
         execute("search_space", tiny("teacher.lr=0.01"))

@@ -117,7 +117,7 @@ def test_nsr_model_ranks_sub_stages_that_it_has_not_seen(table: Table) -> None:
 @needs_published
 @pytest.mark.slow
 def test_branch_and_bound_misses_nothing_of_a_part_of_onnxw(monkeypatch: pytest.MonkeyPatch) -> None:
-    """65,536 spaces of the published table, all scored one by one, and searched from a poor start."""
+    """131,072 spaces of the published table, all scored one by one, and searched from a poor start."""
     whole = load_hyperspace("onnxw")
     stages = tuple(replace(s, types=(2, 5), widths=s.widths[: s.window + 3]) for s in whole.stages)
     hs = replace(whole, stages=stages)
