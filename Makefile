@@ -40,6 +40,7 @@ lint: setup ## ruff and mypy
 
 bench: setup ## the fast versions against the plain ones, in one run
 	@$(RUN) tests/bench.py
+	@OMP_NUM_THREADS=1 $(RUN) tests/bench_evolution.py
 
 clean: ## remove runs and caches; the virtual environment stays
 	rm -rf runs outputs multirun build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -29,8 +29,8 @@ def run(cfg: Config) -> None:
     variance = load_checkpoint(input_path(cfg, "teacher.ckpt"))["variance"]
     predictor = Predictor.load(input_path(cfg, "latency/predictor.json"))
     images = load_data(cfg.data, cfg.seed)
-    calibration = normalize(images.train[: cfg.lut.calibration_images], cfg.data)
-    validation = normalize(images.val[: cfg.lut.validation_images], cfg.data)
+    calibration = normalize(images.train[: cfg.tabulate.calibration_images], cfg.data)
+    validation = normalize(images.val[: cfg.tabulate.validation_images], cfg.data)
     calibration_features = boundary_features(teacher, calibration, hs.lut_resolutions, resize)
     validation_features = boundary_features(teacher, validation, hs.lut_resolutions, resize)
     students = new_students(hs, teacher, cfg.device.padding)
@@ -42,7 +42,7 @@ def run(cfg: Config) -> None:
             rows = tabulate(
                 student.eval(),
                 hs.stages[student.spec.stage - 1],
-                cfg.lut.samples,
+                cfg.tabulate.samples,
                 calibration_features,
                 validation_features,
                 variance[student.spec.stage],

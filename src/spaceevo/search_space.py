@@ -1,39 +1,32 @@
-"""``python -m spaceevo.search_space``: evolve the search space with the best Q-T score over the latency limits."""
+"""``python -m spaceevo.search_space``: search the space with the best Q-T score over the latency limits."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spaceevo.app.cli import entrypoint
 from spaceevo.app.config import Config, hyperspace
 from spaceevo.app.run import input_path, main_of, output_path, partial, say
+from spaceevo.errors import UserError
+
+if TYPE_CHECKING:
+    from spaceevo.evolution import Evolution, QTScore, Table
 
 
 def run(cfg: Config) -> None:
-    """Aging evolution (paper section 4.4) guided by the Q-T score (section 4.2)."""
+    """Aging evolution (paper section 4.4), random or exhaustive search guided by the Q-T score (section 4.2)."""
     import pandas as pd
-    from tqdm import tqdm
 
     from spaceevo.atomic import write_parquet, write_yaml
-    from spaceevo.evolution import QTScore, aging_evolution, check_limits, load_table
-    from spaceevo.latency.limits import resolve_limits
-    from spaceevo.latency.predictor import Predictor
+    from spaceevo.evolution import QTScore, check_limits
 
-    hs = hyperspace(cfg)
-    table = load_table(input_path(cfg, "lut.parquet"), hs)
-    limits = resolve_limits(cfg.latency, Predictor.load(input_path(cfg, "latency/predictor.json")), hs, cfg.seed)
-    check_limits(table, limits)
     recipe = cfg.search_space
-    score = QTScore(table, limits, draws=recipe.draws, top=recipe.top, seed=cfg.seed)
-    with tqdm(total=recipe.evaluations, desc="spaces", disable=not cfg.trainer.progress_bar) as bar:
-        result = aging_evolution(
-            score,
-            hs,
-            population=recipe.population,
-            sample=recipe.sample,
-            evaluations=recipe.evaluations,
-            seed=cfg.seed,
-            progress=lambda done: bar.update(done - bar.n),
-            checkpoint=partial(cfg, "search_space") / "evolution.json",
-        )
+    table, limits = _table(cfg)
+    check_limits(table, limits)
+    score = QTScore(table, limits, recipe.draws, recipe.top, cfg.seed, recipe.mode, recipe.fitting)
+    result = search(cfg, score)
     per_limit = [float(q) for q in score.per_limit(result.space)]
     rows = [
         dict(birth=i.birth, parent=i.parent, mutation=i.mutation, space=str(i.space), score=i.score)
@@ -47,10 +40,50 @@ def run(cfg: Config) -> None:
         per_limit=per_limit,
         limits_ms=limits,
         subnets=result.space.subnets,
-        hyperspace=hs.to_dict(),
+        hyperspace=table.hyperspace.to_dict(),
     )
     write_yaml(output_path(cfg, "space.yaml"), found)
     say(f"search_space: {result.space}, Q-T score {result.score:.3f} at {', '.join(f'{t:.3f}' for t in limits)} ms")
+
+
+def search(cfg: Config, score: QTScore) -> Evolution:
+    """The search that ``search_space.search`` names, from where a killed one stopped."""
+    from tqdm import tqdm
+
+    from spaceevo.evolution import aging_evolution, exhaustive_search, random_search
+
+    recipe, checkpoint = cfg.search_space, partial(cfg, "search_space") / f"{cfg.search_space.search}.json"
+    with tqdm(total=recipe.evaluations, desc="spaces", disable=not cfg.trainer.progress_bar) as bar:
+
+        def show(done: int, total: int = recipe.evaluations) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        if recipe.search == "exhaustive":
+            bar.set_description("parts of the hyperspace")
+            return exhaustive_search(score, cfg.threads or os.cpu_count() or 1, cfg.seed, show, checkpoint)
+        free = dict(seed=cfg.seed, progress=show, checkpoint=checkpoint, dimensions=recipe.dimensions, base=recipe.base)
+        if recipe.search == "random":
+            return random_search(score, recipe.evaluations, **free)  # type: ignore[arg-type]
+        return aging_evolution(score, recipe.population, recipe.sample, recipe.evaluations, **free)  # type: ignore[arg-type]
+
+
+def _table(cfg: Config) -> tuple[Table, list[float]]:
+    """The accuracy table, the run's own or the one given, and the limits in ms."""
+    from spaceevo.evolution import load_table
+    from spaceevo.latency.limits import resolve_limits
+    from spaceevo.latency.predictor import Predictor
+
+    hs = hyperspace(cfg)
+    if cfg.lut is None:
+        predictor = Predictor.load(input_path(cfg, "latency/predictor.json"))
+        return load_table(input_path(cfg, "lut.parquet"), hs), resolve_limits(cfg.latency, predictor, hs, cfg.seed)
+    if cfg.latency.limits_ms is None:
+        raise UserError(
+            "latency.quantiles: need a latency predictor, which lut= does not bring; say the limits in ms, with "
+            "latency=paper_cpu, latency=paper_pixel4 or latency.limits_ms=[...]"
+        )
+    return load_table(Path(cfg.lut), hs, cfg.device.name), [float(limit) for limit in cfg.latency.limits_ms]
 
 
 main = entrypoint("search_space", main_of("search_space"))

@@ -57,7 +57,7 @@ BAD = {
     "hyperspace.stem.kernel=2": "hyperspace.stem.kernel=2: must be odd and positive",
     "bkd.epochs=-1": "bkd.epochs=-1: must be 0 or more",
     "supernet.batch=0": "supernet.batch=0: must be more than 0",
-    "search_space.sample=1000": "search_space.sample=1000: must be at most search_space.population=100",
+    "search_space.sample=1000": "search_space.sample=1000: must be at most search_space.population=500",
     "device.weight_bits=5": "device.weight_bits=5: no such weight_bits; there are: auto, 7, 8",
     "hyperspace.resolutions=[64]": "hyperspace.resolutions=[64]: must be at most data.image_size=28",
     "--fast": "--fast: no such option",

@@ -101,8 +101,10 @@ def test_pipeline_makes_a_damaged_artifact_again(ran: list[str]) -> None:
 
 def test_input_of_another_config_is_refused_with_the_keys_that_differ() -> None:
     run_pipeline(tiny())
-    with pytest.raises(UserError, match=r"lut\.parquet was made with another config \(lut\.samples 3 -> 5\); make it again"):
-        execute("search_space", tiny("lut.samples=5"))
+    with pytest.raises(
+        UserError, match=r"lut\.parquet was made with another config \(tabulate\.samples 3 -> 5\); make it again"
+    ):
+        execute("search_space", tiny("tabulate.samples=5"))
     with pytest.raises(UserError, match=r"teacher\.ckpt was made with another config \(teacher\.lr 0\.05 -> 0\.01\)"):
         execute("search_space", tiny("teacher.lr=0.01"))
 
@@ -198,6 +200,6 @@ def test_report_of_an_empty_folder_names_the_pipeline() -> None:
 def test_provenance_tells_how_an_artifact_was_made() -> None:
     run_pipeline(tiny("seed=3"))
     record = provenance("lut")
-    assert record["config"]["lut.samples"] == 3 and record["seed"] == 3
+    assert record["config"]["tabulate.samples"] == 3 and record["seed"] == 3
     assert record["inputs"]["teacher.ckpt"] == provenance("teacher")["outputs"]["teacher.ckpt"]
     assert record["code_version"] and record["peak_rss_mib"] > 0 and record["wall_s"] >= 0 and record["started"]

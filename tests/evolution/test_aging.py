@@ -32,7 +32,7 @@ def score() -> QTScore:
 
 
 def evolve(score: QTScore, evaluations: int = 161, sample: int = 10, seed: int = 0, **more: object) -> Evolution:
-    return aging_evolution(score, HS, POPULATION, sample, evaluations, seed, **more)  # type: ignore[arg-type]
+    return aging_evolution(score, POPULATION, sample, evaluations, seed, **more)  # type: ignore[arg-type]
 
 
 def test_same_seed_same_evolution(score: QTScore) -> None:
@@ -103,7 +103,7 @@ def test_stopped_search_goes_on_to_the_result_of_an_undisturbed_one(score: QTSco
     evaluations, checkpoint = CHECKPOINT_EVERY + 90, tmp_path / "evolution.json"
 
     def run(**more: object) -> Evolution:
-        return aging_evolution(score, HS, population, 10, evaluations, seed=4, **more)  # type: ignore[arg-type]
+        return aging_evolution(score, population, 10, evaluations, seed=4, **more)  # type: ignore[arg-type]
 
     def stop(done: int) -> None:
         if done > CHECKPOINT_EVERY + 50:
@@ -119,15 +119,15 @@ def test_stopped_search_goes_on_to_the_result_of_an_undisturbed_one(score: QTSco
 
 def test_evolution_finds_the_optimum_and_beats_random_search(score: QTScore) -> None:
     best = max(score(space) for space in SearchSpace.all(HS))
-    evolved = [aging_evolution(score, HS, 50, 20, 800, seed).score for seed in range(5)]
-    random = [random_search(score, HS, 800, seed).score for seed in range(5)]
+    evolved = [aging_evolution(score, 50, 20, 800, seed).score for seed in range(5)]
+    random = [random_search(score, 800, seed).score for seed in range(5)]
     assert max(evolved) == pytest.approx(best)
     assert all(value <= best + 1e-12 for value in [*evolved, *random])
     assert np.mean(evolved) > np.mean(random)
 
 
 def test_random_search_tries_random_spaces_only(score: QTScore) -> None:
-    result = random_search(score, HS, 100, seed=3)
+    result = random_search(score, 100, seed=3)
     assert [(i.birth, i.parent, i.mutation) for i in result.history] == [(n, -1, "random") for n in range(100)]
     assert result.score == max(i.score for i in result.history)
 

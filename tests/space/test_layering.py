@@ -30,6 +30,8 @@ HEAVY = (
     "pyarrow",
     "scipy",
     "sklearn",
+    "numba",
+    "llvmlite",
     "hydra",
     "omegaconf",
     "matplotlib",

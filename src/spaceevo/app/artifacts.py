@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from spaceevo.app.config import Config
-from spaceevo.app.steps import VOLATILE, Step, command_for, inputs_of, producer_of
+from spaceevo.app.steps import VOLATILE, Step, command_for, inputs_of, producer_of, table_of
 from spaceevo.atomic import write_json
 from spaceevo.errors import UserError
 from spaceevo.paths import PACKAGE
@@ -63,6 +63,21 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def table_sha256(path: Path) -> str:
+    """Of an accuracy table: of the file, or of a folder's CSV files with their names.
+
+    Raises:
+        UserError: there is neither.
+    """
+    if path.is_file():
+        return sha256(path)
+    files = sorted(path.glob("stage*.csv"))
+    if not files:
+        what = "no CSV files stage<S>_<block type>_<window>.csv in it" if path.is_dir() else "no such file or folder"
+        raise UserError(f"lut={path}: {what}")
+    return hashlib.sha256("".join(f"{file.name} {sha256(file)}\n" for file in files).encode()).hexdigest()
+
+
 def unchanged(folder: Path, record: Record, relative: str) -> bool:
     """Whether a recorded output is as it was: by size and time of change, else by content."""
     path = folder / relative
@@ -96,7 +111,8 @@ def input_hashes(step: Step, cfg: Config, folders: Folders) -> dict[str, str]:
     Raises:
         UserError: an input is missing, or not what its maker wrote.
     """
-    hashes: dict[str, str] = {}
+    table = table_of(step, cfg)
+    hashes: dict[str, str] = {} if table is None else {"lut": table_sha256(table)}
     for pattern in inputs_of(step, cfg):
         maker = producer_of(pattern)
         remake = f"`{command_for(maker, cfg)}`"

@@ -206,8 +206,8 @@ class BkdConfig:
 
 
 @dataclass
-class LutConfig:
-    """Sub-stages sampled a width window and resolution, and the images they are judged on."""
+class TabulateConfig:
+    """The accuracy table: sub-stages sampled a width window and resolution, and the images they are judged on."""
 
     samples: int = MISSING
     calibration_images: int = MISSING
@@ -216,13 +216,19 @@ class LutConfig:
 
 @dataclass
 class SearchSpaceConfig:
-    """Q-T score and aging evolution (paper sections 4.2 and 4.4)."""
+    """Q-T score and aging evolution (paper sections 4.2 and 4.4). ``dimensions``: what is searched (Table 2); the rest
+    is that of the space ``base``."""
 
+    search: str = MISSING
+    mode: str = MISSING
+    fitting: bool = MISSING
     draws: int = MISSING
     top: int = MISSING
     population: int = MISSING
     sample: int = MISSING
     evaluations: int = MISSING
+    dimensions: str = MISSING
+    base: str | None = MISSING
 
 
 @dataclass
@@ -307,6 +313,7 @@ class Config:
     threads: int = MISSING
     space: str | None = MISSING
     model: str | None = MISSING
+    lut: str | None = MISSING
     stage: StageConfig = field(default_factory=StageConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     latency: LatencyConfig = field(default_factory=LatencyConfig)
@@ -319,7 +326,7 @@ class Config:
     profile: ProfileConfig = field(default_factory=ProfileConfig)
     predictor: PredictorConfig = field(default_factory=PredictorConfig)
     bkd: BkdConfig = field(default_factory=BkdConfig)
-    lut: LutConfig = field(default_factory=LutConfig)
+    tabulate: TabulateConfig = field(default_factory=TabulateConfig)
     search_space: SearchSpaceConfig = field(default_factory=SearchSpaceConfig)
     supernet: SupernetConfig = field(default_factory=SupernetConfig)
     qat: SupernetConfig = field(default_factory=SupernetConfig)
@@ -344,6 +351,9 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "trainer.strategy": ("auto", "ddp"),
     "trainer.precision": ("32-true", "bf16-mixed"),
     "logger.name": ("csv", "tensorboard", "wandb"),
+    "search_space.search": ("aging", "random", "exhaustive"),
+    "search_space.mode": ("sampled", "exact"),
+    "search_space.dimensions": ("both", "op", "width"),
 }
 #: Numbers that may be 0; every other one of the sections below is more than 0.
 MAY_BE_ZERO = {
@@ -353,7 +363,7 @@ MAY_BE_ZERO = {
 }  # fmt: skip
 FRACTIONS = {"held_out", "label_smoothing", "momentum", "mutate_probability", "largest_first", "dropout"}
 CHECKED = (
-    "data", "teacher", "profile", "predictor", "bkd", "lut", "search_space", "supernet", "qat", "search_subnet", "export",
+    "data", "teacher", "profile", "predictor", "bkd", "tabulate", "search_space", "supernet", "qat", "search_subnet", "export",
     "benchmark",
 )  # fmt: skip
 
@@ -448,6 +458,23 @@ def check(cfg: Config) -> None:
         raise bad_value("search_space.sample", spaces.sample, f"at most search_space.population={spaces.population}")
     if subnets.parents > subnets.population:
         raise bad_value("search_subnet.parents", subnets.parents, f"at most search_subnet.population={subnets.population}")
+    if spaces.top > spaces.draws:
+        raise bad_value("search_space.top", spaces.top, f"at most search_space.draws={spaces.draws}")
+    if spaces.search == "exhaustive" and (spaces.mode, spaces.dimensions) != ("sampled", "both"):
+        raise UserError("search_space.search=exhaustive: needs search_space.mode=sampled and search_space.dimensions=both")
+    if spaces.fitting and (spaces.mode == "exact" or spaces.search == "exhaustive"):
+        raise UserError("search_space.fitting=true: needs search_space.mode=sampled and search_space.search=aging or random")
+    if spaces.dimensions != "both" and spaces.base is None:
+        raise UserError(f"search_space.dimensions={spaces.dimensions}: needs search_space.base=<the space that keeps the rest>")
+    hyperspace(cfg)
+    if cfg.lut is None:
+        check_images(cfg)
+
+
+def check_images(cfg: Config) -> None:
+    """Raises:
+    UserError: the hyperspace's resolutions are larger than the images.
+    """
     space = hyperspace(cfg)
     if cfg.space is None and space.spaces == 1:
         cfg.space = str(only_space(space))  # a hand-designed space: nothing to search

@@ -35,14 +35,22 @@ COMMON_KEYS = {
     "debug": "show the Python traceback of an error",
 }
 SPACE_KEY = {"space": "a search space to use in place of the found one, e.g. demo-5312-1020"}
+LUT_KEY = {"lut": "an accuracy table to use in place of lut.parquet: such a file, or a folder of the authors' CSV files"}
 #: The entrypoints' most used keys beside the common ones and those of their own section.
 SECTIONS = {
+    "lut": ("tabulate",),
     "train": ("teacher", "bkd", "supernet", "qat"),
     "pipeline": ("bkd", "supernet", "qat", "search_space", "search_subnet"),
 }
 EXAMPLES = {
     "train": ("stage=bkd device=host", "stage=supernet supernet.epochs=4", "stage=qat trainer=gpu logger=tensorboard"),
-    "search_space": ("latency.limits_ms=[0.3,0.5,0.8]", "-m seed=0,1,2"),
+    "search_space": (
+        "latency.limits_ms=[0.3,0.5,0.8]",
+        "-m seed=0,1,2",
+        "lut=block_lut/onnxw hyperspace=onnxw device=intel_vnni latency=paper_cpu",
+        "search_space.search=exhaustive search_space.mode=sampled",
+        "search_space.dimensions=op search_space.base=demo-0000-1111",
+    ),
     "search_subnet": ("-m latency=tight,loose", "subnet_search=paper search_subnet.quality=lut"),
     "report": ("run_dir=runs/demo", "run_dir=runs/host report.compare=[runs/pixel4]"),
     "verify": ("path=runs/demo/models/host-0.300ms", "path=host-0.300ms data.root=/mnt/images out_dir=/tmp"),
@@ -129,6 +137,7 @@ def entrypoint_help(config_name: str) -> str:
     lines += ["", "Keys (key=value):"]
     defaults = asdict(compose(config_name))
     keys = {**COMMON_KEYS, **(SPACE_KEY if config_name in ("train", "search_subnet", "pipeline") else {})}
+    keys |= LUT_KEY if config_name in ("search_space", "pipeline") else {}
     for key, what in keys.items():
         lines += _wrapped(f"  {f'{key}={_value(defaults[key])}':<28} ", what)
     for section in SECTIONS.get(config_name, (config_name,)):

@@ -26,7 +26,7 @@ from spaceevo.app.artifacts import (
     read_record,
     recorded,
 )
-from spaceevo.app.config import Config
+from spaceevo.app.config import Config, check_images
 from spaceevo.app.steps import STEPS, Step, check_device, command_for, needed_steps
 from spaceevo.atomic import UNFINISHED, write_json, write_yaml
 from spaceevo.errors import UserError
@@ -45,6 +45,7 @@ def execute(step_name: str, cfg: Config) -> bool:
     """
     step = STEPS[step_name]
     _require_latency(step, cfg)
+    _require_images(step, cfg)
     _claim(step, cfg)
     folders = Folders(cfg)
     if step.name == "bkd" and not any((folder / "teacher.ckpt").exists() for folder in folders.all):
@@ -92,6 +93,7 @@ def run_pipeline(cfg: Config) -> bool:
     steps = needed_steps(cfg)
     for step in steps:
         _require_latency(step, cfg)
+        _require_images(step, cfg)
     _claim(steps[0], cfg)
     ran = []
     for step in steps:
@@ -154,6 +156,11 @@ def _require_latency(step: Step, cfg: Config) -> None:
     reason = check_device(step, cfg)
     if reason is not None:
         raise UserError(reason)
+
+
+def _require_images(step: Step, cfg: Config) -> None:
+    if "data.image_size" in step.keys:
+        check_images(cfg)
 
 
 def _folder_of(pattern: str, cfg: Config) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 from spaceevo.app.config import Config
 
@@ -89,7 +90,7 @@ STEPS: dict[str, Step] = {
             "lut",
             "lut",
             "tabulates quantized accuracy, MMACs, parameters and latency of sampled sub-stages",
-            (*DATA, *SPACE, "device", "lut"),
+            (*DATA, *SPACE, "device", "tabulate"),
             ("teacher.ckpt", "bkd/*.safetensors", PREDICTOR),
             ("lut.parquet",),
             "spaceevo.lut:run",
@@ -190,8 +191,8 @@ VOLATILE = ("data.root", "data.workers", "data.download")
 
 
 def inputs_of(step: Step, cfg: Config) -> tuple[str, ...]:
-    """What ``step`` reads under ``cfg``: ``space=`` replaces ``space.yaml``, ``device.predictor=`` the profile;
-    subnets are judged by the supernet or by the table."""
+    """What ``step`` reads under ``cfg``: ``space=`` replaces ``space.yaml``, ``device.predictor=`` the profile, ``lut=`` what
+    the search of the space reads; subnets are judged by the supernet or by the table."""
     skipped = set()
     if cfg.space is not None:
         skipped.add("space.yaml")
@@ -199,7 +200,14 @@ def inputs_of(step: Step, cfg: Config) -> tuple[str, ...]:
         skipped.add(KERNELS)
     if step.name == "search_subnet":
         skipped.add("qat.ckpt" if cfg.search_subnet.quality == "lut" else "lut.parquet")
+    if table_of(step, cfg) is not None:
+        skipped |= {"lut.parquet", PREDICTOR}
     return step.inputs if step.lenient else tuple(path for path in step.inputs if path not in skipped)
+
+
+def table_of(step: Step, cfg: Config) -> Path | None:
+    """The accuracy table that ``lut=`` gives ``step`` in place of ``lut.parquet``, None where there is none."""
+    return Path(cfg.lut) if cfg.lut is not None and step.name == "search_space" else None
 
 
 def producer_of(pattern: str) -> Step:
@@ -233,7 +241,12 @@ def overrides(cfg: Config) -> list[str]:
 
 def check_device(step: Step, cfg: Config) -> str | None:
     """Why ``step`` cannot run for want of latencies, or None."""
-    if not step.needs_latency or cfg.device.runtime != "none" or cfg.device.predictor is not None:
+    if (
+        table_of(step, cfg) is not None
+        or not step.needs_latency
+        or cfg.device.runtime != "none"
+        or cfg.device.predictor is not None
+    ):
         return None
     name = cfg.device.name
     return (

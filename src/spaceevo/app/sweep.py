@@ -134,7 +134,10 @@ def sweep(config_name: str, run: Callable[[Any], object], arguments: Namespace, 
             for job in missing:
                 job.folder.mkdir(parents=True, exist_ok=True)
                 (job.folder / RECORD).unlink(missing_ok=True)
-            bar = OmegaConf.select(master, "trainer.progress_bar", default=True) and master.hydra.runtime.choices["hydra/launcher"] != "basic"
+            bar = (
+                OmegaConf.select(master, "trainer.progress_bar", default=True)
+                and master.hydra.runtime.choices["hydra/launcher"] != "basic"
+            )
             with _progress(missing, disable=not bar):
                 try:
                     launcher.launch([list(job.overrides) for job in missing], initial_job_idx=0)

@@ -1,26 +1,38 @@
-"""The standalone evolution engine: Q-T score, aging evolution over search spaces, constrained evolution over subnets."""
+"""The standalone evolution engine: Q-T score, evolution and exhaustive search over search spaces, constrained evolution
+over subnets, and what a table says of subnets that it has no rows of."""
 
 from spaceevo.evolution.additive import AdditiveCost
 from spaceevo.evolution.aging import Evolution, Individual, aging_evolution, random_search
 from spaceevo.evolution.constrained import Archive, constrained_evolution
+from spaceevo.evolution.exhaustive import exhaustive_search
 from spaceevo.evolution.genes import GeneCode
+from spaceevo.evolution.optimum import TopSubnet, top_subnet
 from spaceevo.evolution.pareto import hypervolume, pareto_front
+from spaceevo.evolution.proxies import BlockLatency, NsrModel, fit_nsr, recover_blocks
 from spaceevo.evolution.qt_score import QTScore
-from spaceevo.evolution.table import Table, check_limits, load_table
+from spaceevo.evolution.table import Rows, Table, check_limits, load_table
 
 __all__ = [
     "AdditiveCost",
     "Archive",
+    "BlockLatency",
     "Evolution",
     "GeneCode",
     "Individual",
+    "NsrModel",
     "QTScore",
+    "Rows",
     "Table",
+    "TopSubnet",
     "aging_evolution",
     "check_limits",
     "constrained_evolution",
+    "exhaustive_search",
+    "fit_nsr",
     "hypervolume",
     "load_table",
     "pareto_front",
     "random_search",
+    "recover_blocks",
+    "top_subnet",
 ]

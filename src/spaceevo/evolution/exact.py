@@ -13,7 +13,7 @@ series of the product, and integrates in closed form to
     G(T, q) = P(LAT <= T, NSR <= q)
 
 Of ``n`` draws the number with LAT <= T, NSR <= q is binomial, which gives the expected mean of the ``top`` smallest
-NSR within T (``kernels.top_tier``). Tables of a few rows are no smooth densities: their subnets are enumerated.
+NSR within T (``kernels_exact.top_tier``). Tables of a few rows are no smooth densities: their subnets are enumerated.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from spaceevo.evolution.draws import choices_of, chosen
 from spaceevo.evolution.table import Table
 from spaceevo.space import SearchSpace
 
-WAVES_MS, WAVES_NSR = 32, 56
-DAMPING = 14.0  # of a whole period, as an exponent
+WAVES_MS, WAVES_NSR = 28, 48
+DAMPING = 10.0  # of a whole period, as an exponent
 WAVES_NEAREST = 192  # of the latency alone, for limits that may not be met
 POINTS = 320  # at which G(T, q) is evaluated
-ENUMERATED = 300_000  # subnets at most
+ENUMERATED = 500_000  # subnets at most
 NEVER = 1e-9  # the probability of what is left out
 
 
@@ -42,12 +42,13 @@ class Expectation:
         self._begins = np.searchsorted(stages, np.arange(len(table.hyperspace.stages) + 1))
         rows = [[(table.ms[(*key, r)], table.nsr[(*key, r)]) for r in table.resolutions] for key in keys]
         self._least = np.array([[(ms.min(), nsr.min()) for ms, nsr in by_resolution] for by_resolution in rows])
+        self._most = np.array([[ms.max() for ms, _ in by_resolution] for by_resolution in rows])
         spans = np.array([[(np.ptp(ms), np.ptp(nsr)) for ms, nsr in by_resolution] for by_resolution in rows]).max(1)
         per_stage = np.array([spans[a:b].max(0) for a, b in zip(self._begins[:-1], self._begins[1:], strict=True)])
         span_ms, span_nsr = np.maximum(per_stage.sum(0), 1e-9)
-        reach = min(span_ms, limits[-1])
+        self._reach = min(span_ms, limits[-1])
         self._fixed = np.array([table.fixed_ms[r] for r in table.resolutions])
-        self._ms, self._nsr = _Waves(1.6 * reach, WAVES_MS), _Waves(1.1 * span_nsr, WAVES_NSR, two_sided=True)
+        self._ms, self._nsr = _Waves(1.6 * self._reach, WAVES_MS), _Waves(1.1 * span_nsr, WAVES_NSR, two_sided=True)
         self._slow = _Waves(1.1 * span_ms, WAVES_NEAREST)
         shape = (len(keys), len(table.resolutions))
         self._both = np.empty((*shape, WAVES_MS + 1, 2 * WAVES_NSR + 1), complex)
@@ -70,12 +71,12 @@ class Expectation:
         return self._enumerated(keys) if subnets <= ENUMERATED else self._transformed(chosen(self.table, self._begins, space))
 
     def _transformed(self, choice: np.ndarray) -> np.ndarray:
-        from spaceevo.evolution.kernels import product, top_tier
+        from spaceevo.evolution.kernels_exact import product, top_tier
 
         least_ms, least_nsr = self._least[choice].sum(0).T
         least_ms = least_ms + self._fixed
         lowest = least_nsr.min()
-        within = np.maximum(self.limits[None] - least_ms[:, None], 0)  # [resolutions, limits]
+        within = np.clip(self.limits[None] - least_ms[:, None], 0, self._reach)  # [resolutions, limits]
         waves = self._ms.integral(within) @ product(self._both, choice)  # [resolutions, limits, NSR waves]
         waves /= self._nsr.period * self._nsr.z * len(least_ms)
         shifted = (waves * np.exp(self._nsr.z * (lowest - least_nsr)[:, None])[:, None]).sum(0)
@@ -83,6 +84,7 @@ class Expectation:
         alone = product(self._alone, choice)
         share = (self._slow.integral(within) @ alone[:, :, None])[:, :, 0].real.mean(0)
         share = np.clip(share, 0, 1) * (self.limits >= least_ms.min())
+        share[self.limits >= (self._most[choice].sum(0) + self._fixed).max()] = 1
         unmet = (1 - share) ** self.draws
         times, met = self._latency(alone, least_ms) if unmet.max() > NEVER else (np.empty(0), np.empty(0))
         quality = np.empty(len(self.limits))
@@ -102,26 +104,32 @@ class Expectation:
         return least_ms.min() + self._later, np.maximum.accumulate(np.clip(met, 0, 1))
 
     def _enumerated(self, keys: list[list[tuple[int, int, int, int]]]) -> np.ndarray:
-        from spaceevo.evolution.kernels import top_tier
+        from spaceevo.evolution.kernels_exact import top_tier
 
-        ms, nsr, weight = [], [], []
+        ms: list[np.ndarray] = []
+        nsr: list[np.ndarray] = []
+        weight: list[np.ndarray] = []
         for fixed, at in zip(self._fixed, keys, strict=True):
             x, y = np.array([fixed]), np.zeros(1)
             for key in at:
                 x, y = (np.add.outer(a, b).ravel() for a, b in ((x, self.table.ms[key]), (y, self.table.nsr[key])))
             ms, nsr, weight = [*ms, x], [*nsr, y], [*weight, np.full(len(x), 1 / len(x) / len(keys))]
         x, y, w = map(np.concatenate, (ms, nsr, weight))
-        order, by_ms = np.argsort(y), np.argsort(x)
-        x, y, w, times, cumulated = x[order], y[order], w[order], x[by_ms], np.cumsum(w[by_ms])
         quality = np.empty(len(self.limits))
+        told = int((self.top + 6 * self.top**0.5 + 20) / self.draws / w.min()) + 1  # more of the best play no part
         for i, limit in enumerate(self.limits):
-            within = x <= limit
+            within = np.flatnonzero(x <= limit)
             p = float(w[within].sum())
-            quality[i] = -top_tier(y[within], np.cumsum(w[within]), p, self.draws, self.top, False) if p > 0 else 0
-            none = max(0.0, 1 - p) ** self.draws
-            if none > NEVER and p < 1 - 1e-12:
-                later = np.searchsorted(times, limit, side="right")
-                quality[i] -= none * self.worst * self._nearest(p, times[later:], cumulated[later:], False) / limit
+            if len(within) > told:
+                within = within[np.argpartition(y[within], told)[:told]]
+            order = within[np.argsort(y[within])]
+            quality[i] = -top_tier(y[order], np.cumsum(w[order]), p, self.draws, self.top, False) if p > 0 else 0
+            unmet = max(0.0, 1 - p) ** self.draws
+            if unmet > NEVER and p < 1 - 1e-12:
+                later = np.flatnonzero(x > limit)
+                later = later[np.argsort(x[later])]
+                nearest = self._nearest(p, x[later], p + np.cumsum(w[later]), False)
+                quality[i] -= unmet * self.worst * nearest / limit
         return quality
 
     def _nearest(self, met: float, times: np.ndarray, cumulated: np.ndarray, smooth: bool) -> float:

@@ -9,9 +9,11 @@ import hashlib
 import json
 import os
 import re
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -81,12 +83,10 @@ def read_folder(folder: Path, hs: Hyperspace) -> Columns:
     try:
         with np.load(cached, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         columns = _read_csvs(folder, hs, names)
-    try:
+    with suppress(OSError):  # a cache that cannot be written costs the next reader a second
         atomic_write(cached, partial(_save, columns))
-    except OSError:
-        pass  # a cache that cannot be written costs the next reader a second
     return columns
 
 

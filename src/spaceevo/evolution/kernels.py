@@ -6,11 +6,12 @@ import numpy as np
 from numba import njit
 
 BLOCK = 1024  # draws added up at once: a block of sums stays in the fastest cache
+WITHIN = 1 + 1e-6  # of a limit: float32 sums meet what the same sums in decimals meet exactly
 GROUP = 64  # draws looked at together before any of them singly
 
 
 @njit(cache=True, nogil=True)
-def draw_rows(stage_of, resolution, luck, rows_nsr, rows_ms, first, count, nsr, ms):  # type: ignore[no-untyped-def]
+def draw_rows(stage_of, resolution, luck, rows_nsr, rows_ms, first, count, nsr, ms):
     """Fill ``nsr`` and ``ms`` ``[choices, draws]`` with the rows that every draw's luck picks."""
     for c in range(nsr.shape[0]):
         for d in range(nsr.shape[1]):
@@ -21,7 +22,7 @@ def draw_rows(stage_of, resolution, luck, rows_nsr, rows_ms, first, count, nsr, 
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
-def select(chosen, nsr, ms, fixed, limits, top):  # type: ignore[no-untyped-def]
+def select(chosen, nsr, ms, fixed, limits, top):
     """The ``top`` draws of smallest NSR within each limit, and the fastest draw of all.
 
     ``chosen``: a choice a stage; ``limits`` rising, float32. A limit's best draws so far are kept sorted; its worst
@@ -73,7 +74,7 @@ def select(chosen, nsr, ms, fixed, limits, top):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def add_up(chosen, draw, resolution, luck, rows, first, count):  # type: ignore[no-untyped-def]
+def add_up(chosen, draw, resolution, luck, rows, first, count):
     """The sum of one draw's ``rows`` over the stages, in float64."""
     total, r = 0.0, resolution[draw]
     for s in range(len(chosen)):
@@ -83,9 +84,9 @@ def add_up(chosen, draw, resolution, luck, rows, first, count):  # type: ignore[
 
 
 @njit(cache=True, nogil=True)
-def top_means(chosen, nsr, ms, fixed, limits, top, worst, resolution, luck, rows_nsr, rows_ms, first, count):  # type: ignore[no-untyped-def]
+def top_means(chosen, nsr, ms, fixed, limits, top, worst, resolution, luck, rows_nsr, rows_ms, first, count):
     """Q(A, T_i) of each limit (rising) ``[limits]``: see ``qt_score``. Draws are selected in float32, added in float64."""
-    best, kept, fastest = select(chosen, nsr, ms, fixed, limits.astype(np.float32), top)
+    best, kept, fastest = select(chosen, nsr, ms, fixed, (limits * WITHIN).astype(np.float32), top)
     quality = np.empty(len(limits))
     for i in range(len(limits)):
         total = 0.0
@@ -100,51 +101,41 @@ def top_means(chosen, nsr, ms, fixed, limits, top, worst, resolution, luck, rows
 
 
 @njit(cache=True, nogil=True)
-def product(waves, chosen):  # type: ignore[no-untyped-def]
-    """The stages' transforms multiplied: ``waves`` ``[choices, resolutions, ...]``."""
-    whole = waves[chosen[0]].copy()
-    flat = whole.reshape(-1)
-    for s in range(1, len(chosen)):
-        more = waves[chosen[s]].reshape(-1)
-        for i in range(len(flat)):
-            flat[i] *= more[i]
-    return whole
+def draw_fitting(resolution, luck, begins, rows_nsr, rows_ms, follows, nsr, ms, after):
+    """Fill one slot's draws: rows of a choice and an input width, by resolution from ``begins``."""
+    for d in range(len(nsr)):
+        r = resolution[d]
+        count = begins[r + 1] - begins[r]
+        if count == 0:
+            nsr[d], ms[d], after[d] = np.inf, np.inf, 0
+        else:
+            row = begins[r] + int(luck[d] * count)
+            nsr[d], ms[d], after[d] = rows_nsr[row], rows_ms[row], follows[row]
 
 
 @njit(cache=True, nogil=True)
-def top_tier(nsr, below, met, draws, top, smooth):  # type: ignore[no-untyped-def]
-    """The expected mean NSR of the ``top`` best of ``draws`` draws within a limit (of all, where fewer are within it);
-    without a draw within it, it counts as 0.
+def chain(slots, nsr, ms, after, fixed):
+    """Sums over the stages; a stage's slot is its first, moved on by the width that came before."""
+    n = nsr.shape[1]
+    sum_nsr, sum_ms, width = np.zeros((1, n), np.float32), fixed.copy().reshape(1, n), np.zeros(n, np.int64)
+    for s in range(len(slots)):
+        for d in range(n):
+            slot = slots[s] + width[d]
+            sum_nsr[0, d] += nsr[slot, d]
+            sum_ms[0, d] += ms[slot, d]
+            width[d] = after[slot, d]
+    return sum_nsr, sum_ms
 
-    ``below``: P(within, NSR <= ``nsr``), rising, a step function unless ``smooth``; ``met``: P(within). Of the ``top``
-    best, the share above q integrates over q to their mean. With ``a`` draws at or below q and ``b`` above, that share
-    is (top - a) / top where a + b >= top, else b / (a + b); (a, b) is multinomial.
-    """
-    some, total, before = 1.0 - (1.0 - met) ** draws, 0.0, 0.0
-    scarce = draws * met < top + 6.0 * np.sqrt(top) + 20.0
-    g = 0.0
-    for i in range(len(nsr)):
-        g = min(max(g, below[i]), met)
-        share, pa = 0.0, (1.0 - g) ** draws
-        for a in range(top):
-            if scarce:
-                rest, missing, inner = (met - g) / max(1.0 - g, 1e-300), 1.0, 0.0
-                pb = (1.0 - rest) ** (draws - a)
-                for b in range(top - a):
-                    inner += pb * b / max(a + b, 1)
-                    missing -= pb
-                    pb *= (draws - a - b) / (b + 1.0) * rest / (1.0 - rest) if rest < 1.0 else 0.0
-                share += pa * (inner + max(missing, 0.0) * (top - a) / top)
-            else:
-                share += pa * (top - a) / top
-            pa *= (draws - a) / (a + 1.0) * g / (1.0 - g) if g < 1.0 else 0.0
-        if i == 0:
-            total = some * nsr[0]
-        elif smooth:
-            total += 0.5 * (share + before) * (nsr[i] - nsr[i - 1])
-        else:
-            total += before * (nsr[i] - nsr[i - 1])
-        before = share
-        if share < 1e-12:
-            break
-    return total
+
+@njit(cache=True, nogil=True)
+def top_means_of_sums(sum_nsr, sum_ms, rising, top, worst):
+    """``top_means`` of draws that are already added up ``[1, draws]``, in float32."""
+    none = np.zeros(sum_nsr.shape[1], np.float32)
+    best, kept, fastest = select(np.zeros(1, np.int64), sum_nsr, sum_ms, none, (rising * WITHIN).astype(np.float32), top)
+    quality = np.empty(len(rising))
+    for i in range(len(rising)):
+        total = 0.0
+        for j in range(kept[i]):
+            total += sum_nsr[0, best[i, j]]
+        quality[i] = -total / kept[i] if kept[i] > 0 else -worst * sum_ms[0, fastest] / rising[i]
+    return quality

@@ -18,12 +18,14 @@ it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from spaceevo.errors import bad_choice, bad_value
+from spaceevo.errors import UserError, bad_choice, bad_value
 from spaceevo.evolution.draws import Draws
 from spaceevo.evolution.exact import Expectation
+from spaceevo.evolution.fitting import FittingDraws
 from spaceevo.evolution.table import Table, as_space
 from spaceevo.space import SearchSpace
 
@@ -41,8 +43,10 @@ class QTScore:
         top: int = 20,
         seed: int = 0,
         mode: str = "sampled",
+        fitting: bool = False,
     ) -> None:
-        """``seed``: of the draws; the exact mode has no luck.
+        """``seed``: of the draws; the exact mode has no luck. ``fitting``: only sub-stages whose widths fit are joined
+        (``fitting.py``), in the sampled mode.
 
         Raises:
             UserError: a limit that is not above 0, more ``top`` than ``draws``, an unknown ``mode``.
@@ -54,11 +58,18 @@ class QTScore:
             raise bad_choice("search_space.mode", mode, MODES)
         if not 1 <= top <= draws:
             raise bad_value("search_space.top", top, f"from 1 to draws={draws}")
-        self.table, self.limits_ms, self.top, self.mode = table, tuple(map(float, limits_ms)), top, mode
+        self.table, self.limits_ms, self.top = table, tuple(map(float, limits_ms)), top
+        self.mode, self.fitting = mode, fitting
         self._rising = np.sort(np.array(self.limits_ms))
         self._as_given = np.argsort(np.argsort(self.limits_ms, kind="stable"), kind="stable")
         worst = table.worst_nsr()
-        if mode == "exact":
+        self._known: tuple[Any, ...]
+        self._rows: tuple[Any, ...]
+        if fitting:
+            if mode == "exact":
+                raise UserError("search_space.fitting=true: needs search_space.mode=sampled")
+            self._fitting, self._known = FittingDraws(table, draws, seed), (self._rising, top, worst)
+        elif mode == "exact":
             self._expectation = Expectation(table, self._rising, draws, top, worst)
         else:
             self.draws = d = Draws.make(table, draws, seed)
@@ -73,6 +84,8 @@ class QTScore:
         space = as_space(space, self.table.hyperspace)
         if self.mode == "exact":
             return self._expectation.of(space)[self._as_given]
-        from spaceevo.evolution.kernels import top_means
+        from spaceevo.evolution.kernels import top_means, top_means_of_sums
 
+        if self.fitting:
+            return top_means_of_sums(*self._fitting.sums(space), *self._known)[self._as_given]
         return top_means(self.draws.chosen(space), *self._known, *self._rows)[self._as_given]

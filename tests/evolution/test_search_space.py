@@ -1,0 +1,84 @@
+"""``python -m spaceevo.search_space lut=...``: someone else's table, without a run's predictor."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import Command
+from evolution.tables import write_folder
+
+from spaceevo.app.config import compose
+from spaceevo.errors import UserError
+
+SMALL = ("hyperspace=tiny", "name=other", "latency.limits_ms=[0.2,0.5]", "trainer.progress_bar=false")
+QUICK = ("search_space.population=20", "search_space.sample=5", "search_space.evaluations=60", "search_space.draws=200")
+
+
+@pytest.fixture
+def lut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return f"lut={write_folder(tmp_path / 'lut')}"
+
+
+def test_table_of_ones_own_is_searched_in_a_run_folder_of_its_own(command: Command, lut: str, tmp_path: Path) -> None:
+    done = command("search_space", lut, *SMALL, *QUICK)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "runs" / "other"
+    found = yaml.safe_load((run / "space.yaml").read_text())
+    history = pd.read_parquet(run / "search_space.parquet")
+    assert len(history) == 60 and found["space"] == history.space[history.score.idxmax()]
+    assert found["limits_ms"] == [0.2, 0.5] and found["score"] == pytest.approx(sum(found["per_limit"]))
+    record = json.loads((run / "provenance" / "search_space.json").read_text())
+    assert list(record["inputs"]) == ["lut"]
+    assert "up to date" in command("search_space", lut, *SMALL, *QUICK).stdout
+    write_folder(tmp_path / "lut", seed=1)
+    assert "up to date" not in command("search_space", lut, *SMALL, *QUICK).stdout
+    changed = json.loads((run / "provenance" / "search_space.json").read_text())
+    assert changed["inputs"] != record["inputs"]
+
+
+@pytest.mark.slow
+def test_exhaustive_search_is_no_worse_than_evolution(command: Command, lut: str, tmp_path: Path) -> None:
+    scores = []
+    for search in ("aging", "exhaustive", "random"):
+        more = (f"search_space.search={search}", "search_space.mode=sampled", f"name={search}")
+        done = command("search_space", lut, *SMALL, *QUICK, *more)
+        assert done.returncode == 0, done.stderr
+        scores.append(yaml.safe_load((tmp_path / "runs" / search / "space.yaml").read_text())["score"])
+    assert scores[1] == max(scores)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("latency=auto",), "latency.quantiles: need a latency predictor, which lut= does not bring"),
+        (("device=pixel4",), "device=pixel4: hyperspace tiny and its table"),
+        (("lut=nowhere",), "lut=nowhere: no such file or folder"),
+    ],
+)
+def test_bad_input_gets_one_line(command: Command, lut: str, overrides: tuple[str, ...], message: str) -> None:
+    limits = [] if overrides == ("latency=auto",) else ["latency.limits_ms=[0.2,0.5]"]
+    given = [lut] if not overrides[0].startswith("lut=") else []
+    done = command("search_space", *given, "hyperspace=tiny", *limits, *overrides)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("search=best", "search_space.search=best: no such search; there are: aging, random, exhaustive"),
+        ("search=exhaustive", "search_space.search=exhaustive: needs search_space.mode=sampled"),
+        ("dimensions=op", "search_space.dimensions=op: needs search_space.base="),
+        ("fitting=true", "search_space.fitting=true: needs search_space.mode=sampled"),
+        ("top=6000", "search_space.top=6000: must be at most search_space.draws=5000"),
+    ],
+)
+def test_impossible_search_is_refused(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        compose("search_space", [f"search_space.{override}"])
