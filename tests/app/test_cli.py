@@ -38,11 +38,11 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
 
 
 BAD = {
-    "device=nope": "device=nope: no such device; there are: host, pixel4",
+    "device=nope": "device=nope: no such device; there are: host, intel_vnni, pixel4",
     "stage=nope": "stage=nope: no such stage; there are: bkd, qat, supernet, teacher",
-    "experiment=nope": "experiment=nope: no such experiment; there are: demo, tiny",
+    "experiment=nope": "experiment=nope: no such experiment; there are: demo, paper_pixel4,",
     "logger=nope": "logger=nope: no such logger; there are: csv, tensorboard, wandb",
-    "blocks.blocks.0.type=mbv9": "blocks.blocks.0.type=mbv9: no such type; there are: mbv1, mbv2, mbv3,",
+    "blocks.blocks.0.type=mbv9": "blocks.blocks.0.type=mbv9: no such type; there are: mbv1, mbv1_dual, mbv2,",
     "bkd.epoch=1": "bkd.epoch: no such key; bkd has: epochs, lsq_epochs,",
     "+device.cores=1": "device.cores: no such key; device has: name, runtime,",
     "hyperspace.stages.0.wind=1": "hyperspace.stages[0].wind: no such key; hyperspace.stages.0 has: widths, window,",
@@ -114,7 +114,7 @@ def test_interrupt_says_how_to_go_on(run: Run) -> None:
 def test_real_command_line_of_an_unknown_device(command: Callable) -> None:
     done = command("train", "device=nope")
     assert done.returncode == 2
-    assert done.stderr == "error: device=nope: no such device; there are: host, pixel4\n"
+    assert done.stderr == "error: device=nope: no such device; there are: host, intel_vnni, pixel4\n"
 
 
 def test_real_multirun_in_processes(command: Callable, tmp_path: Path) -> None:

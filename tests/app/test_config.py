@@ -9,6 +9,7 @@ import pytest
 
 from spaceevo.app.config import compose, hyperspace
 from spaceevo.app.help import group_options
+from spaceevo.errors import UserError
 from spaceevo.space import SearchSpace, load_hyperspace
 
 
@@ -18,7 +19,15 @@ from spaceevo.space import SearchSpace, load_hyperspace
 def test_every_option_composes(group: str) -> None:
     for option in group_options(group):
         extra = ["hyperspace=tiny"] if (group, option) == ("data", "digits") else []
+        if group in ("hyperspace", "blocks"):  # a block list may need its own hyperspace, which says where it goes
+            own = [f"hyperspace={option}"] if option in group_options("hyperspace") else []
+            extra = [*own, "data=imagenet", "data.image_size=288"]
         assert compose("pipeline", [f"{group}={option}", *extra])
+
+
+def test_a_hyperspace_larger_than_the_images_is_refused() -> None:
+    with pytest.raises(UserError, match=r"hyperspace\.resolutions=\[160, .*: must be at most data\.image_size=28"):
+        compose("train", ["hyperspace=mobilew"])
 
 
 def test_demo_is_the_default() -> None:

@@ -185,7 +185,7 @@ def test_given_space_replaces_the_search(ran: list[str]) -> None:
 
 
 def test_device_without_latencies_is_named_with_what_would_help() -> None:
-    cfg = compose("lut", ["device=pixel4"])
+    cfg = compose("lut", ["device=pixel4", "device.predictor=null"])
     with pytest.raises(
         UserError, match=r"^device=pixel4 has no latency predictor.*python -m spaceevo\.predictor device=pixel4"
     ):

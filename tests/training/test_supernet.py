@@ -232,7 +232,9 @@ def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
 def test_a_supernet_of_another_space_is_refused(net: Elastic, tmp_path: Path) -> None:
     path, space = tmp_path / "supernet.ckpt", tiny_space()
     save_supernet(path, net, space)
-    with pytest.raises(UserError, match="hyperspace tiny is not other"):
+    with pytest.raises(
+        UserError, match=r"of another search space, tiny-0121-0212: its hyperspace\.name is tiny, here it is other"
+    ):
         load_supernet(path, replace(space.hyperspace, name="other"))
     with pytest.raises(UserError, match=r"not a supernet of tiny-0121-0212 \(size mismatch for body\.\S+: "):
         load_supernet(path, replace(space.hyperspace, stem=replace(space.hyperspace.stem, widths=(8, 16))))
