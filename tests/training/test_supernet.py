@@ -233,10 +233,10 @@ def test_a_supernet_of_another_space_is_refused(net: Elastic, tmp_path: Path) ->
     path, space = tmp_path / "supernet.ckpt", tiny_space()
     save_supernet(path, net, space)
     with pytest.raises(
-        UserError, match=r"of another search space, tiny-0121-0212: its hyperspace\.name is tiny, here it is other"
+        UserError, match=r"another search space, tiny-0121-0212: its hyperspace\.name is tiny, here it is other"
     ):
         load_supernet(path, replace(space.hyperspace, name="other"))
-    with pytest.raises(UserError, match=r"not a supernet of tiny-0121-0212 \(size mismatch for body\.\S+: "):
+    with pytest.raises(UserError, match=r"its hyperspace\.stem\.widths is \[8\], here it is \[8, 16\]"):
         load_supernet(path, replace(space.hyperspace, stem=replace(space.hyperspace.stem, widths=(8, 16))))
     state = {name: value.contiguous() for name, value in net.state_dict().items()}
     save_checkpoint(path, {"space": "tiny-0021-0212", "state_dict": state})
