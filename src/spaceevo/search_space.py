@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from spaceevo.app.cli import entrypoint
 from spaceevo.app.config import Config, hyperspace
 from spaceevo.app.run import input_path, main_of, output_path, partial, say
-from spaceevo.errors import UserError
 
 if TYPE_CHECKING:
     from spaceevo.evolution import Evolution, QTScore, Table
@@ -71,19 +70,15 @@ def search(cfg: Config, score: QTScore) -> Evolution:
 def _table(cfg: Config) -> tuple[Table, list[float]]:
     """The accuracy table, the run's own or the one given, and the limits in ms."""
     from spaceevo.evolution import load_table
-    from spaceevo.latency.limits import resolve_limits
+    from spaceevo.latency.limits import limits_of_table, resolve_limits
     from spaceevo.latency.predictor import Predictor
 
     hs = hyperspace(cfg)
     if cfg.lut is None:
         predictor = Predictor.load(input_path(cfg, "latency/predictor.json"))
         return load_table(input_path(cfg, "lut.parquet"), hs), resolve_limits(cfg.latency, predictor, hs, cfg.seed)
-    if cfg.latency.limits_ms is None:
-        raise UserError(
-            "latency.quantiles: need a latency predictor, which lut= does not bring; say the limits in ms, with "
-            "latency=paper_cpu, latency=paper_pixel4 or latency.limits_ms=[...]"
-        )
-    return load_table(Path(cfg.lut), hs, cfg.device.name), [float(limit) for limit in cfg.latency.limits_ms]
+    table = load_table(Path(cfg.lut), hs, cfg.device.name)
+    return table, limits_of_table(cfg.latency, table, cfg.seed)
 
 
 main = entrypoint("search_space", main_of("search_space"))

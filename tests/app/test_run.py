@@ -184,6 +184,13 @@ def test_given_space_replaces_the_search(ran: list[str]) -> None:
     assert "search_space" not in ran and "bkd" not in ran and "supernet" in ran
 
 
+def test_what_is_not_here_is_not_benchmarked(ran: list[str]) -> None:
+    run_pipeline(tiny("device=pixel4", "name=phone"))
+    assert "export" in ran and not {"benchmark", "profile"} & set(ran)
+    with pytest.raises(UserError, match=r"^device=pixel4: is not here to be measured \(runtime none\)"):
+        execute("benchmark", tiny("device=pixel4", "name=phone"))
+
+
 def test_device_without_latencies_is_named_with_what_would_help() -> None:
     cfg = compose("lut", ["device=pixel4", "device.predictor=null"])
     with pytest.raises(

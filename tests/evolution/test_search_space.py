@@ -14,6 +14,7 @@ from evolution.tables import write_folder
 
 from spaceevo.app.config import compose
 from spaceevo.errors import UserError
+from spaceevo.evolution import load_table
 
 SMALL = ("hyperspace=tiny", "name=other", "latency.limits_ms=[0.2,0.5]", "trainer.progress_bar=false")
 QUICK = ("search_space.population=20", "search_space.sample=5", "search_space.evaluations=60", "search_space.draws=200")
@@ -42,6 +43,15 @@ def test_table_of_ones_own_is_searched_in_a_run_folder_of_its_own(command: Comma
     assert changed["inputs"] != record["inputs"]
 
 
+def test_quantiles_are_of_the_table_s_own_subnets(command: Command, lut: str, tmp_path: Path) -> None:
+    done = command("search_space", lut, "hyperspace=tiny", "latency=loose", "name=loose", "trainer.progress_bar=false", *QUICK)
+    assert done.returncode == 0, done.stderr
+    limits = yaml.safe_load((tmp_path / "runs" / "loose" / "space.yaml").read_text())["limits_ms"]
+    table = load_table(lut.removeprefix("lut="), "tiny")
+    slowest = sum(max(float(ms.max()) for key, ms in table.ms.items() if key[0] == stage) for stage in range(4))
+    assert table.fastest_ms() < limits[0] < limits[1] < slowest + max(table.fixed_ms.values())
+
+
 @pytest.mark.slow
 def test_exhaustive_search_is_no_worse_than_evolution(command: Command, lut: str, tmp_path: Path) -> None:
     scores = []
@@ -56,15 +66,13 @@ def test_exhaustive_search_is_no_worse_than_evolution(command: Command, lut: str
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("latency=auto",), "latency.quantiles: need a latency predictor, which lut= does not bring"),
         (("device=pixel4",), "device=pixel4: hyperspace tiny and its table"),
         (("lut=nowhere",), "lut=nowhere: no such file or folder"),
     ],
 )
 def test_bad_input_gets_one_line(command: Command, lut: str, overrides: tuple[str, ...], message: str) -> None:
-    limits = [] if overrides == ("latency=auto",) else ["latency.limits_ms=[0.2,0.5]"]
     given = [lut] if not overrides[0].startswith("lut=") else []
-    done = command("search_space", *given, "hyperspace=tiny", *limits, *overrides)
+    done = command("search_space", *given, "hyperspace=tiny", "latency.limits_ms=[0.2,0.5]", *overrides)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert message in done.stderr
 

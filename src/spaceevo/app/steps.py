@@ -216,8 +216,9 @@ def producer_of(pattern: str) -> Step:
 
 
 def needed_steps(cfg: Config) -> list[Step]:
-    """The steps a whole pipeline runs: all, but for those whose results ``cfg`` gives."""
-    needed, waiting = set(), ["benchmark"]
+    """The steps a whole pipeline runs: all, but for those whose results ``cfg`` gives and, of a device that is not here, the
+    benchmark."""
+    needed, waiting = set(), ["benchmark" if cfg.device.runtime != "none" else "export"]
     while waiting:
         name = waiting.pop()
         if name not in needed:
@@ -240,7 +241,9 @@ def overrides(cfg: Config) -> list[str]:
 
 
 def check_device(step: Step, cfg: Config) -> str | None:
-    """Why ``step`` cannot run for want of latencies, or None."""
+    """Why ``step`` cannot run for want of latencies, predicted or measured, or None."""
+    if step.name == "benchmark" and cfg.device.runtime == "none":
+        return f"device={cfg.device.name}: is not here to be measured (runtime none); the benchmark measures device=host"
     if (
         table_of(step, cfg) is not None
         or not step.needs_latency

@@ -7,10 +7,11 @@ from typing import Protocol
 
 import numpy as np
 
+from spaceevo.evolution import Table
 from spaceevo.latency.predictor import Predictor
 from spaceevo.space import Hyperspace, SearchSpace, Subnet, any_space, subnet_graph
 
-DRAWS = 400
+DRAWS, TABLE_DRAWS = 400, 4000
 
 
 class Limits(Protocol):
@@ -29,6 +30,21 @@ def resolve_limits(latency: Limits, predictor: Predictor, hs: Hyperspace, seed: 
         return [float(limit) for limit in latency.limits_ms]
     rng = np.random.default_rng([seed, 0x1A7])
     ms = [predictor.graph_ms(subnet_graph(Subnet.sample(SearchSpace.sample(hs, rng), rng))) for _ in range(DRAWS)]
+    return [round(float(q), 4) for q in np.quantile(ms, sorted(latency.quantiles or ()))]
+
+
+def limits_of_table(latency: Limits, table: Table, seed: int) -> list[float]:
+    """``limits_ms`` as given, else the ``quantiles`` of the ms of random subnets of random search spaces of ``table``."""
+    if latency.limits_ms is not None:
+        return [float(limit) for limit in latency.limits_ms]
+    rng = np.random.default_rng([seed, 0x1A7])
+    ms = []
+    for resolution in rng.choice(table.resolutions, TABLE_DRAWS):
+        total = table.fixed_ms[int(resolution)]
+        for stage, spec in enumerate(table.hyperspace.stages):
+            rows = table.ms[stage, int(rng.choice(spec.types)), int(rng.integers(spec.windows)), int(resolution)]
+            total += float(rows[rng.integers(len(rows))])
+        ms.append(total)
     return [round(float(q), 4) for q in np.quantile(ms, sorted(latency.quantiles or ()))]
 
 
