@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from torchvision.models import efficientnet_b5
 
+from spaceevo.app.config import compose
+from spaceevo.data import normalize
+from spaceevo.data.folder import load_folders
 from spaceevo.space import SearchSpace, load_hyperspace
 from spaceevo.training.checkpoint import load_checkpoint, load_supernet
 
@@ -57,14 +61,15 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state_dict of EfficientNet-B5 whose BatchNorms know the statistics of its random features."""
+def weights(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
+    """A state_dict of EfficientNet-B5 whose BatchNorms know the statistics of its random features of these images."""
     net, path = efficientnet_b5(num_classes=2, stochastic_depth_prob=0.0), tmp_path_factory.mktemp("weights") / "b5.pth"
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None
+    found, _ = load_folders(images, 160, 2, train=True)
     with torch.no_grad():
-        net.train()(torch.randn(8, 3, 96, 96))
+        net.train()(normalize(found, compose("train", ["data=imagenet", "hyperspace=mobilew"]).data))
     torch.save(net.state_dict(), path)
     return path
 
@@ -109,7 +114,7 @@ def test_the_published_spaces_train_as_supernets_in_fp32_and_quantized(
         done = command("train", *arguments, timeout=1200)
         assert done.returncode == 0, done.stderr
     run = tmp_path / "runs" / experiment
-    hs = load_hyperspace(space.hyperspace.name).with_task(3, 2)
+    hs = replace(load_hyperspace(space.hyperspace.name).with_task(3, 2), resolutions=(160, 224), lut_resolutions=(160,))
     net, found = load_supernet(run / "qat.ckpt", hs)
     assert str(found) == str(space) and sum(p.numel() for p in net.parameters()) > 40e6
     before, _ = load_supernet(run / "supernet.ckpt", hs)
@@ -122,8 +127,6 @@ def test_the_published_spaces_train_as_supernets_in_fp32_and_quantized(
     ("experiment", "limits"), [("paper_vnni", [8, 10, 15, 20, 25]), ("paper_pixel4", [15, 20, 25, 30, 35])]
 )
 def test_the_recipe_is_the_paper_s(experiment: str, limits: list[float]) -> None:
-    from spaceevo.app.config import compose
-
     cfg = compose("pipeline", [f"experiment={experiment}"])
     assert cfg.latency.limits_ms == limits
     assert (cfg.supernet.epochs, cfg.qat.epochs, cfg.bkd.epochs, cfg.bkd.lsq_epochs) == (360, 50, 5, 1)
@@ -142,8 +145,6 @@ def test_the_recipe_is_the_paper_s(experiment: str, limits: list[float]) -> None
     ("name", "limits"), [("paper_pixel4_medium", [10, 15, 20, 25, 30]), ("paper_pixel4_tiny", [6, 10, 15, 20, 25])]
 )
 def test_the_paper_s_tighter_limits_are_there(name: str, limits: list[float]) -> None:
-    from spaceevo.app.config import compose
-
     assert compose("pipeline", ["experiment=paper_pixel4", f"latency={name}"]).latency.limits_ms == limits
 
 
