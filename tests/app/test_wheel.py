@@ -32,8 +32,19 @@ def test_wheel_works_in_an_empty_folder_with_its_configs(tmp_path: Path) -> None
     where = run("spaceevo.train", "experiment=tiny", "--cfg", "job", "--resolve")
     assert "name: tiny" in where.stdout and where.returncode == 0
     assert "experiment: a whole run" in run("spaceevo.pipeline", "--help").stdout
-    assert run("spaceevo.train", "device=nope").stderr == "error: device=nope: no such device; there are: host, pixel4\n"
-    assert (site / "spaceevo/report/template.html").exists()
+    assert (
+        run("spaceevo.train", "device=nope").stderr
+        == "error: device=nope: no such device; there are: host, intel_vnni, pixel4\n"
+    )
+    assert run("spaceevo.describe", "model=SEQnet@vnni-A0").returncode == 0
+    for file in (
+        "report/template.html",
+        "report/style.css",
+        "report/cards.html",
+        "report/sweep.html",
+        "latency/fitted/pixel4.json",
+    ):
+        assert (site / "spaceevo" / file).exists()
     for path in (ROOT / "conf").glob("**/*.yaml"):
         assert (site / "spaceevo" / path.relative_to(ROOT)).read_text() == path.read_text()
     for path in (ROOT / "experiments").glob("*.yaml"):

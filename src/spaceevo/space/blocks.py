@@ -64,7 +64,8 @@ def mbv1_dual(g: GraphBuilder, x: Tensor, b: BlockSpec) -> Tensor:
 
 def _mb(g: GraphBuilder, x: Tensor, b: BlockSpec, se: bool, stacked: bool = False) -> Tensor:
     hidden = round8(x.channels * _ratio(b))
-    h = x if b.expand == 1 else g.conv("expand", x, hidden, act=b.act)
+    skipped = b.expand == 1 and not g.superset  # smaller ratios of the same block may need it
+    h = x if skipped else g.conv("expand", x, hidden, act=b.act)
     if stacked:
         h = g.depthwise_stack("depthwise", h, b.kernel, stride=b.stride, act=b.act)
     else:
