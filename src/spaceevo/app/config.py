@@ -466,7 +466,9 @@ def check(cfg: Config) -> None:
         raise UserError("search_space.fitting=true: needs search_space.mode=sampled and search_space.search=aging or random")
     if spaces.dimensions != "both" and spaces.base is None:
         raise UserError(f"search_space.dimensions={spaces.dimensions}: needs search_space.base=<the space that keeps the rest>")
-    hyperspace(cfg)
+    space = hyperspace(cfg)
+    if cfg.space is None and space.spaces == 1:
+        cfg.space = str(only_space(space))  # a hand-designed space: nothing to search
     if cfg.lut is None:
         check_images(cfg)
 
@@ -476,8 +478,6 @@ def check_images(cfg: Config) -> None:
     UserError: the hyperspace's resolutions are larger than the images.
     """
     space = hyperspace(cfg)
-    if cfg.space is None and space.spaces == 1:
-        cfg.space = str(only_space(space))  # a hand-designed space: nothing to search
     if max(space.resolutions) > cfg.data.image_size:
         raise bad_value("hyperspace.resolutions", list(space.resolutions), f"at most data.image_size={cfg.data.image_size}")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from spaceevo.atomic import atomic_write
 from spaceevo.latency.measure import latency, quantiles
 
 #: Keys that other tools read; accuracies and agreement in percent, latencies in ms, ``bytes`` of the INT8 file. ``files``:
@@ -46,16 +46,7 @@ def write_card(path: Path, fields: Mapping[str, Any]) -> None:
     missing = [key for key in REQUIRED if key not in fields]
     if missing:
         raise KeyError(f"card without {', '.join(missing)}")
-    text = card_text(fields)
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        with open(partial, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    atomic_write(path, card_text(fields))
 
 
 def card_text(fields: Mapping[str, Any]) -> str:

@@ -29,10 +29,7 @@ def published_space(name: str) -> str:
     Raises:
         UserError: there is none of that name.
     """
-    spaces = _read()["spaces"]
-    if name not in spaces:
-        raise bad_choice("space", name, spaces)
-    return str(spaces[name])
+    return str(_named("space", name))
 
 
 def published_spaces() -> dict[str, str]:
@@ -46,16 +43,21 @@ def published_model(name: str) -> PublishedModel:
     Raises:
         UserError: there is none of that name.
     """
-    models = _read()["models"]
-    if name not in models:
-        raise bad_choice("model", name, models)
-    entry = models[name]
+    entry = _named("model", name)
     return PublishedModel(name, published_space(entry["space"]), entry["subnet"], dict(entry["paper"]))
 
 
 def published_models() -> list[str]:
     """The names of all models."""
     return list(_read()["models"])
+
+
+def _named(kind: str, name: str) -> Any:
+    """The entry ``name`` of all spaces or models."""
+    entries = _read()[f"{kind}s"]
+    if name not in entries:
+        raise bad_choice(kind, name, entries)
+    return entries[name]
 
 
 @cache

@@ -81,7 +81,7 @@ def found_space(cfg: Config, hs: Hyperspace) -> SearchSpace:
 def _new_teacher(cfg: Config, hs: Hyperspace) -> Teacher:
     strides = [stage.stride for stage in hs.stages]
     if cfg.teacher.name == "cnn":
-        return cnn_teacher(hs.channels, hs.classes, hs.stem.stride, strides, cfg.teacher.widths, cfg.teacher.depth)
+        return cnn_teacher(hs.channels, hs.classes, hs.stem.reduction, strides, cfg.teacher.widths, cfg.teacher.depth)
     return efficientnet_b5_teacher(hs.channels, hs.classes, strides, cfg.teacher.weights)
 
 
