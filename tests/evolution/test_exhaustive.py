@@ -30,11 +30,11 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
     return load_table(write_folder(tmp_path_factory.mktemp("exhaustive") / "lut", rows=20), HS)
 
 
-def rough_table(seed: int) -> Table:
+def rough_table(seed: int, rows: int = 9) -> Table:
     """Without any order among the choices."""
     rng = np.random.default_rng(seed)
     keys = [(s, t, w, r) for s in range(4) for t in range(3) for w in range(3) for r in (12, 16)]
-    nsr, ms = ({key: rng.uniform(0.5, 1) + rng.uniform(0, 0.3, 9) for key in keys} for _ in range(2))
+    nsr, ms = ({key: rng.uniform(0.5, 1) + rng.uniform(0, 0.3, rows) for key in keys} for _ in range(2))
     return Table(HS, (12, 16), nsr, ms, {12: 0.0, 16: 0.1})
 
 
@@ -68,9 +68,26 @@ def test_stopped_exhaustive_search_goes_on(table: Table, tmp_path: Path) -> None
     assert found == exhaustive_search(score, 2) and again[0] > 20 and again[-1] == 81
 
 
-def test_exhaustive_search_wants_draws(table: Table) -> None:
-    with pytest.raises(UserError, match=r"search=exhaustive: needs search_space\.mode=sampled"):
-        exhaustive_search(QTScore(table, [1.0], mode="exact"))
+@pytest.mark.parametrize("seed", range(4))
+def test_no_space_has_a_better_exact_score_than_exhaustive_search_finds(seed: int) -> None:
+    """The bar is set by a poor space, so all has to come from the search; a limit that luck decides is among them."""
+    table = rough_table(seed, rows=4)
+    limits = [1.05 * table.fastest_ms(), 2.6, 4.0]
+    score = QTScore(table, limits, draws=150, top=6, mode="exact")
+    every = {str(space): score(space) for space in SearchSpace.all(HS)}
+    started = sorted(every, key=every.__getitem__)[-40]
+    with pytest.MonkeyPatch.context() as patch:
+        start = Evolution(SearchSpace.parse(started, HS), every[started], [])
+        patch.setattr(exhaustive, "aging_evolution", lambda score, seed: start)
+        parts: list[tuple[int, int]] = []
+        found = exhaustive_search(score, 2, seed, lambda done, total: parts.append((done, total)))
+    assert parts[-1] == (3 * 81, 3 * 81)  # under three sets of draws
+    assert found.score == max(every.values()) == every[str(found.space)]
+
+
+def test_exhaustive_search_wants_rows_that_any_stage_may_join(table: Table) -> None:
+    with pytest.raises(UserError, match=r"search=exhaustive: needs search_space\.fitting=false"):
+        exhaustive_search(QTScore(table, [1.0], fitting=True))
 
 
 @pytest.mark.parametrize(("dimensions", "kept"), [("op", "windows"), ("width", "types")])

@@ -81,7 +81,7 @@ def test_bad_input_gets_one_line(command: Command, lut: str, overrides: tuple[st
     ("override", "message"),
     [
         ("search=best", "search_space.search=best: no such search; there are: aging, random, exhaustive"),
-        ("search=exhaustive", "search_space.search=exhaustive: needs search_space.mode=sampled"),
+        ("search=exhaustive dimensions=op", "search_space.search=exhaustive: needs search_space.dimensions=both"),
         ("dimensions=op", "search_space.dimensions=op: needs search_space.base="),
         ("fitting=true", "search_space.fitting=true: needs search_space.mode=sampled"),
         ("top=6000", "search_space.top=6000: must be at most search_space.draws=5000"),
@@ -89,4 +89,4 @@ def test_bad_input_gets_one_line(command: Command, lut: str, overrides: tuple[st
 )
 def test_impossible_search_is_refused(override: str, message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
-        compose("search_space", [f"search_space.{override}"])
+        compose("search_space", [f"search_space.{each}" for each in override.split()])

@@ -460,8 +460,8 @@ def check(cfg: Config) -> None:
         raise bad_value("search_subnet.parents", subnets.parents, f"at most search_subnet.population={subnets.population}")
     if spaces.top > spaces.draws:
         raise bad_value("search_space.top", spaces.top, f"at most search_space.draws={spaces.draws}")
-    if spaces.search == "exhaustive" and (spaces.mode, spaces.dimensions) != ("sampled", "both"):
-        raise UserError("search_space.search=exhaustive: needs search_space.mode=sampled and search_space.dimensions=both")
+    if spaces.search == "exhaustive" and spaces.dimensions != "both":
+        raise UserError("search_space.search=exhaustive: needs search_space.dimensions=both")
     if spaces.fitting and (spaces.mode == "exact" or spaces.search == "exhaustive"):
         raise UserError("search_space.fitting=true: needs search_space.mode=sampled and search_space.search=aging or random")
     if spaces.dimensions != "both" and spaces.base is None:

@@ -1,10 +1,14 @@
-"""The best of all search spaces under the sampled Q-T score, proven: branch and bound over the stages.
+"""The best of all search spaces under the Q-T score: branch and bound over the stages.
 
 A node has chosen some stages and sums their draws; a draw's sums with the least NSR and ms that any choice of the other
-stages gives it are optimistic. The top-tier means of those bound every space below the node: it is left out if even
-they do not reach the best score known. Draws that are too slow for every limit, or worse than ``WORTH`` over the 20th
-best of the best space known, are dropped on the way down; they are counted as that good, which keeps the bound one.
-A space whose bound says that it may win is scored in full.
+stages gives it are optimistic. The top-tier means of those bound the sampled score of every space below the node: it is
+left out if even they do not reach the bar. Draws that are too slow for every limit, or worse than ``WORTH`` over the
+20th best of the best space known, are dropped on the way down; they are counted as that good, which keeps the bound one.
+
+In the sampled mode the bar is the best score known, and what is found is proven to be the best of all. In the exact mode
+the bar is ``UNLUCKY`` standard deviations of a sampled score below the best exact score known; whatever reaches it is
+scored exactly. A better space is missed only if ``ROUNDS`` independent sets of draws are each that unlucky for it, or
+if none of them has a draw within a limit that luck decides.
 """
 
 from __future__ import annotations
@@ -27,7 +31,11 @@ from spaceevo.space import SearchSpace
 
 WORTH = 0.04  # NSR, above the worst that the best space known keeps
 PREFIX = 2  # stages whose choices make one task
+ROUNDS = 3  # sets of draws under which spaces are looked for, in the exact mode
+UNLUCKY = 6.0  # standard deviations
+SPREAD = 40  # sets of draws that tell a sampled score's standard deviation
 Progress = Callable[[int, int], object]
+Choice = tuple[int, ...]
 
 
 def exhaustive_search(
@@ -37,33 +45,71 @@ def exhaustive_search(
     progress: Progress | None = None,
     checkpoint: Path | None = None,
 ) -> Evolution:
-    """The space of the highest sampled score of all in the score's hyperspace; of equals, the first.
+    """The space of the highest score of all in the score's hyperspace; of equals, the first.
 
-    ``seed``: of the evolution that finds a good space first. ``progress(done, all)`` counts tasks. With ``checkpoint``
-    a search that was stopped goes on from that file.
+    ``seed``: of the evolution that finds a good space first, and of the exact mode's draws. ``progress(done, all)``
+    counts tasks. With ``checkpoint`` a search that was stopped goes on from that file.
 
     Raises:
-        UserError: a score that is exact or fitting; the bounds are over draws that every stage adds to alone.
+        UserError: a fitting score; the bounds are over draws that every stage adds to alone.
     """
-    if score.mode != "sampled" or score.fitting:
-        raise UserError("search_space.search=exhaustive: needs search_space.mode=sampled and search_space.fitting=false")
+    if score.fitting:
+        raise UserError("search_space.search=exhaustive: needs search_space.fitting=false")
     search = _Search(score, seed, checkpoint)
     todo = [task for task in search.tasks if task not in search.done]
     with ThreadPoolExecutor(threads) as pool:
         for done, _ in enumerate(pool.map(search.run, todo), len(search.tasks) - len(todo) + 1):
             if progress is not None:
                 progress(done, len(search.tasks))
-    space = search.space(search.best)
-    quality = score.per_limit(space)
-    found = Individual(0, -1, "exhaustive", str(space), float(quality.sum()), tuple(map(float, quality)))
-    return Evolution(space, found.score, [found])
+    quality = score.per_limit(search.best)
+    found = Individual(0, -1, "exhaustive", str(search.best), float(quality.sum()), tuple(map(float, quality)))
+    return Evolution(search.best, found.score, [found])
 
 
 class _Search:
-    """A search under way; its tasks may run in several threads."""
+    """A search under way; its tasks, a set of draws and the first choices under it, may run in several threads."""
 
     def __init__(self, score: QTScore, seed: int, checkpoint: Path | None) -> None:
         self.score, self.checkpoint, self.lock = score, checkpoint, Lock()
+        self.best = aging_evolution(score, seed=seed).space
+        self.value = score(self.best)
+        self.exact = score.mode == "exact"
+        sampled = [_sampled(score, seed + i) for i in range(ROUNDS)] if self.exact else [score]
+        margin = UNLUCKY * _deviation(score, self.best, seed) if self.exact else 0.0
+        self.bar = self.value - margin
+        self.trees = [_Tree(each, self.best, WORTH + margin) for each in sampled]
+        self.tasks = [(i, *head) for i, tree in enumerate(self.trees) for head in tree.heads]
+        self.done: set[Choice] = set()
+        if checkpoint is not None and checkpoint.exists():
+            self._restore(checkpoint)
+
+    def run(self, task: Choice) -> None:
+        found = self.trees[task[0]].reaching(task[1:], self.bar if self.exact else self.value, climb=not self.exact)
+        with self.lock:
+            for space in found:
+                value = self.score(space)
+                if (-value, str(space)) < (-self.value, str(self.best)):
+                    self.best, self.value = space, value
+            self.done.add(task)
+            if self.checkpoint is not None:
+                self._save(self.checkpoint)
+
+    def _save(self, path: Path) -> None:
+        done = [list(map(int, task)) for task in sorted(self.done)]
+        atomic_write(path, json.dumps({"best": str(self.best), "done": done}))
+
+    def _restore(self, path: Path) -> None:
+        state = json.loads(path.read_text())
+        self.done = {tuple(task) for task in state["done"]}
+        self.best = max((self.best, SearchSpace.parse(state["best"], self.score.table.hyperspace)), key=self.score)
+        self.value = self.score(self.best)
+
+
+class _Tree:
+    """All spaces under one set of draws, and the bounds on what is below a node."""
+
+    def __init__(self, score: QTScore, known: SearchSpace, worth: float) -> None:
+        self.score = score
         draws = score.draws
         self.choices = choices_of(score.table)
         begins = draws.stage_choices
@@ -78,55 +124,42 @@ class _Search:
         self.rest_nsr, self.rest_ms, self.slow_ms = (
             np.concatenate([np.cumsum(part[::-1], 0)[::-1], zero]) for part in (*least, slowest)
         )
-        heads = [range(a, b) for a, b in zip(self.begins[:PREFIX], self.ends[:PREFIX], strict=True)]
-        self.tasks = list(itertools.product(*heads))
-        self.done: set[tuple[int, ...]] = set()
-        start = aging_evolution(score, seed=seed).space
-        self.best = tuple(int(c) for c in draws.chosen(start)[self.order])
-        if checkpoint is not None and checkpoint.exists():
-            self._restore(checkpoint)
-        self.value = self._value(self.best)
-        self.enough = self._enough()
+        self.heads = list(
+            itertools.product(*(range(a, b) for a, b in zip(self.begins[:PREFIX], self.ends[:PREFIX], strict=True)))
+        )
+        self.enough = _kept(score, known) + np.float32(worth)
 
-    def space(self, choice: tuple[int, ...]) -> SearchSpace:
-        picked = [self.choices[c] for _, c in sorted(zip(self.order, choice, strict=True))]
-        return SearchSpace(self.score.table.hyperspace, tuple(t for _, t, _ in picked), tuple(w for _, _, w in picked))
-
-    def run(self, task: tuple[int, ...]) -> None:
+    def reaching(self, head: Choice, bar: float, climb: bool) -> list[SearchSpace]:
+        """The spaces that begin with ``head`` and score ``bar`` at least; with ``climb``, those that raise it."""
         from spaceevo.evolution.kernels_bound import branch
 
         found = branch(
-            np.array(task), self.begins, self.ends, self.order, self.rest_nsr, self.rest_ms, self.slow_ms, self.enough,
-            self.value, np.array(self.best), *self.score._known, *self.score._rows,
+            np.array(head), self.begins, self.ends, self.order, self.rest_nsr, self.rest_ms, self.slow_ms, self.enough,
+            bar, climb, *self.score._known, *self.score._rows,
         )  # fmt: skip
-        with self.lock:
-            better = tuple(int(c) for c in found)
-            value = self._value(better)
-            if (-value, str(self.space(better))) < (-self.value, str(self.space(self.best))):
-                self.best, self.value = better, value
-            self.done.add(task)
-            if self.checkpoint is not None:
-                self._save(self.checkpoint)
+        return [self._space(choice) for choice in found]
 
-    def _value(self, choice: tuple[int, ...]) -> float:
-        return self.score(self.space(choice))
+    def _space(self, choice: np.ndarray) -> SearchSpace:
+        picked = [self.choices[c] for _, c in sorted(zip(self.order, choice, strict=True))]
+        return SearchSpace(self.score.table.hyperspace, tuple(t for _, t, _ in picked), tuple(w for _, _, w in picked))
 
-    def _enough(self) -> np.ndarray:
-        """The NSR, per limit, above which draws are dropped ``[limits]``, falling as the limits rise."""
-        from spaceevo.evolution.kernels import WITHIN, select
 
-        nsr, ms, fixed, limits, top, worst = self.score._known
-        chosen = np.array(self.best)[np.argsort(self.order)]
-        best, kept, _ = select(chosen, nsr, ms, fixed, (limits * WITHIN).astype(np.float32), top)
-        last = [nsr[chosen, best[i, kept[i] - 1]].sum() if kept[i] == top else worst for i in range(len(limits))]
-        return np.maximum.accumulate(np.array(last, np.float32)[::-1])[::-1] + np.float32(WORTH)
+def _kept(score: QTScore, space: SearchSpace) -> np.ndarray:
+    """The worst NSR that ``space`` keeps within each limit (rising) ``[limits]``, falling."""
+    from spaceevo.evolution.kernels import WITHIN, select
 
-    def _save(self, path: Path) -> None:
-        done = [list(map(int, task)) for task in sorted(self.done)]
-        atomic_write(path, json.dumps({"best": list(self.best), "done": done}))
+    nsr, ms, fixed, limits, top, worst = score._known
+    chosen = score.draws.chosen(space)
+    best, kept, _ = select(chosen, nsr, ms, fixed, (limits * WITHIN).astype(np.float32), top)
+    last = [nsr[chosen, best[i, kept[i] - 1]].sum() if kept[i] == top else worst for i in range(len(limits))]
+    return np.maximum.accumulate(np.array(last, np.float32)[::-1])[::-1]
 
-    def _restore(self, path: Path) -> None:
-        state = json.loads(path.read_text())
-        self.done = {tuple(task) for task in state["done"]}
-        known = tuple(state["best"])
-        self.best = max((self.best, known), key=self._value)
+
+def _sampled(exact: QTScore, seed: int) -> QTScore:
+    return QTScore(exact.table, exact.limits_ms, exact.draw_count, exact.top, seed)
+
+
+def _deviation(exact: QTScore, space: SearchSpace, seed: int) -> float:
+    """The standard deviation of sampled scores of ``space``, from their middle four fifths."""
+    low, high = np.quantile([_sampled(exact, seed + ROUNDS + i)(space) for i in range(SPREAD)], (0.1, 0.9))
+    return float(high - low) / 2.563  # of a normal distribution

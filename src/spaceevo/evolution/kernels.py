@@ -7,7 +7,7 @@ from numba import njit
 
 BLOCK = 1024  # draws added up at once: a block of sums stays in the fastest cache
 WITHIN = 1 + 1e-6  # of a limit: float32 sums meet what the same sums in decimals meet exactly
-GROUP = 64  # draws looked at together before any of them singly
+GROUP = 32  # draws looked at together before any of them singly
 
 
 @njit(cache=True, nogil=True)

@@ -66,8 +66,8 @@ def branch(
     rest_ms,
     slow_ms,
     enough,
-    value,
-    best,
+    bar,
+    climb,
     nsr,
     ms,
     fixed,
@@ -81,14 +81,18 @@ def branch(
     first,
     count,
 ):
-    """The best of ``best`` (of score ``value``) and all spaces that begin with ``task``; stages as ordered by ``order``."""
+    """The spaces that begin with ``task`` and score ``bar`` at least, stages as ordered by ``order``: ``[found, stages]``.
+
+    ``climb``: every space found raises the bar to its score.
+    """
     stages, draws, limits = len(begins), nsr.shape[1], (rising * WITHIN * ROUNDED).astype(np.float32)
     idx = np.empty((stages + 1, draws), np.int32)
     part_nsr, part_ms = np.zeros((stages + 1, draws), np.float32), np.zeros((stages + 1, draws), np.float32)
     size = np.zeros(stages + 1, np.int64)
     idx[0], part_ms[0], size[0] = np.arange(draws), fixed, draws
     kept, sure = np.empty((len(limits), top), np.float32), np.empty(len(limits), np.int64)
-    at, chosen, best = begins.copy(), np.empty(stages, np.int64), best.copy()
+    at, chosen = begins.copy(), np.empty(stages, np.int64)
+    found, many = np.empty((16, stages), np.int64), 0
     level = 0
     fixed_levels = len(task)
     at[:fixed_levels] = task
@@ -104,7 +108,7 @@ def branch(
         n, bound = narrow(
             at[level], below, part, size[level], nsr, ms, rest_nsr, rest_ms, slow_ms, limits, enough, top, narrowed, kept, sure
         )  # fmt: skip
-        if bound < value - TIE:
+        if bound < bar - TIE:
             at[level] += 1
             continue
         if level < stages - 1:
@@ -115,8 +119,12 @@ def branch(
         for s in range(stages):
             chosen[order[s]] = at[s]
         score = top_means(chosen, nsr, ms, fixed, rising, top, worst, resolution, luck, rows_nsr, rows_ms, first, count).sum()
-        if score > value:
-            value = score
-            best[:] = at
+        if score >= bar:
+            if many == len(found):
+                found = np.concatenate((found, found))
+            found[many] = at
+            many += 1
+            if climb:
+                bar = score
         at[level] += 1
-    return best
+    return found[:many]

@@ -58,7 +58,7 @@ class QTScore:
             raise bad_choice("search_space.mode", mode, MODES)
         if not 1 <= top <= draws:
             raise bad_value("search_space.top", top, f"from 1 to draws={draws}")
-        self.table, self.limits_ms, self.top = table, tuple(map(float, limits_ms)), top
+        self.table, self.limits_ms, self.draw_count, self.top = table, tuple(map(float, limits_ms)), draws, top
         self.mode, self.fitting = mode, fitting
         self._rising = np.sort(np.array(self.limits_ms))
         self._as_given = np.argsort(np.argsort(self.limits_ms, kind="stable"), kind="stable")
