@@ -22,10 +22,10 @@ def run(cfg: Config) -> None:
 
     from spaceevo.app.artifacts import code_version, sha256
     from spaceevo.app.steps import STEPS, command_for
-    from spaceevo.data import load_data, normalize
+    from spaceevo.data import Normalized, load_data, normalize
     from spaceevo.data.labels import class_names
     from spaceevo.deploy.card import data_claims
-    from spaceevo.deploy.export import baseline, check, int8_and_fp32, resized_numpy
+    from spaceevo.deploy.export import AtSize, baseline, check, int8_and_fp32
     from spaceevo.deploy.gate import images_to_compare, parity_report
     from spaceevo.deploy.integer import save_integer
     from spaceevo.deploy.runtimes import measure_files
@@ -43,7 +43,7 @@ def run(cfg: Config) -> None:
     images = load_data(cfg.data, cfg.seed, test=True)
     assert images.test is not None and images.test_labels is not None
     calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
-    test = normalize(images.test, cfg.data)
+    test = Normalized(images.test, cfg.data)
     inputs = {name: sha256(input_path(cfg, name)) for name in ("qat.ckpt", "supernet.ckpt", "pareto.yaml")}
     subnets = {entry["name"]: Subnet.parse(space, entry["subnet"]) for entry in entries}
     labels = class_names(cfg.data)
@@ -55,13 +55,13 @@ def run(cfg: Config) -> None:
         pair = int8_and_fp32(net, pretrained, subnet, calibration, quantizer(cfg), *form)
         models[name], integers[name] = pair.files, pair.integer
         checks[name] = check(pair, test, images.test_labels)
-        compared = resized_numpy(test[: images_to_compare(pair.graph)], subnet.resolution)
+        compared = AtSize(test, subnet.resolution)[: images_to_compare(pair.graph)]
         limits = cfg.export.tolerance, cfg.export.mean_difference
         reports[name] = parity_report(checks[name]["files"], pair.integer, pair.int8, compared, *limits)
         if cfg.export.calibrate is not None:
-            ranges = resized_numpy(calibration, subnet.resolution)
+            ranges = AtSize(calibration, subnet.resolution)
             baselines[f"{name}/ptq.onnx"], checks[name]["ptq"] = baseline(
-                pair.fp32, ranges, cfg.export.calibrate, bits, resized_numpy(test, subnet.resolution), images.test_labels
+                pair.fp32, ranges, cfg.export.calibrate, bits, AtSize(test, subnet.resolution), images.test_labels
             )
     _gate(cfg, reports)
     timed = {f"{name}/{file}": content for name, files in models.items() for file, content in files.items()}

@@ -13,14 +13,13 @@ def run(cfg: Config) -> None:
     from tqdm import tqdm
 
     from spaceevo.atomic import write_parquet
-    from spaceevo.data import load_data, normalize
+    from spaceevo.data import Normalized, load_data
     from spaceevo.latency.limits import fixed_ms
     from spaceevo.latency.predictor import Predictor
-    from spaceevo.nn.elastic import resize
     from spaceevo.nn.parallel import parallel
     from spaceevo.training.bkd import Student
     from spaceevo.training.checkpoint import load_checkpoint
-    from spaceevo.training.lut import boundary_features, tabulate
+    from spaceevo.training.lut import BoundaryFeatures, tabulate
     from spaceevo.training.recipes import load_students, load_teacher, new_students, quantizer, start
 
     start(cfg)
@@ -29,10 +28,13 @@ def run(cfg: Config) -> None:
     variance = load_checkpoint(input_path(cfg, "teacher.ckpt"))["variance"]
     predictor = Predictor.load(input_path(cfg, "latency/predictor.json"))
     images = load_data(cfg.data, cfg.seed)
-    calibration = normalize(images.train[: cfg.tabulate.calibration_images], cfg.data)
-    validation = normalize(images.val[: cfg.tabulate.validation_images], cfg.data)
-    calibration_features = boundary_features(teacher, calibration, hs.lut_resolutions, resize)
-    validation_features = boundary_features(teacher, validation, hs.lut_resolutions, resize)
+    calibration, validation = (
+        BoundaryFeatures(teacher, Normalized(pixels, cfg.data, limit), hs.lut_resolutions)
+        for pixels, limit in (
+            (images.train, cfg.tabulate.calibration_images),
+            (images.val, cfg.tabulate.validation_images),
+        )
+    )
     students = new_students(hs, teacher, cfg.device.padding)
     load_students(students, input_path(cfg, f"bkd/{students[0].spec.name}.lsq.safetensors").parent, "lsq")
 
@@ -43,8 +45,8 @@ def run(cfg: Config) -> None:
                 student.eval(),
                 hs.stages[student.spec.stage - 1],
                 cfg.tabulate.samples,
-                calibration_features,
-                validation_features,
+                calibration,
+                validation,
                 variance[student.spec.stage],
                 quantizer(cfg),
                 lambda graph: sum(predictor.ops_ms(graph)),

@@ -20,14 +20,14 @@ def run(cfg: QuantizeConfig) -> None:
 
     from spaceevo.app.artifacts import code_version, sha256
     from spaceevo.atomic import atomic_write
-    from spaceevo.data import load_data, normalize
+    from spaceevo.data import Normalized, load_data
     from spaceevo.deploy.card import card_text, data_claims, file_claims
-    from spaceevo.deploy.export import resized_numpy
+    from spaceevo.deploy.export import AtSize
     from spaceevo.deploy.gate import digest
     from spaceevo.deploy.op_latency import node_rows, op_table
-    from spaceevo.deploy.parity import agreement, float_convolutions, integer_op_report, run_batches, session
+    from spaceevo.deploy.parity import agreement, float_convolutions, integer_op_report
     from spaceevo.deploy.ptq import post_training_quantized
-    from spaceevo.deploy.runtimes import measure_files
+    from spaceevo.deploy.runtimes import measure_files, open_file, outputs
     from spaceevo.deploy.torchvision_model import classifier, to_onnx
     from spaceevo.latency import host
     from spaceevo.latency.measure import latency
@@ -37,11 +37,11 @@ def run(cfg: QuantizeConfig) -> None:
     fp32 = to_onnx(net, (cfg.data.channels, size, size))
     images = load_data(cfg.data, cfg.seed, test=True)
     assert images.test is not None and images.test_labels is not None
-    calibration = resized_numpy(normalize(images.train[: cfg.calibration_images], cfg.data), size)
-    test, labels = resized_numpy(normalize(images.test, cfg.data), size), images.test_labels.numpy()
+    calibration = AtSize(Normalized(images.train, cfg.data, cfg.calibration_images), size)
+    test, labels = AtSize(Normalized(images.test, cfg.data), size), images.test_labels.numpy()
     say(f"quantize: {cfg.model}, {'random weights' if cfg.weights is None else cfg.weights}, {len(test)} test images")
     files = {"model.onnx": post_training_quantized(fp32, calibration, cfg.calibrate, bits), "fp32.onnx": fp32}
-    given = {name: run_batches(session(content, cfg.threads), test) for name, content in files.items()}
+    given = {name: outputs(open_file(Path(name), content, cfg.threads), test) for name, content in files.items()}
     times = measure_files(files, cfg.rounds, cfg.runs, cfg.threads, cfg.spread_s)
     claims = {
         name: dict(

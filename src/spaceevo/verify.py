@@ -21,9 +21,9 @@ def run(cfg: VerifyConfig) -> None:
     from tqdm import tqdm
 
     from spaceevo.atomic import write_json
-    from spaceevo.data import load_data, normalize
+    from spaceevo.data import Normalized, load_data
     from spaceevo.deploy import verify
-    from spaceevo.deploy.export import resized_numpy
+    from spaceevo.deploy.export import AtSize
     from spaceevo.latency import host
 
     folder = Path(cfg.path)
@@ -32,7 +32,7 @@ def run(cfg: VerifyConfig) -> None:
     data = claimed_data(cfg.data, card["data"], str(folder / "card.json"))
     images = load_data(data, 0, test=True)
     assert images.test is not None and images.test_labels is not None
-    small = resized_numpy(normalize(images.test, data), card["input"]["shape"][-1])
+    small = AtSize(Normalized(images.test, data), card["input"]["shape"][-1])
     say(f"verify: {card['name']} over {len(small)} test images of {data.name}")
     with tqdm(total=len(files) * len(small), desc="verify", disable=not cfg.progress_bar, leave=False) as bar:
         done: dict[str, int] = {}

@@ -62,6 +62,7 @@ BAD = {
     "hyperspace.resolutions=[64]": "hyperspace.resolutions=[64]: must be at most data.image_size=28",
     "--fast": "--fast: no such option",
     "search_subnet.quality=guess": "search_subnet.quality=guess: no such quality; there are: supernet, lut",
+    "search=best": "search=best: no such search; there are: aging, exhaustive, random",
     "subnet_search=best": "subnet_search=best: no such subnet_search; there are: evolution, paper, random",
     "bkd.lr=[1": "bkd.lr=[1: not key=value",
 }

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from spaceevo.app.config import Config, compose
-from spaceevo.data import ImagesModule, images, input_range, load_data, normalize, normalized
+from spaceevo.data import ImagesModule, Normalized, images, input_range, load_data, normalize
 from spaceevo.data.module import flip_and_crop
 from spaceevo.errors import UserError
 
@@ -163,7 +163,9 @@ def test_a_folder_of_class_folders_is_split_and_decoded_when_asked(tmp_path: Pat
     assert torch.equal(load_data(cfg, 0).train[:], x) and not torch.equal(load_data(cfg, 1).train[:], x)
     low, high = input_range(cfg)
     assert low <= float(normalize(data.train, cfg).min()) and float(normalize(data.train, cfg).max()) <= high
-    assert torch.equal(torch.cat(list(normalized(data.train, cfg, 4))), normalize(data.train, cfg))
+    lazy = Normalized(data.train, cfg)
+    assert len(Normalized(data.train, cfg, 4)) == len(Normalized(data.train, cfg, 4)[2:9]) + 2 == 4
+    assert len(lazy) == 6 and torch.equal(torch.cat([lazy[:4], lazy[4:]]), normalize(data.train, cfg))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

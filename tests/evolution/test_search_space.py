@@ -53,10 +53,11 @@ def test_quantiles_are_of_the_table_s_own_subnets(command: Command, lut: str, tm
 
 
 @pytest.mark.slow
-def test_exhaustive_search_is_no_worse_than_evolution(command: Command, lut: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["sampled", "exact"])
+def test_exhaustive_search_is_no_worse_than_evolution(command: Command, lut: str, tmp_path: Path, mode: str) -> None:
     scores = []
     for search in ("aging", "exhaustive", "random"):
-        more = (f"search_space.search={search}", "search_space.mode=sampled", f"name={search}")
+        more = (f"search={search}", f"search_space.mode={mode}", f"name={search}")
         done = command("search_space", lut, *SMALL, *QUICK, *more)
         assert done.returncode == 0, done.stderr
         scores.append(yaml.safe_load((tmp_path / "runs" / search / "space.yaml").read_text())["score"])

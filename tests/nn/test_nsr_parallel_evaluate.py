@@ -110,6 +110,13 @@ def test_logits_do_not_depend_on_how_images_are_batched() -> None:
     torch.testing.assert_close(whole, torch.cat(parts), rtol=1e-4, atol=1e-5)
 
 
+def test_large_images_come_in_smaller_batches() -> None:
+    images = torch.zeros(600, 1, 2, 2)
+    assert [len(x) for x in resized(images, 4)] == [500, 100]
+    sizes = [len(x) for x in resized(images, 224)]
+    assert sum(sizes) == 600 and max(sizes) < 50
+
+
 def test_resized_covers_every_image_once_and_in_order() -> None:
     images = torch.arange(10.0)[:, None, None, None].expand(10, 1, 8, 8)
     batches = list(resized(images, 4, batch=4))

@@ -14,14 +14,15 @@ import torch
 from torch import Tensor
 
 from spaceevo.app.config import Config, compose, hyperspace
-from spaceevo.data import Images, ImagesModule, normalize
-from spaceevo.nn.elastic import Quantizer, resize
+from spaceevo.data import Images, ImagesModule, Normalized, normalize
+from spaceevo.nn.elastic import Quantizer
 from spaceevo.nn.evaluate import calibrate
 from spaceevo.nn.nsr import nsr_loss
 from spaceevo.space import Graph, Hyperspace, extreme_stage, parse_stage, stage_cost
+from spaceevo.training import lut
 from spaceevo.training.bkd import BKDModule, Student, StudentSpec, student_specs
 from spaceevo.training.fit import fit
-from spaceevo.training.lut import boundary_features, tabulate
+from spaceevo.training.lut import BoundaryFeatures, tabulate
 from spaceevo.training.teacher import Teacher, boundary_variance, cnn_teacher
 
 CPU = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
@@ -165,8 +166,8 @@ SAMPLES = 3
 
 def rows_of(student: Student, seed: int = 0) -> list[dict]:
     cfg, hs = tiny()
-    calibration = boundary_features(teacher(), pixels()[:32], hs.lut_resolutions, resize)
-    validation = boundary_features(teacher(), normalize(images().val, cfg.data), hs.lut_resolutions, resize)
+    calibration = BoundaryFeatures(teacher(), pixels()[:32], hs.lut_resolutions)
+    validation = BoundaryFeatures(teacher(), Normalized(images().val, cfg.data), hs.lut_resolutions)
     variance = boundary_variance(teacher(), [pixels()])[student.spec.stage]
 
     def milliseconds(graph: Graph) -> float:
@@ -211,6 +212,15 @@ def test_lut_costs_are_the_sub_stages(trained: tuple) -> None:
             cost = stage_cost(hs, row["stage"], row["type"], row["cin"], row["hw"], blocks)
             assert (row["mmacs"], row["params"]) == (cost.mmacs, cost.params)
             assert row["ms"] > 0
+
+
+def test_lut_is_the_same_batch_by_batch(trained: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the calibration, whose statistics are means over batches."""
+    student = trained[0][0]
+    whole = rows_of(student)
+    monkeypatch.setattr(lut, "BATCH", 32)  # calibration is of 32 images
+    for row, other in zip(whole, rows_of(student), strict=True):
+        assert other == row | {"nsr": pytest.approx(row["nsr"], rel=1e-4)}
 
 
 def test_lut_nsr_is_finite_repeatable_and_what_the_student_has(trained: tuple) -> None:

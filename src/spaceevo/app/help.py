@@ -23,6 +23,7 @@ GROUPS = {
     "teacher": "the network that block-wise distillation learns from",
     "trainer": "where to train",
     "logger": "where training curves go",
+    "search": "how search spaces are searched",
     "subnet_search": "how subnets are searched",
     "experiment": "a whole run: many of the above at once",
 }
@@ -48,7 +49,7 @@ EXAMPLES = {
         "latency.limits_ms=[0.3,0.5,0.8]",
         "-m seed=0,1,2",
         "lut=block_lut/onnxw hyperspace=onnxw device=intel_vnni latency=paper_cpu",
-        "search_space.search=exhaustive",
+        "search=exhaustive",
         "search_space.dimensions=op search_space.base=demo-0000-1111",
     ),
     "search_subnet": ("-m latency=tight,loose", "subnet_search=paper search_subnet.quality=lut"),

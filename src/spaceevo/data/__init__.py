@@ -1,6 +1,6 @@
 """Images in memory or in files, and the Lightning data module that feeds them."""
 
-from spaceevo.data.images import Images, input_range, load_data, normalize, normalized
+from spaceevo.data.images import Images, Normalized, input_range, load_data, normalize
 from spaceevo.data.module import ImagesModule
 
-__all__ = ["Images", "ImagesModule", "input_range", "load_data", "normalize", "normalized"]
+__all__ = ["Images", "ImagesModule", "Normalized", "input_range", "load_data", "normalize"]

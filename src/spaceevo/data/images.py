@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,10 +65,20 @@ def normalize(images: Pixels, cfg: DataConfig) -> Tensor:
     return ((pixels.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def normalized(images: Pixels, cfg: DataConfig, batch: int = 250) -> Iterator[Tensor]:
-    """The same in batches, for sets that do not fit into memory as floats."""
-    for start in range(0, len(images), batch):
-        yield normalize(images[start : start + batch], cfg)
+@dataclass(frozen=True)
+class Normalized:
+    """The same for sets that do not fit into memory as floats: ``len`` and slicing as of the tensor of the first ``limit``
+    images (None: all), made when asked for."""
+
+    pixels: Pixels
+    cfg: DataConfig
+    limit: int | None = None
+
+    def __len__(self) -> int:
+        return len(range(len(self.pixels))[: self.limit])
+
+    def __getitem__(self, which: slice) -> Tensor:
+        return normalize(self.pixels[slice(*which.indices(len(self)))], self.cfg)
 
 
 def input_range(cfg: DataConfig) -> tuple[float, float]:

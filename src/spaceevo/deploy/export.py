@@ -15,14 +15,14 @@ from spaceevo.deploy.fold import adopt_scales, float_model, integer_model
 from spaceevo.deploy.gate import COMPARED, compare, digest
 from spaceevo.deploy.integer import IntegerModel
 from spaceevo.deploy.onnx_writer import write_fp32, write_int8
-from spaceevo.deploy.ort import integer_op_report, run_batches, session
+from spaceevo.deploy.ort import integer_op_report
 from spaceevo.deploy.parity import agreement, float_convolutions, label_agreement, same_integers
 from spaceevo.deploy.ptq import post_training_quantized
-from spaceevo.deploy.reference import run_integer
-from spaceevo.deploy.runtimes import RUNTIMES, open_file
+from spaceevo.deploy.reference import Arrays, run_integer
+from spaceevo.deploy.runtimes import RUNTIMES, open_file, outputs
 from spaceevo.deploy.tflite_writer import write_tflite
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats, resize
-from spaceevo.nn.evaluate import calibrate, logits, resized, top1
+from spaceevo.nn.evaluate import ImageSource, calibrate, logits, resized, top1
 from spaceevo.nn.extract import Extracted
 from spaceevo.space import Graph, Subnet, subnet_graph
 
@@ -75,20 +75,20 @@ def int8_and_fp32(
     return ModelPair(int8, tflite, fp32, extracted, graph, stats, quantizer, integer)
 
 
-def check(pair: ModelPair, images: Tensor, labels: Tensor) -> dict[str, Any]:
+def check(pair: ModelPair, images: ImageSource, labels: Tensor) -> dict[str, Any]:
     """The fake-quant model, the integer reference and every file over ``images``: top-1 and agreement in percent,
     differences in output steps.
 
     ``files`` has of each file what another machine can repeat: top-1 and the outputs' sha256; of the INT8 ones also the
     agreement with the fake-quant model and the reference, and how many of the output's integers are the reference's.
     """
-    small = resized_numpy(images, pair.graph.input.hw)
+    small = AtSize(images, pair.graph.input.hw)
     fake = logits(pair.net, pair.graph, pair.stats, images, pair.quantizer)
     reference = run_integer(pair.integer, small)
     step, _ = pair.integer.output_qparams
     files: dict[str, dict[str, Any]] = {}
     for name, content in pair.files.items():
-        given = open_file(Path(name), content)(small)
+        given = outputs(open_file(Path(name), content), small)
         files[name] = dict(
             runtime=RUNTIMES[Path(name).suffix].name,
             precision="fp32" if name == "fp32.onnx" else "int8",
@@ -114,19 +114,28 @@ def check(pair: ModelPair, images: Tensor, labels: Tensor) -> dict[str, Any]:
 
 
 def baseline(
-    fp32: bytes, calibration: np.ndarray, method: str, weight_bits: int, images: np.ndarray, labels: Tensor
+    fp32: bytes, calibration: Arrays, method: str, weight_bits: int, images: Arrays, labels: Tensor
 ) -> tuple[bytes, dict[str, Any]]:
     """The FP32 file quantized after training, on ``calibration`` ``[N, C, R, R]``, and its top-1 (percent) on ``images``."""
     content = post_training_quantized(fp32, calibration, method, weight_bits)
     return content, dict(
         calibrate=method,
         images=len(calibration),
-        top1=agreement(run_batches(session(content), images).argmax(1), labels.numpy()),
+        top1=agreement(outputs(open_file(Path("ptq.onnx"), content), images).argmax(1), labels.numpy()),
         bytes=len(content),
         float_convolutions=float_convolutions(integer_op_report(content)),
     )
 
 
-def resized_numpy(images: Tensor, hw: int) -> np.ndarray:
-    """Normalized ``images`` as a runtime takes them: float32 ``[N, C, hw, hw]``, row by row in memory."""
-    return np.ascontiguousarray(np.concatenate([resize(x, hw).numpy() for x in images.split(1000)]))
+@dataclass(frozen=True)
+class AtSize:
+    """Normalized ``images`` as a runtime takes them: slices are float32 ``[n, C, hw, hw]``, row by row in memory."""
+
+    images: ImageSource
+    hw: int
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, which: slice) -> np.ndarray:
+        return np.ascontiguousarray(resize(self.images[which], self.hw).numpy())

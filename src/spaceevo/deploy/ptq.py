@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from spaceevo.deploy.reference import Arrays
+
 METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 CHUNK = 16  # images whose activations are held at once
 
 
-def post_training_quantized(fp32: bytes, images: np.ndarray, method: str, weight_bits: int = 8) -> bytes:
+def post_training_quantized(fp32: bytes, images: Arrays, method: str, weight_bits: int = 8) -> bytes:
     """An FP32 ONNX model in INT8 (QDQ): weights symmetric with a scale per output channel, activations uint8 of the ranges
     that ``method`` (one of :data:`METHODS`) finds over normalized ``images`` ``[N, C, R, R]``. ``weight_bits`` 7 are for
     CPUs without VNNI (see :func:`spaceevo.latency.host.weight_bits`)."""
@@ -45,7 +47,7 @@ def post_training_quantized(fp32: bytes, images: np.ndarray, method: str, weight
 class _Reader:
     """Images one by one, as onnxruntime's calibration asks for them: a range of them at a time."""
 
-    def __init__(self, images: np.ndarray) -> None:
+    def __init__(self, images: Arrays) -> None:
         self.images = images
         self.set_range(0, len(images))
 

@@ -21,6 +21,7 @@ enough to hold every partial sum exactly.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -33,7 +34,15 @@ CHUNK = 2**19  # elements of the largest intermediate array: what a cache holds
 F = np.float32
 
 
-def run_integer(model: IntegerModel, images: np.ndarray, record: dict[str, np.ndarray] | None = None) -> np.ndarray:
+class Arrays(Protocol):
+    """Float32 images ``[N, C, R, R]``: an array, or what makes slices of one when asked."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, which: slice, /) -> np.ndarray: ...
+
+
+def run_integer(model: IntegerModel, images: Arrays, record: dict[str, np.ndarray] | None = None) -> np.ndarray:
     """Logits ``[N, classes]`` of float32 images ``[N, C, R, R]``, each an integer times the output's scale.
 
     ``record`` receives the input's and every op's output integers, uint8 ``[N, C, H, W]``.
@@ -70,7 +79,7 @@ def quantize(images: np.ndarray, qparams: QParams) -> np.ndarray:
     return np.clip(np.rint(images / F(scale)) + F(zero), 0, ACT_MAX).astype(np.uint8)
 
 
-def _chunks(images: np.ndarray, step: int) -> Iterator[np.ndarray]:
+def _chunks(images: Arrays, step: int) -> Iterator[np.ndarray]:
     yield from (images[i : i + step] for i in range(0, len(images), step))
 
 

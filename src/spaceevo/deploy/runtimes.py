@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from spaceevo.deploy.parity import run_batches, session
+from spaceevo.deploy.reference import Arrays
 from spaceevo.errors import UserError
 from spaceevo.latency.measure import measure
 
@@ -77,12 +78,12 @@ def open_file(path: Path, content: bytes, threads: int = 1) -> Logits:
         raise UserError(f"{path}: truncated or not a model that {runtime.name} can read ({reason})") from None
 
 
-def outputs(logits: Logits, images: np.ndarray, progress: Callable[[int], object] = lambda done: None) -> np.ndarray:
+def outputs(logits: Logits, images: Arrays, progress: Callable[[int], object] = lambda done: None) -> np.ndarray:
     """Logits ``[N, classes]`` of ``images``; ``progress`` hears how many are done."""
     return np.concatenate(list(_parts(logits, images, progress)))
 
 
-def _parts(logits: Logits, images: np.ndarray, progress: Callable[[int], object]) -> Iterator[np.ndarray]:
+def _parts(logits: Logits, images: Arrays, progress: Callable[[int], object]) -> Iterator[np.ndarray]:
     for start in range(0, len(images), PART):
         yield logits(images[start : start + PART])
         progress(min(start + PART, len(images)))

@@ -14,6 +14,7 @@ import numpy as np
 
 from spaceevo.deploy.gate import digest
 from spaceevo.deploy.parity import agreement, float_convolutions, integer_op_report
+from spaceevo.deploy.reference import Arrays
 from spaceevo.deploy.runtimes import measure_files, open_file, outputs, runtime_of
 from spaceevo.errors import UserError
 from spaceevo.latency import host
@@ -113,7 +114,7 @@ def verify_files(
     card: Mapping[str, Any],
     files: Mapping[str, bytes],
     folder: Path,
-    images: np.ndarray,
+    images: Arrays,
     labels: np.ndarray,
     points: float,
     progress: Callable[[str, int], object],

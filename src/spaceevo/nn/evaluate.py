@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,7 +12,15 @@ from torchmetrics.functional.classification import multiclass_accuracy
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats, resize
 from spaceevo.space import Graph
 
-EVAL_BATCH = 500
+EVAL_BATCH, EVAL_PIXELS = 500, 2_000_000  # images at a time, and pixels of them
+
+
+class ImageSource(Protocol):
+    """Normalized images ``[N, C, H, W]``: a tensor, or what makes slices of one when asked."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, which: slice, /) -> Tensor: ...
 
 
 @torch.no_grad()
@@ -30,16 +39,17 @@ def calibrate(net: Elastic, graph: Graph, batches: Iterable[Tensor], quantizer: 
 
 
 @torch.no_grad()
-def logits(net: Elastic, graph: Graph, stats: Stats, images: Tensor, quantizer: Quantizer | None = None) -> Tensor:
+def logits(net: Elastic, graph: Graph, stats: Stats, images: ImageSource, quantizer: Quantizer | None = None) -> Tensor:
     """``[N, classes]`` of normalized ``images`` ``[N, C, H, W]``, resized to the graph's input."""
     parts = [net(x, graph, stats=stats, quantizer=quantizer).flatten(1) for x in resized(images, graph.input.hw)]
     return torch.cat(parts)
 
 
-def resized(images: Tensor, hw: int, batch: int = EVAL_BATCH) -> Iterator[Tensor]:
-    """``images`` in batches at ``hw`` x ``hw``."""
-    for x in images.split(batch):
-        yield resize(x, hw)
+def resized(images: ImageSource, hw: int, batch: int | None = None) -> Iterator[Tensor]:
+    """``images`` at ``hw`` x ``hw``, ``batch`` at a time (None: as many as may be in memory with their feature maps)."""
+    step = batch or max(1, min(EVAL_BATCH, EVAL_PIXELS // hw**2))
+    for start in range(0, len(images), step):
+        yield resize(images[start : start + step], hw)
 
 
 def top1(scores: Tensor, labels: Tensor) -> float:

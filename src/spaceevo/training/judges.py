@@ -10,7 +10,7 @@ import pandas as pd
 
 from spaceevo.app.config import Config
 from spaceevo.app.run import input_path, partial
-from spaceevo.data import load_data, normalize
+from spaceevo.data import Normalized, load_data, normalize
 from spaceevo.evolution import GeneCode
 from spaceevo.evolution.genes import Genes
 from spaceevo.evolution.proxy import NSRProxy
@@ -43,7 +43,7 @@ def supernet_judge(cfg: Config, hs: Hyperspace, progress: Callable[[int], object
     net, space = load_supernet(input_path(cfg, "qat.ckpt"), hs)
     images, few = load_data(cfg.data, cfg.seed), slice(cfg.search_subnet.validation_images)
     calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
-    validation, folder, quant = normalize(images.val, cfg.data), partial(cfg, "search_subnet"), quantizer(cfg)
+    validation, folder, quant = Normalized(images.val, cfg.data), partial(cfg, "search_subnet"), quantizer(cfg)
     searcher = SubnetEvaluator(net, quant, calibration, validation[few], images.val_labels[few], folder / "evaluated.json")
     judge = SubnetEvaluator(net, quant, calibration, validation, images.val_labels, folder / "judged.json")
     code = GeneCode(space)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spaceevo.nn.elastic import Quantizer
-from spaceevo.nn.evaluate import calibrate
+from spaceevo.nn.elastic import Quantizer, resize
+from spaceevo.nn.evaluate import ImageSource, calibrate
 from spaceevo.nn.nsr import nsr_loss
 from spaceevo.space import ElasticStage, Graph, StageSpec, format_stage, random_stage, row_cost
 from spaceevo.training.bkd import Student
@@ -20,12 +21,27 @@ from spaceevo.training.teacher import Teacher
 Row = dict[str, Any]
 
 
-@torch.no_grad()
-def boundary_features(
-    teacher: Teacher, images: Tensor, resolutions: tuple[int, ...], resize: Callable
-) -> dict[int, list[Tensor]]:
-    """The teacher's features at every boundary, per resolution."""
-    return {r: teacher.features(resize(images, r)) for r in resolutions}
+BATCH = 128  # images whose features are in memory at once
+
+
+class BoundaryFeatures:
+    """The teacher's features of ``images``, batch after batch; a set of one batch runs through the teacher once."""
+
+    def __init__(self, teacher: Teacher, images: ImageSource, resolutions: tuple[int, ...]) -> None:
+        self.images, self.resolutions = images, resolutions
+
+        @lru_cache(len(resolutions))
+        @torch.no_grad()
+        def features(resolution: int, start: int) -> list[Tensor]:
+            return teacher.features(resize(images[start : start + BATCH], resolution))
+
+        self._features = features
+
+    def around(self, stage: int, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Input and output ``[B, C, H, W]`` of the teacher's ``stage`` (from 1), batch after batch."""
+        for start in range(0, len(self.images), BATCH):
+            features = self._features(resolution, start)
+            yield features[stage - 1], features[stage]
 
 
 @torch.no_grad()
@@ -33,8 +49,8 @@ def tabulate(
     student: Student,
     spec: StageSpec,
     samples: int,
-    calibration: dict[int, list[Tensor]],
-    validation: dict[int, list[Tensor]],
+    calibration: BoundaryFeatures,
+    validation: BoundaryFeatures,
     variance: Tensor,
     quantizer: Quantizer,
     stage_ms: Callable[[Graph], float],
@@ -49,15 +65,21 @@ def tabulate(
     rows = []
     for window in range(spec.windows):
         elastic = replace(s.elastic, widths=spec.window_widths(window))
-        for resolution in calibration:
+        for resolution in calibration.resolutions:
             rng = np.random.default_rng([seed, s.stage, s.block, window, resolution])
-            source, target = validation[resolution][s.stage - 1], validation[resolution][s.stage]
-            hw = source.shape[-1]
-            for cin, blocks in _distinct(elastic, s.input_widths, samples, rng):
-                graph = student.graph(cin, blocks, hw)
-                entered = student.enter_stage(calibration[resolution][s.stage - 1], cin)
-                stats = calibrate(student.body, graph, [entered], quantizer)
-                nsr = float(nsr_loss(student(source, graph, quantizer, stats), target, variance))
+            sources = [source for source, _ in calibration.around(s.stage, resolution)]
+            hw = sources[0].shape[-1]
+            sampled = _distinct(elastic, s.input_widths, samples, rng)
+            graphs = [student.graph(cin, blocks, hw) for cin, blocks in sampled]
+            recalibrated = [
+                calibrate(student.body, graph, (student.enter_stage(source, cin) for source in sources), quantizer)
+                for graph, (cin, _) in zip(graphs, sampled, strict=True)
+            ]
+            noise = np.zeros(len(sampled))
+            for source, target in validation.around(s.stage, resolution):
+                for i, (graph, stats) in enumerate(zip(graphs, recalibrated, strict=True)):
+                    noise[i] += len(source) * float(nsr_loss(student(source, graph, quantizer, stats), target, variance))
+            for graph, (cin, blocks), nsr in zip(graphs, sampled, noise / len(validation.images), strict=True):
                 cost = row_cost(graph)
                 rows.append(
                     dict(
@@ -68,7 +90,7 @@ def tabulate(
                         hw=hw,
                         resolution=resolution,
                         config=format_stage(blocks),
-                        nsr=nsr,
+                        nsr=float(nsr),
                         mmacs=cost.mmacs,
                         params=cost.params,
                         ms=stage_ms(graph),

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from spaceevo.app.config import Config, hyperspace
 from spaceevo.app.run import input_path, output_path, partial, say
 from spaceevo.atomic import write_json, write_safetensors
-from spaceevo.data import ImagesModule, input_range, load_data, normalize, normalized
+from spaceevo.data import ImagesModule, Normalized, input_range, load_data, normalize
 from spaceevo.errors import UserError
 from spaceevo.latency.host import weight_bits
-from spaceevo.nn.elastic import Quantizer, resize
+from spaceevo.nn.elastic import Quantizer
 from spaceevo.nn.evaluate import calibrate, logits, resized, top1
 from spaceevo.space import Hyperspace, SearchSpace, Subnet, subnet_graph
 from spaceevo.training.bkd import BKDModule, Student, student_specs
@@ -103,10 +103,10 @@ def teacher(cfg: Config) -> None:
     fit(module, data, trainer_arguments(cfg), make_logger(cfg, "teacher"), partial(cfg, "teacher"), cfg.teacher.epochs)
     net.eval()
     with torch.no_grad():
-        scores = torch.cat([net(resize(x, max(hs.resolutions))) for x in normalized(images.val, cfg.data)])
+        scores = torch.cat([net(x) for x in resized(Normalized(images.val, cfg.data), max(hs.resolutions))])
     accuracy = top1(scores, images.val_labels)
     say(f"teacher: {accuracy:.2f} % validation top-1")
-    variance = boundary_variance(net, normalized(images.train[:VARIANCE_IMAGES], cfg.data, 32))
+    variance = boundary_variance(net, resized(Normalized(images.train, cfg.data, VARIANCE_IMAGES), cfg.data.image_size, 32))
     bad = next((i for i, v in enumerate(variance) if not bool(v.isfinite().all())), None)
     if bad is not None:
         raise UserError(
@@ -196,7 +196,7 @@ def _extremes(cfg: Config, module: SupernetModule, images: Any) -> list[float]:
     for net_of in (Subnet.largest, Subnet.smallest):
         graph = subnet_graph(net_of(space))
         stats = calibrate(net, graph, resized(train, graph.input.hw), quant)
-        scores = torch.cat([logits(net, graph, stats, x, quant) for x in normalized(images.val, cfg.data)])
+        scores = logits(net, graph, stats, Normalized(images.val, cfg.data), quant)
         accuracies.append(top1(scores, images.val_labels))
     name = "supernet" if quant is None else "qat"
     say(f"{name}: largest {accuracies[0]:.2f} %, smallest {accuracies[1]:.2f} % validation top-1")

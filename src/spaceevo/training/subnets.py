@@ -10,7 +10,7 @@ from torch import Tensor
 
 from spaceevo.atomic import write_json
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats
-from spaceevo.nn.evaluate import calibrate, logits, resized, top1
+from spaceevo.nn.evaluate import ImageSource, calibrate, logits, resized, top1
 from spaceevo.nn.parallel import parallel
 from spaceevo.space import Subnet, subnet_graph
 
@@ -19,7 +19,13 @@ class SubnetEvaluator:
     """Top-1 in percent of subnets of one supernet; every subnet is evaluated once; a kill loses no finished ``quality``."""
 
     def __init__(
-        self, net: Elastic, quantizer: Quantizer, calibration: Tensor, images: Tensor, labels: Tensor, cache: Path | None = None
+        self,
+        net: Elastic,
+        quantizer: Quantizer,
+        calibration: Tensor,
+        images: ImageSource,
+        labels: Tensor,
+        cache: Path | None = None,
     ) -> None:
         """``calibration``, ``images``: normalized ``[N, C, H, W]``; ``cache``: a JSON file that outlives a kill."""
         self.net, self.quantizer, self.calibration = net, quantizer, calibration
