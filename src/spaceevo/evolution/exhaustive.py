@@ -32,7 +32,7 @@ from spaceevo.space import SearchSpace
 WORTH = 0.04  # NSR, above the worst that the best space known keeps
 PREFIX = 2  # stages whose choices make one task
 ROUNDS = 3  # sets of draws under which spaces are looked for, in the exact mode
-UNLUCKY = 6.0  # standard deviations
+UNLUCKY = 4.0  # standard deviations; thrice that, by a normal distribution: 3e-14
 SPREAD = 40  # sets of draws that tell a sampled score's standard deviation
 Progress = Callable[[int, int], object]
 Choice = tuple[int, ...]
