@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from spaceevo.deploy.timing import timing_writer
 from spaceevo.latency.measure import GROUP as SESSIONS
-from spaceevo.latency.measure import latency, measure, quantiles
+from spaceevo.latency.measure import PATIENCE, latency, measure, quantiles
 from spaceevo.latency.profile import GROUP, profile
 from spaceevo.latency.sampling import Sample, graph_of, sample_models
 from spaceevo.space import Graph, SearchSpace, Subnet, load_hyperspace, subnet_graph
@@ -38,7 +39,37 @@ def test_every_call_of_every_model_is_timed(models: dict[str, bytes], tmp_path: 
     times = measure({"int8": models["int8"], "file": path}, rounds=3, runs=4, progress=done.append)
     assert list(times) == ["int8", "file"] and done == [2]
     for taken in times.values():
-        assert taken.shape == (12,) and np.all(taken > 0) and np.all(np.isfinite(taken))
+        assert len(taken) in (12, 16, 20, 24, 28, 32, 36) and np.all(taken > 0) and np.all(np.isfinite(taken))
+
+
+def wait(ms: float) -> None:
+    end = time.perf_counter() + ms / 1e3
+    while time.perf_counter() < end:
+        pass
+
+
+def test_a_disturbance_that_meets_all_rounds_is_waited_for() -> None:
+    calls = 0
+
+    def disturbed_at_first() -> None:
+        nonlocal calls
+        calls += 1
+        wait(5.0 if 4 < calls <= 26 else 1.0)  # of two rounds of ten calls, and warm-up, all but the first timed
+
+    times = measure({"model": b""}, 2, 10, open_call=lambda content, threads: disturbed_at_first)["model"]
+    assert len(times) > 20 and latency(times) < 2 < np.median(times[:20])
+
+
+def test_patience_with_a_disturbance_ends() -> None:
+    calls = 0
+
+    def one_call_is_faster() -> None:
+        nonlocal calls
+        calls += 1
+        wait(0.5 if calls == 4 else 2.0)
+
+    times = measure({"model": b""}, 2, 10, open_call=lambda content, threads: one_call_is_faster)["model"]
+    assert len(times) == PATIENCE * 20
 
 
 def test_more_models_than_sessions_are_measured_in_groups(models: dict[str, bytes]) -> None:

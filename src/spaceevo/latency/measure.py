@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import onnxruntime as ort
 GROUP = 40  # sessions held at once
 WARM_UP = 3
 LOW = 0.2  # the quantile that is called the latency: a noisy neighbour only ever adds
+DISTURBED, PATIENCE = 1.1, 3  # that quantile over the fastest call, of most models; how many times the rounds at most
 
 
 def measure(
@@ -23,10 +24,11 @@ def measure(
     spread_s: float = 0.0,
     open_call: Callable[[bytes | Path, int], Callable[[], object]] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Milliseconds of single calls, ``rounds * runs`` a model.
+    """Milliseconds of single calls, ``rounds * runs`` a model; up to ``PATIENCE`` times as many while the machine is disturbed.
 
     A round times ``runs`` calls of one model after the other, so that drift and disturbances meet all alike;
-    ``spread_s`` spreads the rounds over as many seconds, so that a neighbour's burst does not meet them all. The input
+    ``spread_s`` spreads the rounds over as many seconds, so that a neighbour's burst does not meet them all; where it did,
+    and the latency is not near the fastest call, more rounds are waited for. The input
     is random noise; the call is the one a user makes (``session.run`` on a numpy array, conversion included).
     ``open_call``: loads a model for a number of threads in another runtime than onnxruntime, and gives its call.
     """
@@ -36,11 +38,13 @@ def measure(
         group = names[start : start + GROUP]
         calls = {name: (open_call or _onnx_call)(models[name], threads) for name in group}
         taken: dict[str, list[float]] = {name: [] for name in group}
-        for turn in range(rounds):
+        turn = 0
+        while turn < rounds or (turn < PATIENCE * rounds and _disturbed(taken.values())):
             if turn:
                 time.sleep(spread_s / rounds)
             for name in group:
                 taken[name] += _time(calls[name], runs)
+            turn += 1
         times |= {name: np.array(values) for name, values in taken.items()}
         if progress is not None:
             progress(start + len(group))
@@ -56,6 +60,10 @@ def quantiles(times: np.ndarray) -> dict[str, float]:
     """The spread of the calls in ms."""
     p10, p50, p90 = (float(q) for q in np.quantile(times, (0.1, 0.5, 0.9)))
     return {"min": float(times.min()), "p10": p10, "p50": p50, "p90": p90}
+
+
+def _disturbed(taken: Iterable[list[float]]) -> bool:
+    return float(np.median([np.quantile(values, LOW) / min(values) for values in taken])) > DISTURBED
 
 
 def _onnx_call(model: bytes | Path, threads: int) -> Callable[[], object]:
