@@ -23,7 +23,7 @@ from spaceevo.training import lut
 from spaceevo.training.bkd import BKDModule, Student, StudentSpec, student_specs
 from spaceevo.training.fit import fit
 from spaceevo.training.lut import BoundaryFeatures, tabulate
-from spaceevo.training.teacher import Teacher, boundary_variance, cnn_teacher
+from spaceevo.training.teacher import Teacher, boundary_moments, cnn_teacher
 
 CPU = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
 WIDTHS = (8, 8, 12, 12, 16)
@@ -65,18 +65,29 @@ def teacher() -> Teacher:
     return net.eval().requires_grad_(False)
 
 
+@cache
+def moments() -> list[tuple[Tensor, Tensor]]:
+    return boundary_moments(teacher(), [pixels()])
+
+
+def variances() -> list[Tensor]:
+    return [variance for _, variance in moments()]
+
+
 def new_students() -> list[Student]:
     torch.manual_seed(1)
     specs = [s for s in student_specs(tiny()[1]) if (s.elastic.name, s.elastic.block.type) in CHOSEN]
-    return [Student(spec, WIDTHS[spec.stage - 1], WIDTHS[spec.stage]) for spec in specs]
+    students = [Student(spec, WIDTHS[spec.stage - 1], WIDTHS[spec.stage]) for spec in specs]
+    for student in students:
+        student.standardize(moments()[student.spec.stage - 1], moments()[student.spec.stage])
+    return students
 
 
 def distil(students: list[Student], folder: Path, epochs: int, quantizer: Quantizer | None = None) -> None:
     cfg, hs = tiny()
     data = ImagesModule(images(), cfg.data, 32, 0)
-    variance = boundary_variance(teacher(), [pixels()])
     steps = epochs * data.steps_per_epoch
-    module = BKDModule(students, teacher(), variance, RECIPE, hs.lut_resolutions, steps, 0, quantizer)
+    module = BKDModule(students, teacher(), variances(), RECIPE, hs.lut_resolutions, steps, 0, quantizer)
     fit(module, data, CPU, False, folder, epochs)
 
 
@@ -84,7 +95,7 @@ def distil(students: list[Student], folder: Path, epochs: int, quantizer: Quanti
 def largest_nsr(student: Student, quantizer: Quantizer | None = None) -> float:
     """Of the largest path at the full resolution, on images it has not seen."""
     spec = student.spec
-    variance = boundary_variance(teacher(), [pixels()])[spec.stage]
+    variance = variances()[spec.stage]
     features = teacher().features(normalize(images().val, tiny()[0].data))
     source, target = features[spec.stage - 1], features[spec.stage]
     graph = student.graph(max(spec.input_widths), extreme_stage(spec.elastic, largest=True), source.shape[-1])
@@ -104,10 +115,30 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Student], li
     return students, before, after, [largest_nsr(s, QUANT) for s in students]
 
 
-def test_students_learn_to_be_better_than_predicting_the_mean(trained: tuple) -> None:
+def test_the_teacher_s_scale_is_not_the_student_s() -> None:
+    """Of a teacher whose channels have other means and deviations, a student makes the same but for those."""
+    student = new_students()[0]
+    torch.nn.init.normal_(student.leave)
+    stage, rng = student.spec.stage, torch.Generator().manual_seed(3)
+    features = teacher().features(pixels()[:16])
+    source, target = features[stage - 1], moments()[stage]
+    graph = student.graph(student.spec.input_widths[0], extreme_stage(student.spec.elastic, largest=True), source.shape[-1])
+    with torch.no_grad():
+        before = student(source, graph)
+        (a, c), (b, d) = (
+            (torch.rand(width, generator=rng) * 50 + 1, torch.randn(width, generator=rng) * 20)
+            for width in (source.shape[1], len(target[0]))
+        )
+        mean, variance = moments()[stage - 1]
+        student.standardize((a * mean + c, a**2 * variance), (b * target[0] + d, b**2 * target[1]))
+        after = student(a[:, None, None] * source + c[:, None, None], graph)
+    torch.testing.assert_close(after, b[:, None, None] * before + d[:, None, None], rtol=1e-3, atol=1e-2)
+
+
+def test_students_begin_at_the_teacher_s_mean_and_learn_to_be_better_than_predicting_the_mean(trained: tuple) -> None:
     _, before, after, _ = trained
     for old, new in zip(before, after, strict=True):
-        assert new < 1 < old
+        assert new < old and old == pytest.approx(1, abs=0.1)
 
 
 def test_quantized_students_stay_close_to_full_precision(trained: tuple) -> None:
@@ -168,7 +199,7 @@ def rows_of(student: Student, seed: int = 0) -> list[dict]:
     cfg, hs = tiny()
     calibration = BoundaryFeatures(teacher(), pixels()[:32], hs.lut_resolutions)
     validation = BoundaryFeatures(teacher(), Normalized(images().val, cfg.data), hs.lut_resolutions)
-    variance = boundary_variance(teacher(), [pixels()])[student.spec.stage]
+    variance = variances()[student.spec.stage]
 
     def milliseconds(graph: Graph) -> float:
         return len(graph.ops) / 100
@@ -239,5 +270,5 @@ def test_lut_nsr_is_finite_repeatable_and_what_the_student_has(trained: tuple) -
             stats = calibrate(student.body, graph, [entered], QUANT)
             features = teacher().features(normalize(images().val, cfg.data))
             error = student(features[stage - 1], graph, QUANT, stats) - features[stage]
-        noise = error.square().mean((0, 2, 3)) / boundary_variance(teacher(), [pixels()])[stage]
+        noise = error.square().mean((0, 2, 3)) / variances()[stage]
         assert row["nsr"] == pytest.approx(float(noise.mean()), rel=1e-4)

@@ -17,7 +17,7 @@ from spaceevo.errors import UserError
 from spaceevo.nn.evaluate import top1
 from spaceevo.space import SearchSpace, Subnet, stage_input_hw
 from spaceevo.training.fit import fit
-from spaceevo.training.teacher import Teacher, TeacherModule, boundary_variance, cnn_teacher, efficientnet_b5_teacher
+from spaceevo.training.teacher import Teacher, TeacherModule, boundary_moments, cnn_teacher, efficientnet_b5_teacher
 
 B5_STRIDES = (2, 2, 2, 1, 2, 1)
 WIDTHS = (8, 12, 16, 16, 24)
@@ -54,13 +54,14 @@ def test_widths_that_do_not_fit_the_stages_are_refused(widths: tuple[int, ...]) 
         cnn_teacher(1, 10, 2, (1, 2, 1, 2), widths, 1)
 
 
-def test_boundary_variance_is_that_of_every_channel() -> None:
+def test_boundary_moments_are_those_of_every_channel() -> None:
     net, x = small_teacher().eval(), torch.randn(16, 1, 16, 16)
-    variances = boundary_variance(net, x.split(3))
-    assert [len(v) for v in variances] == list(WIDTHS)
-    for variance, feature in zip(variances, net.features(x), strict=True):
-        by_hand = feature.transpose(0, 1).flatten(1).var(1)
-        torch.testing.assert_close(variance, by_hand)
+    moments = boundary_moments(net, x.split(3))
+    assert [len(v) for _, v in moments] == list(WIDTHS)
+    for (mean, variance), feature in zip(moments, net.features(x), strict=True):
+        channels = feature.transpose(0, 1).flatten(1)
+        torch.testing.assert_close(mean, channels.mean(1))
+        torch.testing.assert_close(variance, channels.var(1))
 
 
 def test_a_teacher_learns_in_a_few_epochs(tmp_path: Path) -> None:

@@ -46,6 +46,11 @@ def student_specs(hs: Hyperspace) -> list[StudentSpec]:
 class Student(nn.Module):
     """An elastic stage between two learnable 1x1 projections that match the teacher's feature widths."""
 
+    source_mean: Tensor
+    source_std: Tensor
+    target_mean: Tensor
+    target_std: Tensor
+
     def __init__(self, spec: StudentSpec, teacher_in: int, teacher_out: int, padding: str = "symmetric") -> None:
         super().__init__()
         self.spec = spec
@@ -53,6 +58,9 @@ class Student(nn.Module):
         self.enter = nn.Parameter(torch.empty(max(spec.input_widths), teacher_in, 1, 1))
         self.leave = nn.Parameter(torch.zeros(teacher_out, max(spec.elastic.widths), 1, 1))  # begins at an NSR of about 1
         self.bias = nn.Parameter(torch.zeros(teacher_out))
+        for name, width in (("source", teacher_in), ("target", teacher_out)):
+            self.register_buffer(f"{name}_mean", torch.zeros(width))
+            self.register_buffer(f"{name}_std", torch.ones(width))
         nn.init.kaiming_normal_(self.enter, nonlinearity="linear")
         superset = stage_graph(spec.elastic, widest, max(spec.input_widths), 8, superset=True)
         self.body = Elastic(superset, padding=padding)
@@ -60,13 +68,22 @@ class Student(nn.Module):
     def graph(self, cin: int, blocks: Stage, hw: int) -> Graph:
         return stage_graph(self.spec.elastic, blocks, cin, hw)
 
+    def standardize(self, source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -> None:
+        """Let the projections work on the teacher's features less their mean, over their standard deviation, given the
+        means and variances ``[C_t]`` of the stage's input and output: their scale is the teacher's, not the student's."""
+        for name, (mean, variance) in (("source", source), ("target", target)):
+            self.get_buffer(f"{name}_mean").copy_(mean)
+            self.get_buffer(f"{name}_std").copy_(variance.sqrt())
+
     def enter_stage(self, feature: Tensor, cin: int) -> Tensor:
         """The teacher's feature ``[B, C_t, H, W]`` as the stage's input ``[B, cin, H, W]``."""
-        return F.conv2d(feature, self.enter[:cin])
+        weight = self.enter[:cin] / self.source_std.clamp(min=1e-3)[:, None, None]
+        return F.conv2d(feature, weight, -weight[:, :, 0, 0] @ self.source_mean)
 
     def leave_stage(self, y: Tensor) -> Tensor:
-        """The stage's output as wide as the teacher's."""
-        return F.conv2d(y, self.leave[:, : y.shape[1]], self.bias)
+        """The stage's output as the teacher's: as wide, and of its mean and deviation."""
+        weight = self.leave[:, : y.shape[1]] * self.target_std[:, None, None, None]
+        return F.conv2d(y, weight, self.bias * self.target_std + self.target_mean)
 
     def forward(self, feature: Tensor, graph: Graph, quantizer: Quantizer | None = None, stats: Stats | None = None) -> Tensor:
         x = self.enter_stage(feature, graph.input.channels)

@@ -25,7 +25,7 @@ from spaceevo.training.bkd import BKDModule, Student, student_specs
 from spaceevo.training.checkpoint import load_checkpoint, load_supernet, save_checkpoint, save_supernet
 from spaceevo.training.fit import fit
 from spaceevo.training.supernet import SupernetModule, init_qat, make_supernet
-from spaceevo.training.teacher import Teacher, TeacherModule, boundary_variance, cnn_teacher, efficientnet_b5_teacher
+from spaceevo.training.teacher import Teacher, TeacherModule, boundary_moments, cnn_teacher, efficientnet_b5_teacher
 
 VARIANCE_IMAGES = 512
 CALIBRATION_IMAGES = 256
@@ -93,7 +93,7 @@ def load_teacher(cfg: Config, hs: Hyperspace) -> Teacher:
 
 
 def teacher(cfg: Config) -> None:
-    """Train the teacher (no epochs: take the named weights as they are) and record its boundary features' variance."""
+    """Train the teacher (no epochs: take the named weights as they are) and record its boundary features' moments."""
     start(cfg)
     hs = hyperspace(cfg)
     images = load_data(cfg.data, cfg.seed)
@@ -106,13 +106,14 @@ def teacher(cfg: Config) -> None:
         scores = torch.cat([net(x) for x in resized(Normalized(images.val, cfg.data), max(hs.resolutions))])
     accuracy = top1(scores, images.val_labels)
     say(f"teacher: {accuracy:.2f} % validation top-1")
-    variance = boundary_variance(net, resized(Normalized(images.train, cfg.data, VARIANCE_IMAGES), cfg.data.image_size, 32))
-    bad = next((i for i, v in enumerate(variance) if not bool(v.isfinite().all())), None)
+    moments = boundary_moments(net, resized(Normalized(images.train, cfg.data, VARIANCE_IMAGES), cfg.data.image_size, 32))
+    bad = next((i for i, (_, v) in enumerate(moments) if not bool(v.isfinite().all())), None)
     if bad is not None:
         raise UserError(
             f"teacher={cfg.teacher.name}: its features after boundary {bad} are not finite; give other teacher.weights"
         )
-    content = {"state_dict": net.state_dict(), "variance": variance, "top1_val": accuracy}
+    means, variances = map(list, zip(*moments, strict=True))
+    content = {"state_dict": net.state_dict(), "mean": means, "variance": variances, "top1_val": accuracy}
     save_checkpoint(output_path(cfg, "teacher.ckpt"), content)
 
 
@@ -121,10 +122,13 @@ def bkd(cfg: Config) -> None:
     start(cfg)
     hs = hyperspace(cfg)
     guide = load_teacher(cfg, hs)
-    variance = load_checkpoint(input_path(cfg, "teacher.ckpt"))["variance"]
+    known = load_checkpoint(input_path(cfg, "teacher.ckpt"))
+    moments = list(zip(known["mean"], known["variance"], strict=True))
     images = load_data(cfg.data, cfg.seed)
     data = ImagesModule(images, cfg.data, cfg.bkd.batch, cfg.seed, limit=cfg.bkd.images)
     students = new_students(hs, guide, cfg.device.padding)
+    for student in students:
+        student.standardize(moments[student.spec.stage - 1], moments[student.spec.stage])
     for phase, epochs, quant in (("fp32", cfg.bkd.epochs, None), ("lsq", cfg.bkd.lsq_epochs, quantizer(cfg))):
         folder = partial(cfg, "bkd") / phase
         done = folder / "done.json"
@@ -137,7 +141,7 @@ def bkd(cfg: Config) -> None:
             for student in students:
                 student.init_quantizers(features[student.spec.stage - 1], quant)
         steps = epochs * data.steps_per_epoch
-        module = BKDModule(students, guide, variance, cfg.bkd, hs.lut_resolutions, steps, cfg.seed, quant)
+        module = BKDModule(students, guide, known["variance"], cfg.bkd, hs.lut_resolutions, steps, cfg.seed, quant)
         fit(module, data, trainer_arguments(cfg), make_logger(cfg, f"bkd-{phase}"), folder, epochs)
         for student in students:
             write_safetensors(output_path(cfg, f"bkd/{student.spec.name}.{phase}.safetensors"), student.state_dict())

@@ -123,8 +123,9 @@ def _read_weights(path: str) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def boundary_variance(teacher: Teacher, batches: Iterable[Tensor]) -> list[Tensor]:
-    """Per-channel variance of every boundary feature over ``batches`` ``[B, C, H, W]``: the signal of the NSR loss."""
+def boundary_moments(teacher: Teacher, batches: Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Mean and variance a channel of every boundary feature over ``batches`` ``[B, C, H, W]``; the variance is the signal of
+    the NSR loss."""
     total: list[Tensor] = []
     for x in batches:
         features = [f.double() for f in teacher.features(x)]
@@ -132,7 +133,7 @@ def boundary_variance(teacher: Teacher, batches: Iterable[Tensor]) -> list[Tenso
             torch.stack((torch.ones_like(f).sum((0, 2, 3)), f.sum((0, 2, 3)), f.square().sum((0, 2, 3)))) for f in features
         ]
         total = [a + b for a, b in zip(total, moments, strict=True)] if total else moments
-    return [((squares - sums**2 / n) / (n - 1)).clamp(min=0).float() for n, sums, squares in total]
+    return [((s / n).float(), ((squares - s**2 / n) / (n - 1)).clamp(min=0).float()) for n, s, squares in total]
 
 
 class TeacherModule(L.LightningModule):
