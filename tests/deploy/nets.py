@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from spaceevo.deploy.fold import adopt_scales
 from spaceevo.deploy.integer import IntegerModel, QParams
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats
+from spaceevo.nn.evaluate import calibrate
 from spaceevo.nn.extract import Extracted
 from spaceevo.space import (
     BlockChoice,
@@ -56,10 +57,7 @@ def random_net(
 
 
 def statistics(net: Elastic, graph: Graph, x: torch.Tensor) -> Stats:
-    stats: Stats = {}
-    with torch.no_grad():
-        net(x, graph, collect=stats)
-    return stats
+    return calibrate(net, graph, [x])
 
 
 def trained_net(

@@ -15,7 +15,8 @@ from spaceevo.deploy.fold import integer_model
 from spaceevo.deploy.gate import broken_claims, compare, compare_ops, digest, parity_report, refusal
 from spaceevo.deploy.integer import IntegerModel
 from spaceevo.deploy.onnx_writer import write_int8
-from spaceevo.nn.elastic import Elastic, Quantizer, Stats
+from spaceevo.nn.elastic import Elastic, Quantizer
+from spaceevo.nn.evaluate import calibrate
 from spaceevo.space import SearchSpace, Subnet, load_hyperspace, subnet_graph
 
 torch.set_num_threads(1)
@@ -28,12 +29,10 @@ def exported() -> tuple[IntegerModel, bytes, np.ndarray]:
     torch.manual_seed(0)
     space = SearchSpace.parse("demo-0456-1111", load_hyperspace("demo").with_task(channels=1, classes=10))
     graph = subnet_graph(Subnet.sample(space, np.random.default_rng(0)))
-    net, stats, quantizer = Elastic(graph), Stats(), Quantizer(8 if VNNI else 7)
+    net, quantizer = Elastic(graph), Quantizer(8 if VNNI else 7)
     x = torch.rand(32, 1, graph.input.hw, graph.input.hw)
     net.init_quantizers(x, [graph], graph, quantizer)
-    with torch.no_grad():
-        net(x, graph, collect=stats)
-    model = integer_model(net, graph, stats, quantizer)
+    model = integer_model(net, graph, calibrate(net, graph, [x]), quantizer)
     return model, write_int8(model), x.numpy()
 
 

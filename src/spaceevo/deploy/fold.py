@@ -24,7 +24,7 @@ def integer_model(net: Elastic, graph: Graph, stats: Stats, quantizer: Quantizer
     hard sigmoid goes into its convolution's weight scale (a sixth) and bias (plus a half). The output scales of other ops
     are settled: see :mod:`spaceevo.deploy.arithmetic`; :func:`adopt_scales` gives them back to fake quantization.
     """
-    qparams = {INPUT: _qparams(net.input_scale, net.input_offset)}
+    qparams = {INPUT: _qparams(*net.input())}
     weights, scales, biases = {}, {}, {}
     lowered = lower(graph)
     readers = lowered.consumers()
@@ -32,7 +32,7 @@ def integer_model(net: Elastic, graph: Graph, stats: Stats, quantizer: Quantizer
         if op.has_weight:
             gain, bias = net.folded(op, stats)
             gain = torch.ones_like(bias) if gain is None else gain
-            scale = net.ops_by_name[op.name].weight_scale.clamp(min=MIN_SCALE)
+            scale = net.ops_by_name[op.name].weight_scale()
             gate = op.act == "hsigmoid"
             input_scale, _ = qparams[op.inputs[0]]
             weights[op.name] = _weight_integers(net, op, scale, gain, quantizer)
@@ -51,10 +51,8 @@ def adopt_scales(net: Elastic, model: IntegerModel) -> None:
     """Set the quantizers of ``net``, the extracted subnet, to the settled ones of its ``model``."""
     for name, p in net.ops_by_name.items():
         scale, zero = model.qparams[name]
-        if hasattr(p, "scale"):
-            p.scale.fill_(scale)
-        if hasattr(p, "offset"):
-            p.offset.fill_(-zero * scale)
+        if hasattr(p, "output"):
+            p.output.set_range(-zero * scale, (ACT_MAX - zero) * scale)
 
 
 @torch.no_grad()
@@ -75,8 +73,8 @@ def _trained_qparams(net: Elastic, op: Op) -> QParams:
     return fixed[op.kind] if op.kind in fixed else _qparams(*net.output_quantizer(op))
 
 
-def _qparams(scale: Tensor, offset: Tensor) -> QParams:
-    return scale.item(), int(zero_point(scale, offset))
+def _qparams(scale: Tensor, zero: Tensor) -> QParams:
+    return scale.item(), int(zero_point(zero))
 
 
 def _magnitude(gain: Tensor) -> Tensor:

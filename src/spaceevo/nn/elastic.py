@@ -8,14 +8,24 @@ batch's own are used (training), with ``stats`` the BatchNorm is folded into the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaceevo.nn.lsq import ACT_MAX, MIN_SCALE, fake_quant_activation, fake_quant_weight, init_weight_scale
+from spaceevo.nn.lsq import (
+    ACT_MAX,
+    MIN_SCALE,
+    Scale,
+    TensorQuantizer,
+    fake_quant_activation,
+    fake_quant_weight,
+    init_weight_scale,
+    least_squares_range,
+    sample,
+)
 from spaceevo.space.graph import FUSED, INPUT, Graph, Op
 
 BN_EPS = 1e-5
@@ -49,13 +59,9 @@ class OpParameters(nn.Module):
                 self.gain = nn.Parameter(torch.ones(op.cout))
             if op.norm or op.bias:
                 self.shift = nn.Parameter(torch.zeros(op.cout))
-            self.weight_scale = nn.Parameter(torch.tensor(1.0))
-        if op.kind == "maxpool":
-            return  # its output is of its input's integers
-        if op.act != "hsigmoid":
-            self.scale = nn.Parameter(torch.tensor(1.0))
-        if op.act not in FUSED:  # a fused activation's range starts at 0
-            self.offset = nn.Parameter(torch.tensor(0.0))
+            self.weight_scale = Scale()
+        if op.kind != "maxpool" and op.act != "hsigmoid":  # its input's integers; the range [0, 1]
+            self.output = TensorQuantizer(from_zero=op.act in FUSED)
 
 
 class Elastic(nn.Module):
@@ -72,17 +78,8 @@ class Elastic(nn.Module):
             parameters = OpParameters(op)
             _attach(self.body, op.name, parameters)
             self.ops_by_name[op.name] = parameters
-        self.input_scale: Tensor
-        self.input_offset: Tensor
-        self.register_buffer("input_scale", torch.tensor(1.0))
-        self.register_buffer("input_offset", torch.tensor(0.0))
-        self.set_input_range(*input_range)
-
-    def set_input_range(self, low: float, high: float) -> None:
-        """Fix the input tensor's quantizer to hold ``low`` to ``high`` (and 0)."""
-        low, high = min(low, 0.0), max(high, 0.0)
-        self.input_scale.fill_(max(high - low, 1e-3) / ACT_MAX)
-        self.input_offset.fill_(low)
+        self.input = TensorQuantizer().requires_grad_(False)
+        self.input.set_range(*input_range)
 
     # -- forward ------------------------------------------------------------------------------------------------
 
@@ -94,74 +91,79 @@ class Elastic(nn.Module):
         quantizer: Quantizer | None = None,
         stats: Mapping[str, tuple[Tensor, Tensor]] | None = None,
         record: dict[str, Tensor] | None = None,
-        collect: Stats | None = None,
         dropout: float = 0.0,
     ) -> Tensor:
         """Run ``graph`` on ``x`` ``[B, C, H, W]``.
 
         ``quantizer``: fake-quantize every tensor the runtime holds in 8 bits. ``stats``: BatchNorm mean and variance
-        per op (else the batch's own). ``record`` receives every op's output, ``collect`` the batch statistics.
-        ``dropout``: the share of the last op's input (the classifier's features) that is dropped.
+        per op (else the batch's own). ``record`` receives every op's output. ``dropout``: the share of the last op's
+        input (the classifier's features) that is dropped.
         """
-        if quantizer is not None:
-            x = fake_quant_activation(x, self.input_scale, self.input_offset)
-        values, scales = {INPUT: x}, {INPUT: self.input_scale}
-        last_use = {name: op.name for op in graph.ops for name in op.inputs}
-        for op in graph.ops:
+        values = {INPUT: self.enter(x, quantizer)}
+        for op, finished in schedule(graph):
             inputs = [values[name] for name in op.inputs]
             if dropout and op is graph.ops[-1]:
                 inputs[0] = F.dropout(inputs[0], dropout)
-            if op.has_weight:
-                y = self._conv(op, inputs[0], scales[op.inputs[0]], quantizer, stats, collect)
-            else:
-                y = self._plain(op, inputs, quantizer)
-            if quantizer is None or op.kind == "maxpool":
-                scales[op.name] = scales[op.inputs[0]]
-            else:
-                scales[op.name], offset = self.output_quantizer(op)
-                y = fake_quant_activation(y, scales[op.name], offset)
-            values[op.name] = y
-            for name in set(op.inputs):
-                if last_use[name] == op.name:
-                    del values[name]  # without gradients, its memory is free again
+            y = values[op.name] = self.leave(op, self.run(op, graph, inputs, quantizer, stats), quantizer)
+            for name in finished:
+                del values[name]  # without gradients, its memory is free again
             if record is not None:
                 record[op.name] = y
         return values[graph.ops[-1].name]
 
-    def _conv(
+    def enter(self, x: Tensor, quantizer: Quantizer | None) -> Tensor:
+        """The input tensor as the runtime holds it."""
+        return x if quantizer is None else fake_quant_activation(x, *self.input())
+
+    def run(
         self,
         op: Op,
-        x: Tensor,
-        input_scale: Tensor,
+        graph: Graph,
+        inputs: list[Tensor],
         quantizer: Quantizer | None,
         stats: Mapping[str, tuple[Tensor, Tensor]] | None,
-        collect: Stats | None,
     ) -> Tensor:
-        p = self.ops_by_name[op.name]
-        weight = self.weight(op)
-        if quantizer is not None:
-            weight = fake_quant_weight(weight, p.weight_scale, quantizer.weight_bits)
+        """What ``op`` makes of its ``inputs``, before its output is quantized."""
+        if not op.has_weight:
+            return self._plain(op, inputs, quantizer)
+        weight, p = self.quantized_weight(op, quantizer), self.ops_by_name[op.name]
         if op.norm and stats is None:
-            y = self._conv2d(op, x, weight)
-            gain, shift = p.gain[: op.cout], p.shift[: op.cout]
-            if collect is None:
-                y = F.batch_norm(y, None, None, gain, shift, training=True, eps=BN_EPS)
-            else:
-                y, mean, inverse_std = torch.native_batch_norm(y, gain, shift, None, None, True, 0.0, BN_EPS)
-                collect[op.name] = (mean, inverse_std.pow(-2) - BN_EPS)
-        else:
-            factor, bias = self.folded(op, stats)
-            if quantizer is not None:
-                bias = self.on_grid(op, bias, factor, input_scale)
-            weight = weight if factor is None else weight * factor[:, None, None, None]
-            y = self._conv2d(op, x, weight, bias if op.norm or op.bias else None)
+            y = self.conv(op, inputs[0], weight)
+            return self._act(
+                op, F.batch_norm(y, None, None, p.gain[: op.cout], p.shift[: op.cout], training=True, eps=BN_EPS), quantizer
+            )
+        factor, bias = self.folded(op, stats)
+        if quantizer is not None:
+            bias = self.on_grid(op, bias, factor, self.scale_of(op.inputs[0], graph))
+        weight = weight if factor is None else weight * factor[:, None, None, None]
+        return self._act(op, self.conv(op, inputs[0], weight, bias if op.norm or op.bias else None), quantizer)
+
+    def normalize(
+        self, op: Op, graph: Graph, y: Tensor, quantizer: Quantizer | None, stats: Mapping[str, tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """What :meth:`run` gives where ``y`` is the convolution's output without its BatchNorm."""
+        factor, bias = self.folded(op, stats)
+        assert factor is not None
+        if quantizer is not None:
+            bias = self.on_grid(op, bias, factor, self.scale_of(op.inputs[0], graph))
+        return self._act(op, y * factor[:, None, None] + bias[:, None, None], quantizer)
+
+    def leave(self, op: Op, y: Tensor, quantizer: Quantizer | None) -> Tensor:
+        """The op's output as the runtime holds it."""
+        if quantizer is None or op.kind == "maxpool":
+            return y
+        return fake_quant_activation(y, *self.output_quantizer(op))
+
+    def conv(self, op: Op, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The op's convolution alone."""
+        x, pad = self._padded(op, x, 0.0)
+        return F.conv2d(x, weight, bias, op.stride, pad, groups=op.cout if op.kind == "depthwise" else 1)
+
+    def _act(self, op: Op, y: Tensor, quantizer: Quantizer | None) -> Tensor:
+        """The fused activation; where the output is quantized, its range is the clamp."""
         if op.act == "hsigmoid":
             return y / 6 + 0.5 if quantizer is not None else F.hardsigmoid(y)
         return _fused(op.act, y) if quantizer is None else y
-
-    def _conv2d(self, op: Op, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        x, pad = self._padded(op, x, 0.0)
-        return F.conv2d(x, weight, bias, op.stride, pad, groups=op.cout if op.kind == "depthwise" else 1)
 
     def _padded(self, op: Op, x: Tensor, value: float) -> tuple[Tensor, int]:
         """``x`` and the padding that is left to do; unequal padding is done here."""
@@ -186,7 +188,7 @@ class Elastic(nn.Module):
         if quantizer is None:
             return F.hardswish(x) if hard else F.silu(x)
         gate, scale = (F.hardsigmoid(x), GATE_SCALE) if hard else (torch.sigmoid(x), SIGMOID_SCALE)
-        return x * fake_quant_activation(gate, x.new_tensor(scale), x.new_tensor(0.0))
+        return x * fake_quant_activation(gate, *_fixed(scale, x))
 
     # -- what exporters read ------------------------------------------------------------------------------------
 
@@ -196,6 +198,13 @@ class Elastic(nn.Module):
         cout, cin, kernel, _ = op.weight_shape
         crop = (full.shape[2] - kernel) // 2
         return full[:cout, :cin, crop : crop + kernel, crop : crop + kernel]
+
+    def quantized_weight(self, op: Op, quantizer: Quantizer | None) -> Tensor:
+        """:meth:`weight`, on its grid where there is a ``quantizer``."""
+        weight = self.weight(op)
+        if quantizer is None:
+            return weight
+        return fake_quant_weight(weight.contiguous(), self.ops_by_name[op.name].weight_scale(), quantizer.weight_bits)
 
     def folded(self, op: Op, stats: Mapping[str, tuple[Tensor, Tensor]] | None) -> tuple[Tensor | None, Tensor]:
         """Per-channel gain (None without a BatchNorm) and bias of the op with its BatchNorm folded."""
@@ -208,18 +217,25 @@ class Elastic(nn.Module):
         return gain, shift - mean * gain
 
     def output_quantizer(self, op: Op) -> tuple[Tensor, Tensor]:
-        """Scale and offset of the op's output tensor (its zero point: ``lsq.zero_point``)."""
+        """Scale and zero point (in steps, not yet rounded: ``lsq.zero_point``) of the op's output tensor."""
         p = self.ops_by_name[op.name]
         if op.act == "hsigmoid":
-            return self.input_scale.new_tensor(GATE_SCALE), self.input_scale.new_tensor(0.0)
+            return _fixed(GATE_SCALE, self.input.scale.unit)
+        scale, zero = p.output()
         if op.act == "relu6":
-            capped = p.scale.clamp(min=MIN_SCALE, max=6 / ACT_MAX)
-            return p.scale + (capped - p.scale).detach(), self.input_scale.new_tensor(0.0)  # at the cap it still learns
-        return p.scale.clamp(min=MIN_SCALE), (self.input_scale.new_tensor(0.0) if op.act in FUSED else p.offset)
+            scale = scale + (scale.clamp(max=6 / ACT_MAX) - scale).detach()  # at the cap it still learns
+        return scale, torch.zeros_like(zero) if op.act in FUSED else zero  # in a stack an op may be fused in some subnets only
+
+    def scale_of(self, tensor: str, graph: Graph) -> Tensor:
+        """The scale of ``input`` or of an op's output; a pool's is its input's."""
+        if tensor == INPUT:
+            return self.input()[0]
+        op = graph.op(tensor)
+        return self.scale_of(op.inputs[0], graph) if op.kind == "maxpool" else self.output_quantizer(op)[0]
 
     def on_grid(self, op: Op, bias: Tensor, gain: Tensor | None, input_scale: Tensor) -> Tensor:
         """The bias as the runtime holds it: int32 on the grid ``sx * sw[c]``."""
-        step = input_scale * self.ops_by_name[op.name].weight_scale.clamp(min=MIN_SCALE)
+        step = input_scale * self.ops_by_name[op.name].weight_scale()
         step = step if gain is None else step * gain.abs().clamp(min=MIN_SCALE)
         shift = 3.0 if op.act == "hsigmoid" else 0.0  # the gate's +1/2 is part of the stored bias
         return (((bias + shift) / step).round() * step - shift - bias).detach() + bias
@@ -228,42 +244,54 @@ class Elastic(nn.Module):
 
     @torch.no_grad()
     def init_quantizers(self, x: Tensor, graphs: Iterable[Graph], superset: Graph, quantizer: Quantizer) -> None:
-        """LSQ+ initial scales and offsets: weights by their spread, activations by the extremes they reach in full
-        precision on the batch ``x`` over all ``graphs``; ops that none of them runs, by those in ``superset``."""
-        extremes: dict[str, tuple[float, float]] = {}
+        """Initial scales and zero points of least squared error: of the weights, and of the values that the activations
+        have in full precision on the batch ``x`` over all ``graphs``; ops that none of them runs, over ``superset``."""
+        seen = _Values()
         for graph in graphs:
-            for name, (low, high) in self._extremes(x, graph).items():
-                old = extremes.get(name, (0.0, 0.0))
-                extremes[name] = (min(low, old[0]), max(high, old[1]))
-        extremes = {**self._extremes(x, superset), **extremes}
+            self._observe(x, graph, seen)
+        unseen = _Values()
+        self._observe(x, superset, unseen)
         for name, p in self.ops_by_name.items():
             if hasattr(p, "weight"):
-                p.weight_scale.copy_(init_weight_scale(p.weight, quantizer.weight_bits).clamp(min=MIN_SCALE))
-            if name in extremes and hasattr(p, "scale"):
-                low, high = extremes[name] if hasattr(p, "offset") else (0.0, extremes[name][1])
-                scale = max(high - low, 1e-3) / ACT_MAX
-                p.scale.fill_(scale)
-                if hasattr(p, "offset"):
-                    p.offset.fill_(low)
+                p.weight_scale.set(init_weight_scale(p.weight, quantizer.weight_bits))
+            source = seen if name in seen.extremes else unseen
+            if hasattr(p, "output") and name in source.extremes:
+                p.output.set_range(*least_squares_range(*source.of(name)))
 
-    def _extremes(self, x: Tensor, graph: Graph) -> dict[str, tuple[float, float]]:
-        extremes = _Extremes()
+    def _observe(self, x: Tensor, graph: Graph, into: _Values) -> None:
         for images in x.split(INIT_BATCH):
-            self(resize(images, graph.input.hw), graph, record=extremes)
-        return extremes.found
+            self(resize(images, graph.input.hw), graph, record=into)
 
 
-class _Extremes(dict[str, Tensor]):
-    """A record that keeps each op's least and greatest value, and no tensor."""
+class _Values(dict[str, Tensor]):
+    """A record that keeps of each op's outputs the extremes and a sample, and no tensor."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: dict[str, tuple[float, float]] = {}
+        self.extremes: dict[str, tuple[float, float]] = {}
+        self.samples: dict[str, list[Tensor]] = {}
 
     def __setitem__(self, name: str, y: Tensor) -> None:
         low, high = (float(v) for v in torch.aminmax(y))
-        old = self.found.get(name, (low, high))
-        self.found[name] = (min(low, old[0]), max(high, old[1]))
+        old = self.extremes.get(name, (0.0, 0.0))
+        self.extremes[name] = (min(low, old[0]), max(high, old[1]))
+        self.samples.setdefault(name, []).append(sample(y).clone())
+
+    def of(self, name: str) -> tuple[Tensor, float, float]:
+        """A sample of an op's values ``[N]``, and their range (0 is in it)."""
+        return (sample(torch.cat(self.samples[name])), *self.extremes[name])
+
+
+def schedule(graph: Graph) -> Iterator[tuple[Op, list[str]]]:
+    """Every op in order, and the tensors that nobody reads after it."""
+    last_use = {name: op.name for op in graph.ops for name in op.inputs}
+    for op in graph.ops:
+        yield op, [name for name in set(op.inputs) if last_use[name] == op.name]
+
+
+def _fixed(scale: float, like: Tensor) -> tuple[Tensor, Tensor]:
+    """A scale that is not learned, and its zero point of 0."""
+    return like.new_tensor(scale), like.new_tensor(0.0)
 
 
 def resize(x: Tensor, hw: int) -> Tensor:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from spaceevo.nn.elastic import Elastic, Quantizer, Stats, resize
+from spaceevo.nn.elastic import Elastic, Quantizer, Stats, resize, schedule
 from spaceevo.space import Graph
+from spaceevo.space.graph import INPUT
 
 EVAL_BATCH, EVAL_PIXELS = 500, 2_000_000  # images at a time, and pixels of them
 
@@ -25,17 +26,43 @@ class ImageSource(Protocol):
 
 @torch.no_grad()
 def calibrate(net: Elastic, graph: Graph, batches: Iterable[Tensor], quantizer: Quantizer | None = None) -> Stats:
-    """BatchNorm statistics of ``graph``: the mean over ``batches`` (``[B, C, H, W]``, at the graph's size)."""
-    total: Stats = {}
-    count = 0
-    for x in batches:
-        stats: Stats = {}
-        net(x, graph, quantizer=quantizer, collect=stats)
-        for name, (mean, var) in stats.items():
-            old = total.get(name)
-            total[name] = (mean, var) if old is None else (old[0] + mean, old[1] + var)
-        count += 1
-    return {name: (mean / count, var / count) for name, (mean, var) in total.items()}
+    """BatchNorm statistics of ``graph`` over ``batches`` (``[B, C, H, W]``, at the graph's size).
+
+    Op by op over all images, so that a layer's statistics are those of its inputs as the layers before it, with their final
+    statistics, make them: how the images fall into batches makes no difference beyond rounding. All live feature maps of
+    all images are held at once.
+    """
+    runs = [{INPUT: net.enter(x, quantizer)} for x in batches]
+    stats: Stats = {}
+    for op, finished in schedule(graph):
+        weight = net.quantized_weight(op, quantizer) if op.norm else None
+        if weight is not None:
+            for values in runs:
+                values[op.name] = net.conv(op, values[op.inputs[0]], weight)
+            stats[op.name] = pooled_moments(values[op.name] for values in runs)
+        for values in runs:
+            if weight is not None:
+                y = net.normalize(op, graph, values[op.name], quantizer, stats)
+            else:
+                y = net.run(op, graph, [values[name] for name in op.inputs], quantizer, stats)
+            values[op.name] = net.leave(op, y, quantizer)
+            for name in finished:
+                del values[name]
+    return stats
+
+
+def pooled_moments(batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and (biased) variance a channel ``[C]`` over all images and positions of ``batches`` ``[B, C, H, W]``, in
+    float64 from each batch's own (Chan et al., 1979)."""
+    count, mean, squares = 0, torch.zeros(()), torch.zeros(())
+    for y in batches:
+        here = y.numel() // y.shape[1]
+        var, centre = (part.double() for part in torch.var_mean(y.float(), (0, 2, 3), correction=0))
+        difference, total = centre - mean, count + here
+        mean = mean + difference * (here / total)
+        squares = squares + var * here + difference.square() * (count * here / total)
+        count = total
+    return mean.float(), (squares / count).float()
 
 
 @torch.no_grad()

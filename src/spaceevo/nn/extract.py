@@ -16,13 +16,13 @@ class Extracted(nn.Module):
         super().__init__()
         self.graph, self.quantizer = graph, quantizer
         self.net = Elastic(graph, padding=supernet.padding)
-        self.net.input_scale.copy_(supernet.input_scale)
-        self.net.input_offset.copy_(supernet.input_offset)
+        self.net.input.load_state_dict(supernet.input.state_dict())
         with torch.no_grad():
             for op in graph.ops:
                 source, target = supernet.ops_by_name[op.name], self.net.ops_by_name[op.name]
-                for name, value in target.named_parameters():
-                    full = getattr(source, name)
+                known = source.state_dict()
+                for name, value in target.state_dict().items():  # shares its memory
+                    full = known[name]
                     value.copy_(supernet.weight(op) if name == "weight" else full[: op.cout] if full.dim() else full)
         self.stats = stats
 

@@ -99,6 +99,10 @@ class Graph:
         last = self.ops[-1]
         return Tensor(last.name, last.cout, last.out_hw)
 
+    def op(self, name: str) -> Op:
+        """The op of that name."""
+        return next(op for op in self.ops if op.name == name)
+
     def consumers(self) -> dict[str, list[Op]]:
         """The ops that read each tensor."""
         readers: dict[str, list[Op]] = {}

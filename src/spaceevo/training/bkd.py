@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats, resize
+from spaceevo.nn.lsq import least_squares_range, sample
 from spaceevo.nn.nsr import nsr_loss
 from spaceevo.nn.parallel import parallel
 from spaceevo.space import ElasticStage, Graph, Hyperspace, Stage, extreme_stage, stage_graph
@@ -64,6 +65,7 @@ class Student(nn.Module):
         nn.init.kaiming_normal_(self.enter, nonlinearity="linear")
         superset = stage_graph(spec.elastic, widest, max(spec.input_widths), 8, superset=True)
         self.body = Elastic(superset, padding=padding)
+        self.body.input.requires_grad_()  # what enters changes as its projection learns
 
     def graph(self, cin: int, blocks: Stage, hw: int) -> Graph:
         return stage_graph(self.spec.elastic, blocks, cin, hw)
@@ -96,7 +98,7 @@ class Student(nn.Module):
         cin = max(self.spec.input_widths)
         x = self.enter_stage(feature, cin)
         low, high = (float(v) for v in torch.aminmax(x))
-        self.body.set_input_range(low, high)
+        self.body.input.set_range(*least_squares_range(sample(x), min(low, 0.0), max(high, 0.0)))
         blocks = [extreme_stage(self.spec.elastic, largest) for largest in (True, False)]
         graphs = [stage_graph(self.spec.elastic, b, cin, hw) for b in blocks]
         superset = stage_graph(self.spec.elastic, blocks[0], cin, hw, superset=True)
@@ -161,14 +163,8 @@ class BKDModule(L.LightningModule):
 
 
 def parameter_groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights with decay; gains, shifts and biases without; LSQ+ scales and offsets without and at a tenth the rate."""
-    weights: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
-    quantizers: list[nn.Parameter] = []
-    for name, p in module.named_parameters():
-        if name.rsplit(".", 1)[-1] in ("scale", "offset", "weight_scale"):
-            quantizers.append(p)
-        else:
-            (weights if p.dim() > 1 else plain).append(p)
-    rates = ((weights, weight_decay, lr), (plain, 0.0, lr), (quantizers, 0.0, lr / 10))
-    return [{"params": p, "weight_decay": decay, "lr": rate, "base_lr": rate} for p, decay, rate in rates if p]
+    """Weights with decay; gains, shifts and biases without, and so LSQ+ scales and zero points, which are in units that
+    need no rate of their own (``nn.lsq.Scale``)."""
+    learned = [p for p in module.parameters() if p.requires_grad]
+    groups = (([p for p in learned if p.dim() > 1], weight_decay), ([p for p in learned if p.dim() <= 1], 0.0))
+    return [{"params": p, "weight_decay": decay, "lr": lr, "base_lr": lr} for p, decay in groups if p]

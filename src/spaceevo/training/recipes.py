@@ -189,6 +189,8 @@ def qat(cfg: Config) -> None:
     module = SupernetModule(net, space, cfg.qat, cfg.qat.epochs * data.steps_per_epoch, cfg.seed, quant)
     fit(module, data, trainer_arguments(cfg), make_logger(cfg, "qat"), partial(cfg, "qat"), cfg.qat.epochs)
     accuracies = _extremes(cfg, module, images)
+    moved = module.scales_moved()
+    say(f"qat: learned scales moved by {moved.median():.1f} % (median), {moved.max():.1f} % at most")
     save_supernet(output_path(cfg, "qat.ckpt"), net, space, weight_bits=quant.weight_bits, top1_val=accuracies)
 
 

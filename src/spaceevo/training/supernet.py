@@ -44,6 +44,16 @@ class SupernetModule(L.LightningModule):
         self.net, self.space, self.recipe = net, space, recipe
         self.steps, self.seed, self.quantizer = steps, seed, quantizer
 
+    @torch.no_grad()
+    def scales_moved(self) -> Tensor:
+        """How far each learned scale and weight scale is from where it began, in percent ``[scales]``."""
+        ratios: list[Tensor] = [p for name, p in self.net.body.named_parameters() if name.endswith(".ratio")]
+        return 100 * (torch.stack(ratios) - 1).abs()
+
+    def on_train_epoch_end(self) -> None:
+        if self.quantizer is not None:
+            self.log("scales_moved_pct", self.scales_moved().mean())
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         r = self.recipe
         groups = parameter_groups(self.net, r.lr, r.weight_decay)
