@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spaceevo.nn.elastic import Elastic
 from spaceevo.nn.evaluate import EVAL_BATCH, calibrate, logits, resized, top1
-from spaceevo.nn.nsr import nsr_loss
+from spaceevo.nn.nsr import nsr_at, nsr_loss
 from spaceevo.nn.parallel import parallel
 from spaceevo.space import BlockChoice, ElasticStage, extreme_stage, stage_graph
 
@@ -35,6 +36,18 @@ def test_nsr_is_0_for_a_copy_1_for_the_mean_and_scale_free() -> None:
 
 def test_nsr_of_a_constant_channel_is_finite() -> None:
     assert torch.isfinite(nsr_loss(torch.ones(2, 1, 2, 2), torch.zeros(2, 1, 2, 2), torch.zeros(1)))
+
+
+def test_nsr_of_a_coarse_output_is_on_the_target_s_grid() -> None:
+    """A copy at half the size loses what half the size cannot hold: nothing of a constant, all of a checkerboard."""
+    variance = torch.ones(2)
+    flat, board = torch.full((3, 2, 8, 8), 2.0), (torch.arange(8)[:, None] + torch.arange(8)) % 2 * 2.0 - 1
+    checks = board.expand(3, 2, 8, 8)
+    for target, lost in ((flat, 0.0), (checks, 1.0)):
+        coarse = F.avg_pool2d(target, 2)
+        assert float(nsr_at(coarse, target, variance)) == pytest.approx(lost)
+        assert float(nsr_loss(coarse, F.avg_pool2d(target, 2), variance)) == 0  # on its own grid a copy is perfect
+        assert float(nsr_at(target + 1, target, variance)) == pytest.approx(1)
 
 
 @pytest.fixture

@@ -194,7 +194,8 @@ class PredictorConfig:
 
 @dataclass
 class BkdConfig:
-    """Block-wise knowledge distillation (paper section 4.5)."""
+    """Block-wise knowledge distillation (paper section 4.5). ``targets``: the teacher's features of the ``full`` resolution,
+    or of the student's ``own``."""
 
     epochs: int = MISSING
     lsq_epochs: int = MISSING
@@ -203,6 +204,7 @@ class BkdConfig:
     lr: float = MISSING
     lsq_lr: float = MISSING
     random_paths: int = MISSING
+    targets: str = MISSING
 
 
 @dataclass
@@ -344,6 +346,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "device.weight_bits": ("auto", 7, 8),
     "data.name": ("fashion_mnist", "digits", "cifar10", "imagenet"),
     "teacher.name": ("cnn", "efficientnet_b5"),
+    "bkd.targets": ("full", "own"),
     "export.calibrate": ("null", "minmax", "entropy", "percentile"),
     "search_subnet.search": ("evolution", "random"),
     "search_subnet.quality": ("supernet", "lut"),

@@ -90,7 +90,7 @@ STEPS: dict[str, Step] = {
             "lut",
             "lut",
             "tabulates quantized accuracy, MMACs, parameters and latency of sampled sub-stages",
-            (*DATA, *SPACE, "device", "tabulate"),
+            (*DATA, *SPACE, "device", "tabulate", "bkd.targets"),
             ("teacher.ckpt", "bkd/*.safetensors", PREDICTOR),
             ("lut.parquet",),
             "spaceevo.lut:run",
