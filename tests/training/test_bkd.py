@@ -15,9 +15,9 @@ from torch import Tensor
 
 from spaceevo.app.config import Config, compose, hyperspace
 from spaceevo.data import Images, ImagesModule, Normalized, normalize
-from spaceevo.nn.elastic import Quantizer
+from spaceevo.nn.elastic import Quantizer, resize
 from spaceevo.nn.evaluate import calibrate
-from spaceevo.nn.nsr import nsr_loss
+from spaceevo.nn.nsr import nsr_at, nsr_loss
 from spaceevo.space import Graph, Hyperspace, extreme_stage, parse_stage, stage_cost
 from spaceevo.training import lut
 from spaceevo.training.bkd import BKDModule, Student, StudentSpec, student_specs
@@ -28,7 +28,7 @@ from spaceevo.training.teacher import Teacher, boundary_moments, cnn_teacher
 CPU = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
 WIDTHS = (8, 8, 12, 12, 16)
 QUANT = Quantizer(8)
-RECIPE = SimpleNamespace(lr=1e-2, lsq_lr=1e-3, random_paths=1)
+RECIPE = SimpleNamespace(lr=1e-2, lsq_lr=1e-3, random_paths=1, targets="full")
 #: A student of every stage, each of another block type where there are enough.
 CHOSEN = (("stage1", "mbv1"), ("stage2", "mbv3"), ("stage4", "fused_mb_se"))
 
@@ -83,11 +83,19 @@ def new_students() -> list[Student]:
     return students
 
 
-def distil(students: list[Student], folder: Path, epochs: int, quantizer: Quantizer | None = None) -> None:
-    cfg, hs = tiny()
+def distil(
+    students: list[Student],
+    folder: Path,
+    epochs: int,
+    quantizer: Quantizer | None = None,
+    targets: str = "full",
+    resolutions: tuple[int, ...] = (12, 16),
+) -> None:
+    cfg, _ = tiny()
     data = ImagesModule(images(), cfg.data, 32, 0)
     steps = epochs * data.steps_per_epoch
-    module = BKDModule(students, teacher(), variances(), RECIPE, hs.lut_resolutions, steps, 0, quantizer)
+    recipe = SimpleNamespace(**{**vars(RECIPE), "targets": targets})
+    module = BKDModule(students, teacher(), variances(), recipe, resolutions, steps, 0, quantizer)
     fit(module, data, CPU, False, folder, epochs)
 
 
@@ -145,6 +153,34 @@ def test_quantized_students_stay_close_to_full_precision(trained: tuple) -> None
     _, _, after, quantized = trained
     for full, low in zip(after, quantized, strict=True):
         assert low < full + 0.05
+
+
+def test_the_input_s_quantizer_learns_with_the_projection_before_it(tmp_path: Path) -> None:
+    students = new_students()
+    for student in students:
+        student.init_quantizers(teacher().features(pixels())[student.spec.stage - 1], QUANT)
+    before = [student.body.input.state_dict() for student in students]
+    before = [{name: value.clone() for name, value in state.items()} for state in before]
+    distil(students, tmp_path, 1, QUANT)
+    for student, old in zip(students, before, strict=True):
+        assert not torch.equal(student.body.input.scale.ratio, old["scale.ratio"])
+        assert not torch.equal(student.body.input.zero, old["zero"])
+
+
+def test_a_small_image_s_student_mimics_the_features_of_the_full_one(tmp_path: Path) -> None:
+    """Trained at 12 pixels alone: on the grid of the full resolution's features, full targets teach more than its own."""
+    features = {r: teacher().features(resize(normalize(images().val, tiny()[0].data), r)) for r in (12, 16)}
+    noise = {}
+    for targets in ("own", "full"):
+        students = new_students()
+        distil(students, tmp_path / targets, 8, targets=targets, resolutions=(12,))
+        noise[targets] = []
+        for student in students:
+            spec, source = student.spec, features[12][student.spec.stage - 1]
+            graph = student.graph(max(spec.input_widths), extreme_stage(spec.elastic, largest=True), source.shape[-1])
+            with torch.no_grad():
+                noise[targets].append(float(nsr_at(student(source, graph), features[16][spec.stage], variances()[spec.stage])))
+    assert all(full < own for full, own in zip(noise["full"], noise["own"], strict=True)), noise
 
 
 def test_there_is_a_student_for_every_stage_and_block_type() -> None:

@@ -114,6 +114,7 @@ RECIPE = SimpleNamespace(
     warmup_steps=2,
     largest_first=0.0,
     dropout=0.0,
+    targets="full",
 )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats, resize
 from spaceevo.nn.lsq import least_squares_range, sample
-from spaceevo.nn.nsr import nsr_loss
+from spaceevo.nn.nsr import nsr_at
 from spaceevo.nn.parallel import parallel
 from spaceevo.space import ElasticStage, Graph, Hyperspace, Stage, extreme_stage, stage_graph
 from spaceevo.training.fit import average_gradients, cosine, set_lr, step_rng
@@ -106,7 +106,12 @@ class Student(nn.Module):
 
 
 class BKDModule(L.LightningModule):
-    """Sandwich-rule distillation of all students with the NSR loss; ``quantizer`` makes it the LSQ+ phase."""
+    """Sandwich-rule distillation of all students with the NSR loss; ``quantizer`` makes it the LSQ+ phase.
+
+    The students see the teacher's features of an image at a resolution drawn anew each step. With the recipe's ``targets`` of
+    ``full`` they mimic its features of the image as it is, brought to that grid: features of a small image are easier to
+    mimic, and compared with those a small resolution looks better than a large one.
+    """
 
     def __init__(
         self,
@@ -136,14 +141,17 @@ class BKDModule(L.LightningModule):
         optimizer = cast(torch.optim.Optimizer, self.optimizers())
         step = self.global_step
         rng = step_rng(self.seed, "bkd" if self.quantizer is None else "bkd-lsq", step)
-        x = resize(batch[0], int(rng.choice(self.resolutions)))
+        images = batch[0]
+        x = resize(images, int(rng.choice(self.resolutions)))
         with torch.no_grad():
-            features = teacher.to(x.device).features(x)
+            sources = targets = teacher.to(x.device).features(x)
+            if self.recipe.targets == "full" and x.shape != images.shape:
+                targets = teacher.features(images)
         jobs = []
         for student in cast("list[Student]", list(self.students)):
             spec = student.spec
             paths = sandwich_stages(spec.elastic, spec.input_widths, self.recipe.random_paths, rng)
-            jobs.append((student, paths, features[spec.stage - 1], features[spec.stage], variance[spec.stage].to(x.device)))
+            jobs.append((student, paths, sources[spec.stage - 1], targets[spec.stage], variance[spec.stage].to(x.device)))
         losses = list(parallel(self._distil, jobs))
         average_gradients(self.students)
         set_lr(optimizer, cosine(step, self.steps, self.steps // 10))
@@ -156,7 +164,7 @@ class BKDModule(L.LightningModule):
         student, paths, source, target, variance = job
         total = 0.0
         for cin, blocks in paths:
-            loss = nsr_loss(student(source, student.graph(cin, blocks, source.shape[-1]), self.quantizer), target, variance)
+            loss = nsr_at(student(source, student.graph(cin, blocks, source.shape[-1]), self.quantizer), target, variance)
             self.manual_backward(loss)
             total += float(loss.detach())
         return total / len(paths)
