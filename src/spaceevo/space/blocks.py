@@ -28,7 +28,7 @@ class BlockSpec:
 Block = Callable[[GraphBuilder, Tensor, BlockSpec], Tensor]
 BLOCK_TYPES: dict[str, Block] = {}
 #: Block types without an expand ratio.
-NO_EXPAND = {"mbv1", "mbv1_dual"}
+NO_EXPAND = {"conv", "basic", "mbv1", "mbv1_dual"}
 
 
 def block_type(name: str) -> Callable[[Block], Block]:
@@ -42,6 +42,20 @@ def block_type(name: str) -> Callable[[Block], Block]:
 def _ratio(b: BlockSpec) -> float:
     assert b.expand is not None
     return b.expand
+
+
+@block_type("conv")
+def conv(g: GraphBuilder, x: Tensor, b: BlockSpec) -> Tensor:
+    """One full convolution: the fewest ops a block can have."""
+    return g.conv("conv", x, b.width, kernel=b.kernel, stride=b.stride, act=b.act)
+
+
+@block_type("basic")
+def basic(g: GraphBuilder, x: Tensor, b: BlockSpec) -> Tensor:
+    """ResNet's basic block: two full convolutions with a shortcut."""
+    h = g.conv("conv1", x, b.width, kernel=b.kernel, stride=b.stride, act=b.act)
+    h = g.conv("conv2", h, b.width, kernel=b.kernel)
+    return g.residual("shortcut", x, h, b.stride, act=b.act, forced=b.forced)
 
 
 @block_type("mbv1")
