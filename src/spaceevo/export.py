@@ -22,7 +22,8 @@ def run(cfg: Config) -> None:
 
     from spaceevo.app.artifacts import code_version, sha256
     from spaceevo.app.steps import STEPS, command_for
-    from spaceevo.data import Normalized, load_data, normalize
+    from spaceevo.app.upstream import step_images
+    from spaceevo.data import Normalized, normalize
     from spaceevo.data.labels import class_names
     from spaceevo.deploy.card import data_claims
     from spaceevo.deploy.export import AtSize, baseline, check, int8_and_fp32
@@ -40,7 +41,7 @@ def run(cfg: Config) -> None:
     net, space = load_supernet(input_path(cfg, "qat.ckpt"), hs, command_for(STEPS["qat"], cfg), weight_bits=bits)
     pretrained, _ = load_supernet(input_path(cfg, "supernet.ckpt"), hs, wanted=space)
     entries = yaml.safe_load(input_path(cfg, "pareto.yaml").read_text())["chosen"]
-    images = load_data(cfg.data, cfg.seed, test=True)
+    images = step_images("export", cfg, test=True)
     assert images.test is not None and images.test_labels is not None
     calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
     test = Normalized(images.test, cfg.data)

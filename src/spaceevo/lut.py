@@ -12,8 +12,9 @@ def run(cfg: Config) -> None:
     import pandas as pd
     from tqdm import tqdm
 
+    from spaceevo.app.upstream import step_images
     from spaceevo.atomic import write_parquet
-    from spaceevo.data import Normalized, load_data
+    from spaceevo.data import Normalized
     from spaceevo.latency.limits import fixed_ms
     from spaceevo.latency.predictor import Predictor
     from spaceevo.nn.parallel import parallel
@@ -27,7 +28,7 @@ def run(cfg: Config) -> None:
     teacher = load_teacher(cfg, hs)
     variance = load_checkpoint(input_path(cfg, "teacher.ckpt"))["variance"]
     predictor = Predictor.load(input_path(cfg, "latency/predictor.json"))
-    images = load_data(cfg.data, cfg.seed)
+    images = step_images("lut", cfg)
     calibration, validation = (
         BoundaryFeatures(teacher, Normalized(pixels, cfg.data, limit), hs.lut_resolutions)
         for pixels, limit in (

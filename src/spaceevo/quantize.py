@@ -35,7 +35,7 @@ def run(cfg: QuantizeConfig) -> None:
     size, bits = cfg.resolution or cfg.data.image_size, host.weight_bits("auto")
     net = classifier(cfg.model, cfg.data.classes, cfg.data.channels, cfg.weights, cfg.seed)
     fp32 = to_onnx(net, (cfg.data.channels, size, size))
-    images = load_data(cfg.data, cfg.seed, test=True)
+    images = load_data(cfg.data, test=True)
     assert images.test is not None and images.test_labels is not None
     calibration = AtSize(Normalized(images.train, cfg.data, cfg.calibration_images), size)
     test, labels = AtSize(Normalized(images.test, cfg.data), size), images.test_labels.numpy()

@@ -30,7 +30,7 @@ def run(cfg: VerifyConfig) -> None:
     card = verify.read_card(folder)
     files = verify.read_files(folder, card)
     data = claimed_data(cfg.data, card["data"], str(folder / "card.json"))
-    images = load_data(data, 0, test=True)
+    images = load_data(data, test=True)
     assert images.test is not None and images.test_labels is not None
     small = AtSize(Normalized(images.test, data), card["input"]["shape"][-1])
     say(f"verify: {card['name']} over {len(small)} test images of {data.name}")

@@ -34,6 +34,30 @@ def test_demo_is_the_default() -> None:
     assert compose("pipeline", ["experiment=demo"]) == compose("train")
 
 
+def test_the_paper_s_subnet_search_is_the_same_by_either_name() -> None:
+    sizes = [
+        (search.population, search.parents, search.generations)
+        for override in ("experiment=paper_vnni", "experiment=paper_pixel4", "subnet_search=paper")
+        for search in [compose("pipeline", [override]).search_subnet]
+    ]
+    assert len(set(sizes)) == 1 and sizes[0][0] * (sizes[0][2] + 1) == 5000  # subnets a limit
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("profile.subnets=0", "profile.subnets=0: must be more than 0"),
+        ("data.split_seed=-1", "data.split_seed=-1: must be 0 or more"),
+        ("supernet.warmup=1", "supernet.warmup=1.0: must be less than 1"),
+        ("qat.warmup=-0.1", "qat.warmup=-0.1: must be 0 or more"),
+    ],
+)
+def test_what_cannot_be_is_refused_where_the_config_is_checked(override: str, said: str) -> None:
+    with pytest.raises(UserError) as error:
+        compose("pipeline", ["experiment=tiny", override])
+    assert str(error.value) == said
+
+
 def test_hyperspace_brings_its_own_blocks_unless_told() -> None:
     assert hyperspace(compose("lut", ["hyperspace=tiny"])).name == "tiny"
     other = hyperspace(compose("lut", ["hyperspace=demo", "blocks=conv"]))

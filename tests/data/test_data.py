@@ -22,17 +22,37 @@ def digits() -> Config:
 
 
 def test_split_is_disjoint_and_the_same_every_time(digits: Config) -> None:
-    a, b = load_data(digits.data, 0), load_data(digits.data, 0)
+    a, b = load_data(digits.data), load_data(digits.data)
     assert torch.equal(a.val, b.val) and torch.equal(a.train_labels, b.train_labels)
     assert len(a.val) == digits.data.validation and len(a.train) + len(a.val) == 1797 - 360
     assert a.test is None
-    other = load_data(digits.data, 1, test=True)
+    other = load_data(compose("train", ["experiment=tiny", "data.split_seed=1"]).data, test=True)
     assert not torch.equal(other.val, a.val)
     assert other.test is not None and len(other.test) == 360
+    assert a.split == b.split != other.split
+
+
+def test_the_split_of_seed_0_is_what_it_always_was(digits: Config) -> None:
+    """Figures of earlier versions hold for it: the last of NumPy's permutation of the seed and 0x5EED."""
+    order = np.random.default_rng([0, 0x5EED]).permutation(1797 - 360)
+    every = load_data(compose("train", ["experiment=tiny", "data.validation=1"]).data)  # all but one, in that order
+    whole = torch.cat([every.train, every.val])
+    data = load_data(digits.data)
+    assert torch.equal(torch.cat([data.train, data.val]), whole)
+    back = torch.empty_like(whole)
+    back[torch.from_numpy(order)] = whole
+    assert torch.equal(back, images._digits(digits.data, True)[0])
+
+
+@pytest.mark.parametrize("change", ["validation=201", "train_limit=1000", "split_seed=1"])
+def test_whatever_splits_otherwise_has_another_hash(digits: Config, change: str) -> None:
+    other = load_data(compose("train", ["experiment=tiny", f"data.{change}"]).data)
+    assert len(other.split) == 64 and other.split != load_data(digits.data).split
+    assert load_data(compose("train", ["experiment=tiny", "seed=7"]).data).split == load_data(digits.data).split
 
 
 def test_normalized_images_have_the_stated_range_mean_and_spread(digits: Config) -> None:
-    x = normalize(load_data(digits.data, 0).train, digits.data)
+    x = normalize(load_data(digits.data).train, digits.data)
     low, high = input_range(digits.data)
     assert float(x.min()) == pytest.approx(low) and float(x.max()) == pytest.approx(high, abs=1e-5)
     assert abs(float(x.mean())) < 0.05 and abs(float(x.std()) - 1) < 0.05
@@ -40,7 +60,7 @@ def test_normalized_images_have_the_stated_range_mean_and_spread(digits: Config)
 
 
 def test_batches_are_a_function_of_seed_epoch_and_step(digits: Config) -> None:
-    data = load_data(digits.data, 0)
+    data = load_data(digits.data)
 
     def epoch(number: int, seed: int = 0) -> list[torch.Tensor]:
         module = ImagesModule(data, digits.data, 64, seed)
@@ -54,10 +74,25 @@ def test_batches_are_a_function_of_seed_epoch_and_step(digits: Config) -> None:
 
 
 def test_an_epoch_sees_every_image_once(digits: Config) -> None:
-    data = load_data(digits.data, 0)
-    module = ImagesModule(data, digits.data, 64, 0, limit=640)
-    seen = torch.cat([indices for _, _, indices in module.sampler])
-    assert sorted(seen.tolist()) == list(range(640)) and module.steps_per_epoch == 10
+    data = load_data(digits.data)
+    module = ImagesModule(data, digits.data, len(data.train), 0)
+    seen = torch.cat([indices for _, _, indices, _ in module.sampler])
+    assert sorted(seen.tolist()) == list(range(len(data.train))) and module.steps_per_epoch == 1
+
+
+def test_a_limited_epoch_draws_anew_from_all_images(digits: Config) -> None:
+    data = load_data(digits.data)
+
+    def drawn(epoch: int, seed: int = 0) -> list[int]:
+        module = ImagesModule(data, digits.data, 64, seed, limit=640)
+        module.sampler.set_epoch(epoch)
+        assert module.steps_per_epoch == len(module.sampler) == 10
+        return torch.cat([indices for _, _, indices, _ in module.sampler]).tolist()
+
+    epochs = [drawn(epoch) for epoch in range(12)]
+    assert all(len(set(epoch)) == 640 for epoch in epochs)
+    assert drawn(3) == epochs[3] != drawn(3, seed=1)  # a function of seed and epoch alone
+    assert len(set().union(*epochs)) > 0.99 * len(data.train)  # of 1,237 one is left out twelve times with 1e-4
 
 
 def test_lightning_moves_to_the_next_epoch(digits: Config) -> None:
@@ -76,7 +111,7 @@ def test_lightning_moves_to_the_next_epoch(digits: Config) -> None:
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.SGD(self.parameters(), 0.1)
 
-    note, module = Note(), ImagesModule(load_data(digits.data, 0), digits.data, 256, 0)
+    note, module = Note(), ImagesModule(load_data(digits.data), digits.data, 256, 0)
     L.Trainer(
         max_epochs=2,
         accelerator="cpu",
@@ -103,7 +138,7 @@ def test_missing_fashion_mnist_says_how_to_get_it(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(images, "DEBIAN_FASHION_MNIST", tmp_path / "none")
     cfg = compose("train", [f"data.root={tmp_path}"]).data
     with pytest.raises(UserError, match=r"apt-get install dataset-fashion-mnist. or data.download=true"):
-        load_data(cfg, 0)
+        load_data(cfg)
 
 
 def test_damaged_fashion_mnist_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -112,27 +147,27 @@ def test_damaged_fashion_mnist_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
     for content in (b"not gzip", gzip.compress(b"\0\0\x08\x03\0\0\0\x02"), gzip.compress(b"x" * 100)[:-9]):
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"train-images-idx3-ubyte\.gz is damaged"):
-            load_data(compose("train").data, 0)
+            load_data(compose("train").data)
 
 
 def test_missing_cifar10_says_how_to_get_it(tmp_path: Path) -> None:
     cfg = compose("train", ["data=cifar10", f"data.root={tmp_path}"]).data
     with pytest.raises(UserError, match=r"data=cifar10: not in data\.root=.*data\.download=true"):
-        load_data(cfg, 0)
+        load_data(cfg)
 
 
 def test_config_that_does_not_describe_the_images_is_refused(digits: Config) -> None:
     wrong = compose("train", ["experiment=tiny", "data.channels=3"]).data
     with pytest.raises(UserError, match=r"data\.channels=3: must be 1 for digits"):
-        load_data(wrong, 0)
+        load_data(wrong)
     greedy = compose("train", ["experiment=tiny", "data.validation=5000"]).data
     with pytest.raises(UserError, match=r"data\.validation=5000: must be from 1 to 1436"):
-        load_data(greedy, 0)
+        load_data(greedy)
 
 
 @pytest.mark.skipif(not images.DEBIAN_FASHION_MNIST.is_dir(), reason="needs Debian's dataset-fashion-mnist")
 def test_fashion_mnist_is_whole() -> None:
-    data = load_data(compose("train").data, 0, test=True)
+    data = load_data(compose("train").data, test=True)
     assert data.train.shape == (55000, 1, 28, 28) and data.val.shape == (5000, 1, 28, 28)
     assert data.test is not None and data.test.shape == (10000, 1, 28, 28)
     assert data.test_labels is not None and torch.bincount(data.test_labels).tolist() == [1000] * 10
@@ -155,12 +190,12 @@ def folder(root: Path, *more: str) -> Config:
 def test_a_folder_of_class_folders_is_split_and_decoded_when_asked(tmp_path: Path) -> None:
     write_images(tmp_path)
     cfg = folder(tmp_path, "data.test_limit=6").data
-    data = load_data(cfg, 0, test=True)
+    data = load_data(cfg, test=True)
     assert (len(data.train), len(data.val), len(data.test or ())) == (6, 2, 6)
     x = data.train[:]
     assert x.shape == (6, 3, 224, 224) and x.dtype == torch.uint8
     assert torch.equal((x.float().mean((1, 2, 3)) > 110).long(), data.train_labels)  # class b is the brighter
-    assert torch.equal(load_data(cfg, 0).train[:], x) and not torch.equal(load_data(cfg, 1).train[:], x)
+    assert torch.equal(load_data(cfg).train[:], x) and len(x) == 6
     low, high = input_range(cfg)
     assert low <= float(normalize(data.train, cfg).min()) and float(normalize(data.train, cfg).max()) <= high
     lazy = Normalized(data.train, cfg)
@@ -172,7 +207,7 @@ def test_a_folder_of_class_folders_is_split_and_decoded_when_asked(tmp_path: Pat
 def test_batches_of_a_folder_are_a_function_of_seed_epoch_and_step(tmp_path: Path, workers: int) -> None:
     write_images(tmp_path)
     cfg = folder(tmp_path, f"data.workers={workers}").data
-    data = load_data(cfg, 0)
+    data = load_data(cfg)
 
     def epoch(number: int, seed: int = 0) -> list[torch.Tensor]:
         module = ImagesModule(data, cfg, 3, seed)
@@ -191,14 +226,14 @@ def test_batches_of_a_folder_are_a_function_of_seed_epoch_and_step(tmp_path: Pat
 def test_a_folder_that_is_not_as_described_is_one_line(tmp_path: Path) -> None:
     write_images(tmp_path)
     with pytest.raises(UserError, match=r"data\.classes=1000: must be 2, the number of class folders in .*train"):
-        load_data(compose("train", ["experiment=paper_vnni", f"data.root={tmp_path}"]).data, 0)
+        load_data(compose("train", ["experiment=paper_vnni", f"data.root={tmp_path}"]).data)
     with pytest.raises(UserError, match=r"data\.mean=\[0\.5\]: must be 3 numbers, one a channel"):
-        load_data(folder(tmp_path, "data.mean=[0.5]").data, 0)
+        load_data(folder(tmp_path, "data.mean=[0.5]").data)
     (tmp_path / "val" / "b").rename(tmp_path / "val" / "c")
     with pytest.raises(UserError, match=r"train and val must have the same class folders; b is in one only"):
-        load_data(folder(tmp_path).data, 0, test=True)
+        load_data(folder(tmp_path).data, test=True)
     broken = tmp_path / "train" / "a" / "0.jpg"
     broken.write_bytes(broken.read_bytes()[:200])
-    data = load_data(folder(tmp_path).data, 0)
+    data = load_data(folder(tmp_path).data)
     with pytest.raises(UserError, match=r"0\.jpg: not an image that can be read"):
         [images[:] for images in (data.train, data.val)]

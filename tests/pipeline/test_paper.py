@@ -135,7 +135,10 @@ def test_the_recipe_is_the_paper_s(experiment: str, limits: list[float]) -> None
     search = cfg.search_space
     assert (search.draws, search.top, search.population, search.sample, search.evaluations) == (5000, 20, 500, 125, 5000)
     subnets = cfg.search_subnet
-    assert subnets.population * (subnets.generations + 1) == 5000
+    assert (subnets.population, subnets.population * (subnets.generations + 1)) == (100, 5000)
+    assert subnets == compose("pipeline", [f"experiment={experiment}", "subnet_search=paper"]).search_subnet
+    for stage, steps in ((cfg.supernet, 6250), (cfg.qat, 1250)):  # of ImageNet's 1,281,167 images
+        assert round(stage.warmup * stage.epochs * ((1_281_167 - cfg.data.validation) // stage.batch)) == steps
     assert cfg.teacher.name == "efficientnet_b5" and cfg.data.name == "imagenet" and cfg.device.predictor == "shipped"
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from spaceevo.app.config import Config, compose, hyperspace
 from spaceevo.data import Images, ImagesModule
-from spaceevo.data.module import Batches
+from spaceevo.data.module import Batch, Batches
 from spaceevo.nn.elastic import Quantizer
 from spaceevo.space import BlockChoice, ElasticStage, SearchSpace, Subnet, extreme_stage
 from spaceevo.training.bkd import BKDModule, Student, parameter_groups, student_specs
@@ -50,6 +50,19 @@ def test_cosine_warms_up_falls_and_ends_near_zero(total: int, warmup: int) -> No
     assert cosine(total, total, warmup) == pytest.approx(0, abs=1e-9)
     if total - warmup > 40:
         assert rates[-1] < 0.01
+
+
+@pytest.mark.parametrize(("experiment", "train"), [("demo", 55_000), ("tiny", 1237)])
+@pytest.mark.parametrize("stage", ["supernet", "qat"])
+def test_every_run_s_warm_up_ends_at_the_full_rate(experiment: str, train: int, stage: str) -> None:
+    recipe = getattr(compose("train", [f"experiment={experiment}"]), stage)
+    for epochs in (1, recipe.epochs, 10 * recipe.epochs):
+        steps = epochs * (min(train, recipe.images or train) // recipe.batch)
+        rates = [cosine(step, steps, round(recipe.warmup * steps)) for step in range(steps)]
+        assert max(rates) == 1 and rates.index(1) < 0.3 * steps
+    asked = {("demo", "supernet"): 100, ("demo", "qat"): 20, ("tiny", "supernet"): 10, ("tiny", "qat"): 5}
+    steps = recipe.epochs * (min(train, recipe.images or train) // recipe.batch)
+    assert round(recipe.warmup * steps) == asked[experiment, stage]
 
 
 def test_set_lr_scales_every_group_by_its_own_rate() -> None:
@@ -111,7 +124,7 @@ RECIPE = SimpleNamespace(
     random_paths=1,
     label_smoothing=0.0,
     clip_norm=5.0,
-    warmup_steps=2,
+    warmup=0.17,
     largest_first=0.0,
     dropout=0.0,
     targets="full",
@@ -153,7 +166,7 @@ def new_data(kill_at: tuple[int, int] | None = None) -> ImagesModule:
     module = ImagesModule(Images(images, labels, images, labels), tiny_config().data, 16, 0)
 
     class Killing(Batches):
-        def __getitem__(self, batch: tuple[int, int, Tensor]) -> tuple[Tensor, Tensor]:
+        def __getitem__(self, batch: Batch) -> tuple[Tensor, Tensor]:
             if batch[:2] == kill_at:
                 raise Kill
             return super().__getitem__(batch)

@@ -24,6 +24,7 @@ from spaceevo.errors import UserError
 from spaceevo.paths import PACKAGE
 
 Record = dict[str, Any]
+SPLIT = "split.json"  # beside a step's partial work: of which split of the images that is
 
 
 def config_subset(step: Step, cfg: Config) -> dict[str, Any]:
@@ -47,6 +48,11 @@ def matches(folder: Path, patterns: Sequence[str]) -> list[str]:
     """The files in ``folder`` that ``patterns`` name, relative to it; hidden ones are unfinished and not among them."""
     found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file() and path.name[0] != "."}
     return sorted(str(path.relative_to(folder)) for path in found)
+
+
+def writes(step: Step, path: str) -> bool:
+    """Whether ``path`` is an output of ``step``."""
+    return any(Path(path).match(pattern) for pattern in step.outputs)
 
 
 def read_record(folder: Path, step: Step) -> Record | None:
@@ -86,6 +92,13 @@ def unchanged(folder: Path, record: Record, relative: str) -> bool:
     except OSError:
         return False
     return [stat.st_size, stat.st_mtime_ns] == record["stat"].get(relative) or sha256(path) == record["outputs"][relative]
+
+
+def partial(cfg: Config, step_name: str) -> Path:
+    """The folder for what a step needs to go on after a kill; emptied when its config or inputs change."""
+    folder = Path(cfg.out_dir) / "partial" / step_name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 class Folders:
@@ -167,38 +180,17 @@ def _explain(path: Path, maker: Step, cfg: Config) -> None:
         return
 
 
-def check_makers(step: Step, cfg: Config, folders: Folders) -> None:
-    """Whether everything upstream of ``step`` was made with ``cfg``, from what is there now.
-
-    Raises:
-        UserError: which artifact was made otherwise, and the keys that differ.
-    """
-    waiting, seen = [(step, step.free)], set()
-    while waiting:
-        reader, free = waiting.pop()
-        for pattern in inputs_of(reader, cfg):
-            maker = producer_of(pattern)
-            held = folders.holder(maker)
-            if held is None or (maker.name, free) in seen:
-                continue
-            seen.add((maker.name, free))
-            folder, record = held
-            remake = f"make it again with `{command_for(maker, cfg)}`"
-            differ = differing(record["config"], config_subset(maker, cfg), (*free, "seed"))
-            if differ:
-                raise UserError(f"{folder / pattern} was made with another config ({', '.join(differ)}); {remake}")
-            for path, old in record["inputs"].items():
-                writer = next((m for m in map(producer_of, maker.inputs) if _writes(m, path)), None)
-                source = None if writer is None else folders.holder(writer)
-                if source is not None and source[1]["outputs"].get(path) != old:
-                    raise UserError(f"{folder / pattern} was made from another {path}; {remake}")
-            waiting.append((maker, (*free, *maker.free)))
+def outdated(step: Step, record: Record) -> str | None:
+    """How a record tells that another version of ``step`` made what it is of, None where it was this one."""
+    made = record.get("version", 1)
+    return None if made == step.version else f"made by version {made} of the step {step.name}, which is at {step.version} now"
 
 
 def is_current(step: Step, cfg: Config, record: Record, folder: Path, hashes: dict[str, str]) -> bool:
     """Whether ``folder``, of which ``record`` tells, holds what ``step`` would make."""
     return bool(
-        record["config_hash"] == config_hash(config_subset(step, cfg))
+        outdated(step, record) is None
+        and record["config_hash"] == config_hash(config_subset(step, cfg))
         and record["inputs"] == hashes
         and all(unchanged(folder, record, path) for path in record["outputs"])
     )
@@ -229,9 +221,11 @@ def recorded(step: Step, cfg: Config, folder: Path, hashes: dict[str, str], sinc
     subset = config_subset(step, cfg)
     record = {
         "step": step.name,
+        "version": step.version,
         "config": subset,
         "config_hash": config_hash(subset),
         "inputs": hashes,
+        "split": _split(cfg, step),
         "outputs": {path: sha256(folder / path) for path in written},
         "stat": {path: [stat.st_size, stat.st_mtime_ns] for path, stat in stats.items()},
         "code_version": code_version(),
@@ -285,8 +279,10 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _writes(step: Step, path: str) -> bool:
-    return any(Path(path).match(pattern) for pattern in step.outputs)
+def _split(cfg: Config, step: Step) -> str | None:
+    """sha256 of the split of the images that the step has read, None where it read none."""
+    path = partial(cfg, step.name) / SPLIT
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def _iso(moment: float) -> str:

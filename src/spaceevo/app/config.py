@@ -122,7 +122,8 @@ class BlocksConfig:
 
 @dataclass
 class DataConfig:
-    """Images; ``mean``, ``std``: one a channel; ``validation``: how many training images are held out."""
+    """Images; ``mean``, ``std``: one a channel; ``validation``: how many training images are held out, of an order that
+    ``split_seed`` draws."""
 
     name: str = MISSING
     root: str = MISSING
@@ -134,6 +135,7 @@ class DataConfig:
     flip: bool = MISSING
     shift: int = MISSING
     validation: int = MISSING
+    split_seed: int = MISSING
     train_limit: int | None = MISSING
     test_limit: int | None = MISSING
     workers: int = MISSING
@@ -194,8 +196,8 @@ class PredictorConfig:
 
 @dataclass
 class BkdConfig:
-    """Block-wise knowledge distillation (paper section 4.5). ``targets``: the teacher's features of the ``full`` resolution,
-    or of the student's ``own``."""
+    """Block-wise knowledge distillation (paper section 4.5). ``images``: an epoch's, drawn anew for each, null for all;
+    ``targets``: the teacher's features of the ``full`` resolution, or of the student's ``own``."""
 
     epochs: int = MISSING
     lsq_epochs: int = MISSING
@@ -235,7 +237,8 @@ class SearchSpaceConfig:
 
 @dataclass
 class SupernetConfig:
-    """Sandwich-rule training of the supernet, in FP32 or quantization-aware; ``images``: an epoch's, null for all."""
+    """Sandwich-rule training of the supernet, in FP32 or quantization-aware; ``images``: an epoch's, drawn anew for each,
+    null for all; ``warmup``: the share of the steps over which the learning rate rises."""
 
     epochs: int = MISSING
     images: int | None = MISSING
@@ -245,7 +248,7 @@ class SupernetConfig:
     weight_decay: float = MISSING
     label_smoothing: float = MISSING
     random_paths: int = MISSING
-    warmup_steps: int = MISSING
+    warmup: float = MISSING
     clip_norm: float = MISSING
     largest_first: float = MISSING
     dropout: float = MISSING
@@ -360,11 +363,11 @@ CHOICES: dict[str, tuple[object, ...]] = {
 }
 #: Numbers that may be 0; every other one of the sections below is more than 0.
 MAY_BE_ZERO = {
-    "epochs", "lsq_epochs", "warmup_steps", "weight_decay", "label_smoothing", "momentum", "random_paths", "random_subnets",
-    "subnets", "generations", "largest_first", "dropout", "shift", "mutate_probability", "workers",
+    "epochs", "lsq_epochs", "warmup", "weight_decay", "label_smoothing", "momentum", "random_paths", "random_subnets",
+    "generations", "largest_first", "dropout", "shift", "mutate_probability", "workers", "split_seed",
     "validation", "tolerance", "mean_difference", "depth", "spread_s",
 }  # fmt: skip
-FRACTIONS = {"held_out", "label_smoothing", "momentum", "mutate_probability", "largest_first", "dropout"}
+FRACTIONS = {"held_out", "label_smoothing", "momentum", "mutate_probability", "largest_first", "dropout", "warmup"}
 CHECKED = (
     "data", "teacher", "profile", "predictor", "bkd", "tabulate", "search_space", "supernet", "qat", "search_subnet", "export",
     "benchmark",

@@ -83,7 +83,7 @@ ALONE: dict[str, tuple[str, dict[str, str]]] = {
             "calibration_images": "training images for that",
             "resolution": "of the images, pixels; null: the data's own",
             "out_dir": "where the files and the card go",
-            "seed": "of random weights and of the images' order",
+            "seed": "of random weights",
             "threads": "CPU threads of onnxruntime",
             "rounds": "of timed calls",
             "runs": "calls a round",

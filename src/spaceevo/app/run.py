@@ -16,18 +16,21 @@ import yaml
 
 from spaceevo.app.artifacts import (
     Folders,
-    check_makers,
+    Record,
     config_hash,
     config_subset,
     differing,
     input_hashes,
     is_current,
     matches,
+    outdated,
+    partial,
     read_record,
     recorded,
 )
 from spaceevo.app.config import Config, check_images
 from spaceevo.app.steps import STEPS, Step, check_device, command_for, needed_steps
+from spaceevo.app.upstream import check_makers
 from spaceevo.atomic import UNFINISHED, write_json, write_yaml
 from spaceevo.errors import UserError
 
@@ -61,6 +64,7 @@ def execute(step_name: str, cfg: Config) -> bool:
         _drop_partial(step, cfg)
         say(f"{step.name}: up to date ({held[0]})")
         return False
+    _say_outdated(step, held)
     _run(step, cfg, hashes)
     return True
 
@@ -104,6 +108,7 @@ def run_pipeline(cfg: Config) -> bool:
             _drop_partial(step, cfg)
             continue
         say(f"{step.name}: {step.summary}")
+        _say_outdated(step, held)
         _run(step, cfg, hashes)
         ran.append(step.name)
     report = _folder_of("report.html", cfg) / "report.html"
@@ -135,13 +140,6 @@ def output_path(cfg: Config, relative: str) -> Path:
     return path
 
 
-def partial(cfg: Config, step_name: str) -> Path:
-    """The folder for what a step needs to go on after a kill; emptied when its config or inputs change."""
-    folder = Path(cfg.out_dir) / "partial" / step_name
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def say(text: str) -> None:
     """One line on standard output."""
     print(text, flush=True)
@@ -161,6 +159,11 @@ def _require_latency(step: Step, cfg: Config) -> None:
 def _require_images(step: Step, cfg: Config) -> None:
     if "data.image_size" in step.keys:
         check_images(cfg)
+
+
+def _say_outdated(step: Step, held: tuple[Path, Record] | None) -> None:
+    if held is not None and (old := outdated(step, held[1])) is not None:
+        say(f"{step.name}: runs again, since what {held[0]} holds was {old}")
 
 
 def _folder_of(pattern: str, cfg: Config) -> Path:
@@ -191,7 +194,7 @@ def _open_partial(step: Step, cfg: Config, hashes: dict[str, str]) -> float:
     Returns:
         When the work that is kept began (seconds since the epoch).
     """
-    tag = {"config": config_hash(config_subset(step, cfg)), "inputs": hashes}
+    tag = {"version": step.version, "config": config_hash(config_subset(step, cfg)), "inputs": hashes}
     path = partial(cfg, step.name) / TAG
     try:
         kept = json.loads(path.read_text()) == tag

@@ -10,10 +10,10 @@ from spaceevo.app.config import Config
 
 KERNELS, PREDICTOR = "latency/kernels.parquet", "latency/predictor.json"
 #: The images that are learned from and searched on; ``data.test_limit`` matters to the export alone.
-DATA = tuple(
-    f"data.{key}"
-    for key in ("name", "channels", "classes", "image_size", "mean", "std", "flip", "shift", "validation", "train_limit")
-)
+DATA = (
+    "data.name", "data.channels", "data.classes", "data.image_size", "data.mean", "data.std", "data.flip", "data.shift",
+    "data.validation", "data.split_seed", "data.train_limit",
+)  # fmt: skip
 SPACE = ("hyperspace", "blocks")
 TIMING = ("benchmark.rounds", "benchmark.runs", "benchmark.spread_s")
 SCHEME = ("device.name", "device.runtime", "device.weight_bits", "device.padding")
@@ -31,6 +31,9 @@ class Step:
         free: config subtrees that the makers of its inputs may differ in.
         needs_latency: reads predicted or measured latencies of the device.
         lenient: shows whatever the run folder holds, of any config.
+        version: of what the step makes of its inputs and config; raise it by one whenever a change of the code makes that
+            something else (a fault mended, another meaning of a column), and not where only its speed or form changes.
+            What an older version made is made again, and no step reads it.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Step:
     free: tuple[str, ...] = ()
     needs_latency: bool = False
     lenient: bool = False
+    version: int = 1
 
 
 STEPS: dict[str, Step] = {
@@ -76,6 +80,7 @@ STEPS: dict[str, Step] = {
             (),
             ("teacher.ckpt",),
             "spaceevo.training.recipes:teacher",
+            version=2,
         ),
         Step(
             "bkd",
@@ -85,6 +90,7 @@ STEPS: dict[str, Step] = {
             ("teacher.ckpt",),
             ("bkd/*.safetensors",),
             "spaceevo.training.recipes:bkd",
+            version=2,
         ),
         Step(
             "lut",
@@ -95,6 +101,7 @@ STEPS: dict[str, Step] = {
             ("lut.parquet",),
             "spaceevo.lut:run",
             needs_latency=True,
+            version=2,
         ),
         Step(
             "search_space",
@@ -105,6 +112,7 @@ STEPS: dict[str, Step] = {
             ("space.yaml", "search_space.parquet"),
             "spaceevo.search_space:run",
             needs_latency=True,
+            version=2,
         ),
         Step(
             "supernet",
@@ -115,6 +123,7 @@ STEPS: dict[str, Step] = {
             ("supernet.ckpt",),
             "spaceevo.training.recipes:supernet",
             free=("latency",),
+            version=2,
         ),
         Step(
             "qat",
@@ -125,6 +134,7 @@ STEPS: dict[str, Step] = {
             ("qat.ckpt",),
             "spaceevo.training.recipes:qat",
             free=("latency",),
+            version=2,
         ),
         Step(
             "search_subnet",
@@ -136,6 +146,7 @@ STEPS: dict[str, Step] = {
             "spaceevo.search_subnet:run",
             free=("latency",),
             needs_latency=True,
+            version=2,
         ),
         Step(
             "export",
@@ -152,6 +163,7 @@ STEPS: dict[str, Step] = {
                 "models/*/card.json",
             ),
             "spaceevo.export:run",
+            version=2,
         ),
         Step(
             "benchmark",
@@ -162,6 +174,7 @@ STEPS: dict[str, Step] = {
             ("benchmark.parquet",),
             "spaceevo.benchmark:run",
             needs_latency=True,
+            version=2,
         ),
         Step(
             "report",

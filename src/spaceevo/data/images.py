@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,8 @@ Labelled = tuple[Pixels, Tensor]
 
 @dataclass(frozen=True)
 class Images:
-    """Images ``[N, C, H, W]`` uint8 with labels ``[N]`` int64; the test set only where it was asked for."""
+    """Images ``[N, C, H, W]`` uint8 with labels ``[N]`` int64; the test set only where it was asked for. ``split``: sha256 of
+    which images of the data set are for training and which for validation."""
 
     train: Pixels
     train_labels: Tensor
@@ -33,11 +35,12 @@ class Images:
     val_labels: Tensor
     test: Pixels | None = None
     test_labels: Tensor | None = None
+    split: str = ""
 
 
-def load_data(cfg: DataConfig, seed: int, test: bool = False) -> Images:
+def load_data(cfg: DataConfig, test: bool = False) -> Images:
     """The data set of ``cfg``: validation is the last ``cfg.validation`` images of a permutation of the training
-    set drawn from ``seed``; ``train_limit`` and ``test_limit`` keep the first images of each.
+    set drawn from ``cfg.split_seed``; ``train_limit`` and ``test_limit`` keep the first images of each.
 
     Raises:
         UserError: the files are missing (how to get them) or damaged, or ``cfg`` does not describe them.
@@ -47,15 +50,15 @@ def load_data(cfg: DataConfig, seed: int, test: bool = False) -> Images:
         raise bad_choice("data.name", cfg.name, loaders)
     images, labels = loaders[cfg.name](cfg, True)
     _check(cfg, images, labels)
-    order = torch.from_numpy(np.random.default_rng([seed, 0x5EED]).permutation(len(images)))
+    order = torch.from_numpy(np.random.default_rng([cfg.split_seed, 0x5EED]).permutation(len(images)))
     cut = len(images) - cfg.validation
     train, val = order[:cut][: cfg.train_limit], order[cut:]
-    tested: Labelled | tuple[None, None] = (None, None)
+    tested: tuple[Pixels | None, Tensor | None] = (None, None)
     if test:
         test_images, test_labels = loaders[cfg.name](cfg, False)
         few = torch.arange(len(test_images))[: cfg.test_limit]
         tested = (_chosen(test_images, few), test_labels[few])
-    return Images(_chosen(images, train), labels[train], _chosen(images, val), labels[val], *tested)
+    return Images(_chosen(images, train), labels[train], _chosen(images, val), labels[val], *tested, _hash(train, val))
 
 
 def normalize(images: Pixels, cfg: DataConfig) -> Tensor:
@@ -90,6 +93,12 @@ def input_range(cfg: DataConfig) -> tuple[float, float]:
 
 def _chosen(images: Pixels, indices: Tensor) -> Pixels:
     return images.chosen(indices) if isinstance(images, FolderImages) else images[indices]
+
+
+def _hash(*parts: Tensor) -> str:
+    """sha256 of the parts' indices; where one part ends and the next begins counts."""
+    content = b"".join(np.array([len(part), *part.tolist()], "<i8").tobytes() for part in parts)
+    return hashlib.sha256(content).hexdigest()
 
 
 def _check(cfg: DataConfig, images: Pixels, labels: Tensor) -> None:

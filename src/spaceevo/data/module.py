@@ -16,46 +16,53 @@ from spaceevo.app.config import DataConfig
 from spaceevo.data.folder import FolderImages
 from spaceevo.data.images import Images, Pixels, normalize
 
-Batch = tuple[int, int, Tensor]
+Batch = tuple[int, int, Tensor, slice]
 
 
 class Shuffle(Sampler[Batch]):
-    """Epoch, step and image indices of every batch; the last, smaller one is dropped. Lightning sets the epoch."""
+    """Epoch, step and image indices of every batch, and which of them are this rank's; the last, smaller batch is dropped.
 
-    def __init__(self, images: int, batch: int, seed: int) -> None:
-        self.images, self.batch, self.seed, self.epoch = images, min(batch, images), seed, 0
+    An epoch is ``limit`` of the ``images`` (None: all), drawn anew for each. Lightning sets the epoch. The rank is asked for
+    here, in the process that trains: the loader's workers have none.
+    """
+
+    def __init__(self, images: int, batch: int, seed: int, limit: int | None = None) -> None:
+        self.images, self.drawn = images, min(images, limit or images)
+        self.batch, self.seed, self.epoch = min(batch, self.drawn), seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.images // self.batch
+        return self.drawn // self.batch
 
     def __iter__(self) -> Iterator[Batch]:
         order = torch.from_numpy(np.random.default_rng([self.seed, self.epoch]).permutation(self.images))
+        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         for step in range(len(self)):
-            yield self.epoch, step, order[step * self.batch : (step + 1) * self.batch]
+            yield self.epoch, step, order[step * self.batch : (step + 1) * self.batch], slice(rank, None, world)
 
 
 class Batches(Dataset[tuple[Tensor, Tensor]]):
-    """Whole batches: ``[B, C, H, W]`` uint8, augmented, and ``[B]`` labels; a rank of many gets its share."""
+    """Whole batches: ``[B, C, H, W]`` uint8, augmented, and ``[B]`` labels; a rank of many gets its share.
+
+    Every rank draws the whole batch's shifts and flips, so that they do not depend on the number of ranks."""
 
     def __init__(self, images: Pixels, labels: Tensor, cfg: DataConfig, seed: int, augment: bool) -> None:
         self.images, self.labels, self.cfg, self.seed, self.augment = images, labels, cfg, seed, augment
 
     def __getitem__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        epoch, step, indices = batch
+        epoch, step, indices, share = batch
         rng = np.random.default_rng([self.seed, epoch, step])
-        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        mine = indices[rank::world]
+        mine = indices[share]
         if isinstance(self.images, FolderImages):
-            seed = int(rng.integers(2**31)) + rank
+            seed = int(rng.integers(2**31)) + share.start
             chosen = self.images.augmented(mine, seed, self.cfg.flip) if self.augment else self.images.chosen(mine)[:]
             return chosen, self.labels[mine]
         x = self.images[indices]
         if self.augment and (self.cfg.flip or self.cfg.shift):
             x = flip_and_crop(x, rng, self.cfg.flip, self.cfg.shift)
-        return x[rank::world], self.labels[mine]
+        return x[share], self.labels[mine]
 
 
 def flip_and_crop(x: Tensor, rng: np.random.Generator, flip: bool, pad: int) -> Tensor:
@@ -73,15 +80,15 @@ def flip_and_crop(x: Tensor, rng: np.random.Generator, flip: bool, pad: int) -> 
 
 
 class ImagesModule(L.LightningDataModule):
-    """The training images of ``images`` (the first ``limit``) in batches of ``batch``, decoded and augmented in
-    ``data.workers`` processes and normalized on the device that trains."""
+    """The training images of ``images`` (an epoch: ``limit`` of them, drawn anew) in batches of ``batch``, decoded and
+    augmented in ``data.workers`` processes and normalized on the device that trains."""
 
     def __init__(
         self, images: Images, cfg: DataConfig, batch: int, seed: int, augment: bool = True, limit: int | None = None
     ) -> None:
         super().__init__()
         self.dataset = Batches(images.train, images.train_labels, cfg, seed, augment)
-        self.sampler = Shuffle(min(len(images.train), limit or len(images.train)), batch, seed)
+        self.sampler = Shuffle(len(images.train), batch, seed, limit)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -10,7 +10,8 @@ import pandas as pd
 
 from spaceevo.app.config import Config
 from spaceevo.app.run import input_path, partial
-from spaceevo.data import Normalized, load_data, normalize
+from spaceevo.app.upstream import step_images
+from spaceevo.data import Normalized, normalize
 from spaceevo.evolution import GeneCode
 from spaceevo.evolution.genes import Genes
 from spaceevo.evolution.proxy import NSRProxy
@@ -41,7 +42,7 @@ class Judge:
 def supernet_judge(cfg: Config, hs: Hyperspace, progress: Callable[[int], object]) -> Judge:
     """Quantized top-1 in percent on validation images, of the trained supernet's weights; few of them in the search."""
     net, space = load_supernet(input_path(cfg, "qat.ckpt"), hs)
-    images, few = load_data(cfg.data, cfg.seed), slice(cfg.search_subnet.validation_images)
+    images, few = step_images("search_subnet", cfg), slice(cfg.search_subnet.validation_images)
     calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
     validation, folder, quant = Normalized(images.val, cfg.data), partial(cfg, "search_subnet"), quantizer(cfg)
     searcher = SubnetEvaluator(net, quant, calibration, validation[few], images.val_labels[few], folder / "evaluated.json")

@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 
 from spaceevo.app.config import Config, hyperspace
 from spaceevo.app.run import input_path, output_path, partial, say
+from spaceevo.app.upstream import step_images
 from spaceevo.atomic import write_json, write_safetensors
-from spaceevo.data import ImagesModule, Normalized, input_range, load_data, normalize
+from spaceevo.data import ImagesModule, Normalized, input_range, normalize
 from spaceevo.errors import UserError
 from spaceevo.latency.host import weight_bits
 from spaceevo.nn.elastic import Quantizer
@@ -96,7 +97,7 @@ def teacher(cfg: Config) -> None:
     """Train the teacher (no epochs: take the named weights as they are) and record its boundary features' moments."""
     start(cfg)
     hs = hyperspace(cfg)
-    images = load_data(cfg.data, cfg.seed)
+    images = step_images("teacher", cfg)
     net = _new_teacher(cfg, hs).to(memory_format=torch.channels_last)
     data = ImagesModule(images, cfg.data, cfg.teacher.batch, cfg.seed)
     module = TeacherModule(net, cfg.teacher, hs.resolutions, cfg.teacher.epochs * data.steps_per_epoch, cfg.seed)
@@ -113,7 +114,13 @@ def teacher(cfg: Config) -> None:
             f"teacher={cfg.teacher.name}: its features after boundary {bad} are not finite; give other teacher.weights"
         )
     means, variances = map(list, zip(*moments, strict=True))
-    content = {"state_dict": net.state_dict(), "mean": means, "variance": variances, "top1_val": accuracy}
+    content = {
+        "state_dict": net.state_dict(),
+        "mean": means,
+        "variance": variances,
+        "top1_val": accuracy,
+        "split": images.split,
+    }
     save_checkpoint(output_path(cfg, "teacher.ckpt"), content)
 
 
@@ -124,7 +131,7 @@ def bkd(cfg: Config) -> None:
     guide = load_teacher(cfg, hs)
     known = load_checkpoint(input_path(cfg, "teacher.ckpt"))
     moments = list(zip(known["mean"], known["variance"], strict=True))
-    images = load_data(cfg.data, cfg.seed)
+    images = step_images("bkd", cfg)
     data = ImagesModule(images, cfg.data, cfg.bkd.batch, cfg.seed, limit=cfg.bkd.images)
     students = new_students(hs, guide, cfg.device.padding)
     for student in students:
@@ -170,11 +177,11 @@ def supernet(cfg: Config) -> None:
     hs = hyperspace(cfg)
     space = found_space(cfg, hs)
     net = make_supernet(space, input_range(cfg.data), cfg.device.padding)
-    images = load_data(cfg.data, cfg.seed)
+    images = step_images("supernet", cfg)
     data = ImagesModule(images, cfg.data, cfg.supernet.batch, cfg.seed, limit=cfg.supernet.images)
     module = SupernetModule(net, space, cfg.supernet, cfg.supernet.epochs * data.steps_per_epoch, cfg.seed)
     fit(module, data, trainer_arguments(cfg), make_logger(cfg, "supernet"), partial(cfg, "supernet"), cfg.supernet.epochs)
-    save_supernet(output_path(cfg, "supernet.ckpt"), net, space, top1_val=_extremes(cfg, module, images))
+    save_supernet(output_path(cfg, "supernet.ckpt"), net, space, split=images.split, top1_val=_extremes(cfg, module, images))
 
 
 def qat(cfg: Config) -> None:
@@ -182,7 +189,7 @@ def qat(cfg: Config) -> None:
     start(cfg)
     hs = hyperspace(cfg)
     net, space = load_supernet(input_path(cfg, "supernet.ckpt"), hs)
-    images = load_data(cfg.data, cfg.seed)
+    images = step_images("qat", cfg)
     data = ImagesModule(images, cfg.data, cfg.qat.batch, cfg.seed + 1, limit=cfg.qat.images)
     quant = quantizer(cfg)
     init_qat(net, space, normalize(images.train[:CALIBRATION_IMAGES], cfg.data), quant, cfg.seed)
@@ -191,7 +198,8 @@ def qat(cfg: Config) -> None:
     accuracies = _extremes(cfg, module, images)
     moved = module.scales_moved()
     say(f"qat: learned scales moved by {moved.median():.1f} % (median), {moved.max():.1f} % at most")
-    save_supernet(output_path(cfg, "qat.ckpt"), net, space, weight_bits=quant.weight_bits, top1_val=accuracies)
+    more = dict(weight_bits=quant.weight_bits, split=images.split, top1_val=accuracies)
+    save_supernet(output_path(cfg, "qat.ckpt"), net, space, **more)
 
 
 def _extremes(cfg: Config, module: SupernetModule, images: Any) -> list[float]:

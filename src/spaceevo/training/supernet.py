@@ -78,7 +78,7 @@ class SupernetModule(L.LightningModule):
             self.manual_backward(inplace_distillation(logits, soft))
         average_gradients(self.net)
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
-        set_lr(optimizer, cosine(step, self.steps, self.recipe.warmup_steps))
+        set_lr(optimizer, cosine(step, self.steps, round(self.recipe.warmup * self.steps)))
         optimizer.step()
         optimizer.zero_grad()
         self.log("loss", loss.detach(), prog_bar=True)
