@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +14,15 @@ from spaceevo.app.run import input_path, main_of, output_path, partial, say
 if TYPE_CHECKING:
     from spaceevo.evolution import Evolution, QTScore, Table
 
+TRIED = 500  # spaces, at most, for which it is told whether a limit binds
+
 
 def run(cfg: Config) -> None:
     """Aging evolution (paper section 4.4), random or exhaustive search guided by the Q-T score (section 4.2)."""
     import pandas as pd
 
     from spaceevo.atomic import write_parquet, write_yaml
-    from spaceevo.evolution import QTScore, check_limits
+    from spaceevo.evolution import QTScore, check_limits, space_edge
 
     recipe = cfg.search_space
     table, limits = _table(cfg)
@@ -33,16 +36,41 @@ def run(cfg: Config) -> None:
         for i in result.history
     ]
     write_parquet(output_path(cfg, "search_space.parquet"), pd.DataFrame(rows), {"limits_ms": limits})
+    binds, shares = _binding(cfg, table, limits, result)
     found = dict(
         space=str(result.space),
         score=float(result.score),
         per_limit=per_limit,
         limits_ms=limits,
+        limits_bind=binds,
+        limits_bind_share=shares,
         subnets=result.space.subnets,
         hyperspace=table.hyperspace.to_dict(),
     )
     write_yaml(output_path(cfg, "space.yaml"), found)
     say(f"search_space: {result.space}, Q-T score {result.score:.3f} at {', '.join(f'{t:.3f}' for t in limits)} ms")
+    for limit, bound, share in zip(limits, binds, shares, strict=True):
+        if not bound:
+            say(
+                f"search_space: {limit:g} ms does not bind: {result.space} scores there what it does without a limit (it binds "
+                f"for {100 * share:.0f} % of the tried spaces); give a smaller one in latency.limits_ms or .quantiles"
+            )
+    edge = space_edge(result.space)
+    if edge is not None:
+        say(f"search_space: {result.space} is {edge}")
+
+
+def _binding(cfg: Config, table: Table, limits: list[float], result: Evolution) -> tuple[list[bool], list[float]]:
+    """For each limit whether it binds for the found space, and for which share of the tried ones (of ``TRIED`` at most)."""
+    import numpy as np
+
+    from spaceevo.evolution import QTScore, binding
+
+    recipe = cfg.search_space
+    score = QTScore(table, [*limits, math.inf], recipe.draws, recipe.top, cfg.seed, recipe.mode, recipe.fitting)
+    tried = list(dict.fromkeys(individual.space for individual in result.history))
+    found, *others = binding(score, [result.space, *tried[:: -(-len(tried) // TRIED)]])
+    return found.tolist(), np.mean(others, axis=0).tolist()
 
 
 def search(cfg: Config, score: QTScore) -> Evolution:

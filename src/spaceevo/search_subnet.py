@@ -27,7 +27,7 @@ def run(cfg: Config) -> None:
     from tqdm import tqdm
 
     from spaceevo.atomic import write_parquet, write_yaml
-    from spaceevo.evolution import AdditiveCost, constrained_evolution, hypervolume
+    from spaceevo.evolution import AdditiveCost, constrained_evolution, hypervolume, subnet_edge
     from spaceevo.latency.limits import resolve_limits
     from spaceevo.latency.predictor import Predictor
     from spaceevo.space import Subnet
@@ -40,7 +40,7 @@ def run(cfg: Config) -> None:
     limits = sorted(resolve_limits(cfg.latency, predictor, hs, cfg.seed))
     total = recipe.population * (recipe.generations * len(limits) + 1)
     with tqdm(total=total, desc="subnets", disable=not cfg.trainer.progress_bar) as bar:
-        judge = (supernet_judge if recipe.quality == "supernet" else lut_judge)(cfg, hs, bar.update)
+        judge = (supernet_judge if recipe.quality == "supernet" else lut_judge)(cfg, hs, bar.update, total)
         predicted_ms = AdditiveCost(judge.code, predictor.graph_ms, predictor.op_ms)
         archive = constrained_evolution(
             judge.code,
@@ -58,24 +58,32 @@ def run(cfg: Config) -> None:
     chosen: list[dict[str, Any]] = []
     for limit in limits:
         chosen.append(_choose(cfg, limit, archive, chosen, judge, predicted_ms))
+    frame = _frame(archive, limits, judge, {entry["subnet"] for entry in chosen})
+    by_subnet = frame.set_index("subnet")
+    for entry in chosen:
+        entry |= {key: _value(by_subnet, entry["subnet"], key) for key in ("top1_val", "top1_search", "nsr")}
+        say(f"search_subnet: {_words(entry)}")
+        edge = subnet_edge(Subnet.parse(judge.space, entry["subnet"]), entry["limit_ms"], entry["predicted_ms"])
+        if edge is not None:
+            say(f"search_subnet: {entry['limit_ms']:g} ms: {edge}")
     reference = limits[-1], judge.worthless
-    volume = hypervolume(archive.cost * HEADROOM, archive.quality, reference)
-    frame = _frame(archive, limits, judge)
-    front = frame[frame.front].sort_values("predicted_ms")[["subnet", "predicted_ms", judge.measure]]
+    front = frame[frame.front].sort_values("predicted_ms")
+    volume = hypervolume(front.predicted_ms, judge.sign * front[judge.judged], reference)
     found = dict(
         space=str(judge.space),
         quality=recipe.quality,
         evaluations=len(archive),
         hypervolume=volume,
-        reference={"predicted_ms": reference[0], judge.measure: judge.sign * reference[1]},
+        reference={"predicted_ms": reference[0], judge.judged: judge.sign * reference[1]},
+        reference_is=f"the largest limit and {judge.reference}",
         chosen=chosen,
-        front=front.to_dict("records"),
+        front=front[list(dict.fromkeys(["subnet", "predicted_ms", judge.judged, judge.searched]))].to_dict("records"),
     )
     write_parquet(output_path(cfg, "subnets.parquet"), frame, {"limits_ms": limits, "hypervolume": volume})
     write_yaml(output_path(cfg, "pareto.yaml"), found)
     say(
         f"search_subnet: {len(archive)} subnets evaluated, {len(front)} on the Pareto front, hypervolume {volume:.5g} "
-        f"(reference {reference[0]:g} ms, {judge.measure} {judge.sign * reference[1]:g})"
+        f"(reference {reference[0]:g} ms, {judge.judged} {judge.sign * reference[1]:.4g}: {judge.reference})"
     )
 
 
@@ -89,40 +97,55 @@ def _choose(
     few = cfg.search_subnet.measure_top + len(winners)
     ranked = archive.subnets(archive.ranked(limit)[: few * MEASURED_GROUPS])
     best, measured = _within(cfg, limit, list(dict.fromkeys([*winners, *ranked])), few, judge.final)
-    quality, ms = judge.final([best])[0], float(predicted_ms(judge.code.encode([best]))[0])
-    timed = "" if measured is None else f", measured {measured:.4f} ms"
-    words = f"{quality:.2f} % validation top-1" if judge.measure == "top1" else f"predicted NSR sum {-quality:.4g}"
-    say(f"search_subnet: {limit:g} ms: {words}, predicted {ms:.4f} ms{timed}")
+    ms = float(predicted_ms(judge.code.encode([best]))[0])
     return dict(
         name=f"{cfg.device.name}-{limit:.3f}ms",
         limit_ms=limit,
         subnet=str(best),
         space=str(judge.space),
-        top1_val=quality if judge.measure == "top1" else None,
-        nsr=-quality if judge.measure == "nsr" else None,
+        top1_finalists=judge.final([best])[0] if judge.judged == "top1_val" else None,
         predicted_ms=ms,
         measured_ms=measured,
     )
 
 
-def _frame(archive: Archive, limits: list[float], judge: Judge) -> Any:
-    """A row a subnet in the order of evaluation; ``limit_ms``: which one it was born for."""
+def _value(frame: Any, subnet: str, key: str) -> float | None:
+    return float(frame[key][subnet]) if key in frame else None
+
+
+def _words(entry: dict[str, Any]) -> str:
+    """A chosen subnet in one line."""
+    top1, measured = entry["top1_val"], entry["measured_ms"]
+    words = f"predicted NSR sum {entry['nsr']:.4g}" if top1 is None else f"{top1:.2f} % validation top-1"
+    timed = "" if measured is None else f", measured {measured:.4f} ms"
+    return f"{entry['limit_ms']:g} ms: {words}, predicted {entry['predicted_ms']:.4f} ms{timed}"
+
+
+def _frame(archive: Archive, limits: list[float], judge: Judge, chosen: set[str]) -> Any:
+    """A row a subnet in the order of evaluation; ``limit_ms``: which one it was born for. The search's Pareto front and the
+    ``chosen`` are judged; ``front``: which of these no other of them beats."""
     import pandas as pd
+
+    from spaceevo.evolution import pareto_front
 
     subnets = archive.subnets(np.arange(len(archive)))
     costs = [subnet.cost() for subnet in subnets]
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "limit_ms": np.array(limits)[archive.limit],
             "generation": archive.generation,
             "subnet": list(map(str, subnets)),
             "predicted_ms": archive.cost * HEADROOM,
-            judge.measure: judge.sign * archive.quality,
+            judge.searched: judge.sign * archive.quality,
             "mmacs": [cost.mmacs for cost in costs],
             "params": [cost.params for cost in costs],
-            "front": np.isin(np.arange(len(archive)), archive.front()),
         }
     )
+    judged = np.flatnonzero(np.isin(frame.index, archive.front()) | frame.subnet.isin(chosen))
+    quality = np.array(judge.judge(archive.subnets(judged)))
+    frame.loc[judged, judge.judged] = judge.sign * quality
+    frame["front"] = np.isin(frame.index, judged[pareto_front(frame.predicted_ms.to_numpy()[judged], quality)])
+    return frame
 
 
 def _within(

@@ -256,7 +256,11 @@ class SupernetConfig:
 
 @dataclass
 class SearchSubnetConfig:
-    """Constrained evolution over subnets (section 5); ``population``: of a generation, of which each limit has its own."""
+    """Constrained evolution over subnets (section 5); ``population``: of a generation, of which each limit has its own.
+
+    Of the validation images the first ``validation_images`` steer the evolution, all but the last ``judge_images`` choose
+    among finalists, and these last choose nothing: they say how good the chosen and the Pareto front are.
+    """
 
     search: str = MISSING
     quality: str = MISSING
@@ -265,6 +269,7 @@ class SearchSubnetConfig:
     generations: int = MISSING
     mutate_probability: float = MISSING
     validation_images: int = MISSING
+    judge_images: int = MISSING
     calibration_images: int = MISSING
     measure_top: int = MISSING
 
@@ -486,6 +491,17 @@ def check_images(cfg: Config) -> None:
     space = hyperspace(cfg)
     if max(space.resolutions) > cfg.data.image_size:
         raise bad_value("hyperspace.resolutions", list(space.resolutions), f"at most data.image_size={cfg.data.image_size}")
+
+
+def check_judges(cfg: Config) -> None:
+    """Raises:
+    UserError: the subnet search would judge by images that it chose by.
+    """
+    subnets = cfg.search_subnet
+    left = cfg.data.validation - subnets.validation_images
+    if subnets.quality == "supernet" and subnets.judge_images > left:
+        allowed = f"at most data.validation - search_subnet.validation_images = {left}"
+        raise bad_value("search_subnet.judge_images", subnets.judge_images, allowed)
 
 
 def _check_number(key: str, name: str, value: Any) -> None:

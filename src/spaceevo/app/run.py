@@ -28,7 +28,7 @@ from spaceevo.app.artifacts import (
     read_record,
     recorded,
 )
-from spaceevo.app.config import Config, check_images
+from spaceevo.app.config import Config, check_images, check_judges
 from spaceevo.app.steps import STEPS, Step, check_device, command_for, needed_steps
 from spaceevo.app.upstream import check_makers
 from spaceevo.atomic import UNFINISHED, write_json, write_yaml
@@ -159,6 +159,8 @@ def _require_latency(step: Step, cfg: Config) -> None:
 def _require_images(step: Step, cfg: Config) -> None:
     if "data.image_size" in step.keys:
         check_images(cfg)
+    if "search_subnet" in step.keys:
+        check_judges(cfg)
 
 
 def _say_outdated(step: Step, held: tuple[Path, Record] | None) -> None:

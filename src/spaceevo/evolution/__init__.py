@@ -3,7 +3,9 @@ over subnets, and what a table says of subnets that it has no rows of."""
 
 from spaceevo.evolution.additive import AdditiveCost
 from spaceevo.evolution.aging import Evolution, Individual, aging_evolution, random_search
+from spaceevo.evolution.binding import binding
 from spaceevo.evolution.constrained import Archive, constrained_evolution
+from spaceevo.evolution.edges import space_edge, subnet_edge
 from spaceevo.evolution.exhaustive import exhaustive_search
 from spaceevo.evolution.genes import GeneCode
 from spaceevo.evolution.optimum import TopSubnet, top_subnet
@@ -25,6 +27,7 @@ __all__ = [
     "Table",
     "TopSubnet",
     "aging_evolution",
+    "binding",
     "check_limits",
     "constrained_evolution",
     "exhaustive_search",
@@ -34,5 +37,7 @@ __all__ = [
     "pareto_front",
     "random_search",
     "recover_blocks",
+    "space_edge",
+    "subnet_edge",
     "top_subnet",
 ]

@@ -150,10 +150,8 @@ def accuracy(cards: Sequence[dict], subnets: pd.DataFrame | None) -> Drawing:
     word = "measured" if measured else "predicted"
     ms = [card[f"{word}_ms"] for card in cards]
     top1 = [card["top1_runtime"] for card in cards]
-    if subnets is not None and "top1" in subnets:
-        look = dict(ms=3, mew=0, c=COLORS["faint"], alpha=0.7)
-        ax.plot(subnets.predicted_ms, subnets.top1, "o", label="searched: predicted ms, validation", **cast(Any, look))
-        ax.lines[-1].set_gid("accuracy-search")
+    if subnets is not None and "top1_val" in subnets:
+        _searched(ax, subnets, [card["encoding"] for card in cards])
     front = pareto_front(ms, top1)
     look = dict(ms=6.5, mew=0.8, mec=COLORS["page"], c=COLORS["orange"], zorder=3)
     ax.plot(ms, top1, "o", label=f"exported: {word} ms, test", **cast(Any, look))
@@ -167,6 +165,23 @@ def accuracy(cards: Sequence[dict], subnets: pd.DataFrame | None) -> Drawing:
     legend(figure)
     tips = [f"{c['encoding']}: {x:.4g} ms {word}, {y:.2f} % test top-1" for c, x, y in zip(cards, ms, top1, strict=True)]
     return Drawing(figure, f"Test top-1 against {word} latency of the exported models", ("accuracy-exported", tips))
+
+
+def _searched(ax: Axes, subnets: pd.DataFrame, chosen: Sequence[str]) -> None:
+    """What the search evaluated, by the images that steered it; the judged front and the ``chosen``, by those that did not."""
+    front = subnets[subnets.front].sort_values("predicted_ms")
+    ours = subnets[subnets.subnet.isin(chosen)]
+    ring = dict(ms=7, mew=1.2, mfc="none", mec=COLORS["blue"], zorder=3)
+    series: tuple[tuple[str, pd.Series, pd.Series, str, str, dict[str, Any]], ...] = (
+        ("search", subnets.predicted_ms, subnets.top1_search, "o", "searched: predicted ms, the search's images",
+         dict(ms=3, mew=0, c=COLORS["faint"], alpha=0.7)),
+        ("front", front.predicted_ms, front.top1_val, "o-", "its front: predicted ms, images kept back",
+         dict(ms=3, lw=1.2, c=COLORS["blue"])),
+        ("chosen", ours.predicted_ms, ours.top1_val, "o", "chosen, likewise", ring),
+    )  # fmt: skip
+    for name, ms, top1, form, label, look in series:
+        ax.plot(ms, top1, form, label=label, **cast(Any, look))
+        ax.lines[-1].set_gid(f"accuracy-{name}")
 
 
 def prediction(benchmark: pd.DataFrame) -> Drawing:

@@ -2,52 +2,71 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from spaceevo.app.config import Config
-from spaceevo.app.run import input_path, partial
+from spaceevo.app.run import input_path, partial, say
 from spaceevo.app.upstream import step_images
 from spaceevo.data import Normalized, normalize
 from spaceevo.evolution import GeneCode
 from spaceevo.evolution.genes import Genes
 from spaceevo.evolution.proxy import NSRProxy
+from spaceevo.nn.evaluate import ImageSource
 from spaceevo.space import Hyperspace, SearchSpace, Subnet
 from spaceevo.training.checkpoint import load_supernet
+from spaceevo.training.fit import device_of
 from spaceevo.training.recipes import found_space, quantizer
-from spaceevo.training.subnets import SubnetEvaluator
+from spaceevo.training.subnets import Part, SubnetEvaluator
 
 CHUNK = 32  # subnets evaluated between two saves of what is known
 
 
 @dataclass(frozen=True)
 class Judge:
-    """How good subnets are, higher is better: ``search`` while there are many, ``final`` of the few that are measured.
+    """How good subnets are, higher is better: ``search`` while there are many, ``final`` of the few that are measured,
+    ``judge`` of the chosen ones and the Pareto front, by images that nothing was chosen by.
 
-    ``measure``: the column's name; ``sign``: -1 where the column holds a loss; ``worthless``: the reference point's quality.
+    ``searched``, ``judged``: the columns of the first and the last; ``sign``: -1 where they hold a loss; ``worthless``: the
+    reference point's quality, and ``reference``, what it is.
     """
 
     space: SearchSpace
     code: GeneCode
     search: Callable[[Genes], Sequence[float] | np.ndarray]
     final: Callable[[list[Subnet]], list[float]]
-    measure: str
+    judge: Callable[[list[Subnet]], list[float]]
+    searched: str
+    judged: str
     sign: int
     worthless: float
+    reference: str
 
 
-def supernet_judge(cfg: Config, hs: Hyperspace, progress: Callable[[int], object]) -> Judge:
-    """Quantized top-1 in percent on validation images, of the trained supernet's weights; few of them in the search."""
+def supernet_judge(cfg: Config, hs: Hyperspace, progress: Callable[[int], object], total: int) -> Judge:
+    """Quantized top-1 in percent on validation images, of the trained supernet's weights: the first few in the search, all
+    but the last of the finalists, the last of what was found. ``total``: how many subnets the search will ask for."""
+    recipe, device = cfg.search_subnet, device_of(cfg.trainer.accelerator)
     net, space = load_supernet(input_path(cfg, "qat.ckpt"), hs)
-    images, few = step_images("search_subnet", cfg), slice(cfg.search_subnet.validation_images)
-    calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
-    validation, folder, quant = Normalized(images.val, cfg.data), partial(cfg, "search_subnet"), quantizer(cfg)
-    searcher = SubnetEvaluator(net, quant, calibration, validation[few], images.val_labels[few], folder / "evaluated.json")
-    judge = SubnetEvaluator(net, quant, calibration, validation, images.val_labels, folder / "judged.json")
+    images = step_images("search_subnet", cfg)
+    calibration = normalize(images.train[: recipe.calibration_images], cfg.data)
+    validation, labels, folder = Normalized(images.val, cfg.data), images.val_labels, partial(cfg, "search_subnet")
+    few, choosing = slice(recipe.validation_images), range(len(labels) - recipe.judge_images)
+    judging = range(choosing.stop, len(labels))
+
+    def on(pixels: ImageSource, labels: Tensor, cache: str) -> SubnetEvaluator:
+        return SubnetEvaluator(net.to(device), quantizer(cfg), calibration, pixels, labels, folder / cache, device)
+
+    searcher = on(validation[few], labels[few], "evaluated.json")
+    finals = on(Part(validation, choosing), labels[: choosing.stop], "finalists.json")
+    judge = on(Part(validation, judging), labels[judging.start :], "judged.json")
     code = GeneCode(space)
+    telling = _Telling(total)
 
     def search(genes: Genes) -> list[float]:
         found: list[float] = []
@@ -55,14 +74,33 @@ def supernet_judge(cfg: Config, hs: Hyperspace, progress: Callable[[int], object
             subnets = code.decode(genes[start : start + CHUNK])
             known = sum(str(subnet) in searcher.known for subnet in subnets)
             progress(known)  # before a kill
+            began = time.monotonic()
             found += searcher.quality(subnets, progress)
+            telling.took(time.monotonic() - began, len(subnets) - known, known)
         return found
 
-    return Judge(space, code, search, judge.quality, "top1", 1, 0.0)
+    classes = cfg.data.classes
+    chance = 100 / classes, f"chance level of {classes} classes"
+    return Judge(space, code, search, finals.quality, judge.quality, "top1_search", "top1_val", 1, *chance)
 
 
-def lut_judge(cfg: Config, hs: Hyperspace, progress: Callable[[int], object]) -> Judge:
-    """The negative sum of the stages' NSR, by a model of the accuracy table's rows: no supernet is needed."""
+class _Telling:
+    """Says once how long a search of ``total`` subnets will take, from the first that were evaluated."""
+
+    def __init__(self, total: int) -> None:
+        self.left, self.told = total, False
+
+    def took(self, seconds: float, fresh: int, known: int) -> None:
+        """``fresh`` subnets took ``seconds``, and as many as ``known`` are no more to do."""
+        self.left -= known
+        if fresh and not self.told:
+            say(f"search_subnet: about {seconds / fresh * self.left:.0f} s for {self.left} subnets")
+            self.told = True
+
+
+def lut_judge(cfg: Config, hs: Hyperspace, progress: Callable[[int], object], total: int) -> Judge:
+    """The negative sum of the stages' NSR, by a model of the accuracy table's rows: no supernet is needed, no images, and
+    no time, whatever the ``total``."""
     space = found_space(cfg, hs)
     code = GeneCode(space)
     proxy = NSRProxy(code, pd.read_parquet(input_path(cfg, "lut.parquet")))
@@ -74,4 +112,4 @@ def lut_judge(cfg: Config, hs: Hyperspace, progress: Callable[[int], object]) ->
     def final(subnets: list[Subnet]) -> list[float]:
         return (-proxy(code.encode(subnets))).tolist()
 
-    return Judge(space, code, search, final, "nsr", -1, -proxy.worst)
+    return Judge(space, code, search, final, final, "nsr", "nsr", -1, -proxy.worst, "the table's worst NSR sum")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from spaceevo.atomic import write_json
@@ -13,6 +15,37 @@ from spaceevo.nn.elastic import Elastic, Quantizer, Stats
 from spaceevo.nn.evaluate import ImageSource, calibrate, logits, resized, top1
 from spaceevo.nn.parallel import parallel
 from spaceevo.space import Subnet, subnet_graph
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Part:
+    """``images`` of a range of numbers, made when asked for."""
+
+    images: ImageSource
+    numbers: range
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, which: slice) -> Tensor:
+        some = self.numbers[which]
+        return self.images[some.start : some.stop]
+
+
+@dataclass(frozen=True)
+class OnDevice:
+    """``images``, each slice moved to ``device`` when asked for."""
+
+    images: ImageSource
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, which: slice) -> Tensor:
+        return self.images[which].to(self.device)
 
 
 class SubnetEvaluator:
@@ -26,10 +59,13 @@ class SubnetEvaluator:
         images: ImageSource,
         labels: Tensor,
         cache: Path | None = None,
+        device: torch.device = CPU,
     ) -> None:
-        """``calibration``, ``images``: normalized ``[N, C, H, W]``; ``cache``: a JSON file that outlives a kill."""
-        self.net, self.quantizer, self.calibration = net, quantizer, calibration
-        self.images, self.labels, self.cache = images, labels, cache
+        """``calibration``, ``images``: normalized ``[N, C, H, W]``; ``cache``: a JSON file that outlives a kill; ``device``:
+        that of ``net``, to which the images are moved batch by batch."""
+        self.net, self.quantizer, self.calibration = net, quantizer, OnDevice(calibration, device)
+        self.images, self.labels, self.cache = OnDevice(images, device), labels, cache
+        self._each = parallel if device.type == "cpu" else map  # a GPU takes one after the other
         self.known: dict[str, float] = json.loads(cache.read_text()) if cache is not None and cache.exists() else {}
 
     def stats(self, subnet: Subnet) -> Stats:
@@ -40,7 +76,7 @@ class SubnetEvaluator:
     def quality(self, subnets: Sequence[Subnet], progress: Callable[[int], object] | None = None) -> list[float]:
         """Accuracy of each."""
         fresh = [subnet for subnet in dict.fromkeys(subnets) if str(subnet) not in self.known]
-        for subnet, accuracy in zip(fresh, parallel(self._top1, fresh), strict=True):
+        for subnet, accuracy in zip(fresh, self._each(self._top1, fresh), strict=True):
             self.known[str(subnet)] = accuracy
             if progress is not None:
                 progress(1)
@@ -50,4 +86,4 @@ class SubnetEvaluator:
 
     def _top1(self, subnet: Subnet) -> float:
         scores = logits(self.net, subnet_graph(subnet), self.stats(subnet), self.images, self.quantizer)
-        return top1(scores, self.labels)
+        return top1(scores.cpu(), self.labels)
