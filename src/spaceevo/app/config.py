@@ -275,6 +275,21 @@ class SearchSubnetConfig:
 
 
 @dataclass
+class FinishConfig:
+    """Every chosen subnet trained on alone (``seconds`` each or ``epochs``, one of them; 0: the inherited weights, as the paper
+    has it), quantization-aware from the share ``quantized_from`` of its steps on."""
+
+    seconds: float | None = MISSING
+    epochs: float | None = MISSING
+    batch: int = MISSING
+    lr: float = MISSING
+    momentum: float = MISSING
+    weight_decay: float = MISSING
+    warmup: float = MISSING
+    quantized_from: float = MISSING
+
+
+@dataclass
 class ExportConfig:
     """The parity gate, and post-training quantization as a baseline.
 
@@ -341,6 +356,7 @@ class Config:
     supernet: SupernetConfig = field(default_factory=SupernetConfig)
     qat: SupernetConfig = field(default_factory=SupernetConfig)
     search_subnet: SearchSubnetConfig = field(default_factory=SearchSubnetConfig)
+    finish: FinishConfig = field(default_factory=FinishConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
@@ -348,7 +364,7 @@ class Config:
 
 #: Keys that take one of a few values.
 CHOICES: dict[str, tuple[object, ...]] = {
-    "stage.name": ("teacher", "bkd", "supernet", "qat"),
+    "stage.name": ("teacher", "bkd", "supernet", "qat", "finish"),
     "device.padding": PADDINGS,
     "device.runtime": ("onnxruntime", "none"),
     "device.weight_bits": ("auto", 7, 8),
@@ -368,14 +384,16 @@ CHOICES: dict[str, tuple[object, ...]] = {
 }
 #: Numbers that may be 0; every other one of the sections below is more than 0.
 MAY_BE_ZERO = {
-    "epochs", "lsq_epochs", "warmup", "weight_decay", "label_smoothing", "momentum", "random_paths", "random_subnets",
-    "generations", "largest_first", "dropout", "shift", "mutate_probability", "workers", "split_seed",
+    "epochs", "lsq_epochs", "seconds", "quantized_from", "warmup", "weight_decay", "label_smoothing", "momentum", "random_paths",
+    "random_subnets", "generations", "largest_first", "dropout", "shift", "mutate_probability", "workers", "split_seed",
     "validation", "tolerance", "mean_difference", "depth", "spread_s",
 }  # fmt: skip
-FRACTIONS = {"held_out", "label_smoothing", "momentum", "mutate_probability", "largest_first", "dropout", "warmup"}
+FRACTIONS = {
+    "held_out", "label_smoothing", "momentum", "mutate_probability", "largest_first", "dropout", "warmup", "quantized_from",
+}  # fmt: skip
 CHECKED = (
-    "data", "teacher", "profile", "predictor", "bkd", "tabulate", "search_space", "supernet", "qat", "search_subnet", "export",
-    "benchmark",
+    "data", "teacher", "profile", "predictor", "bkd", "tabulate", "search_space", "supernet", "qat", "search_subnet", "finish",
+    "export", "benchmark",
 )  # fmt: skip
 
 
@@ -464,6 +482,11 @@ def check(cfg: Config) -> None:
         if count < least:
             raise bad_value(key, count, f"{least} or more")
     _check_latency(cfg.latency)
+    if (cfg.finish.seconds is None) == (cfg.finish.epochs is None):
+        both = "both are" if cfg.finish.epochs is not None else "neither is"
+        raise UserError(
+            f"finish.seconds={cfg.finish.seconds} finish.epochs={cfg.finish.epochs}: {both} given, must be one of them"
+        )
     spaces, subnets = cfg.search_space, cfg.search_subnet
     if spaces.sample > spaces.population:
         raise bad_value("search_space.sample", spaces.sample, f"at most search_space.population={spaces.population}")

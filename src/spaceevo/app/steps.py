@@ -16,6 +16,7 @@ DATA = (
 )  # fmt: skip
 SPACE = ("hyperspace", "blocks")
 TIMING = ("benchmark.rounds", "benchmark.runs", "benchmark.spread_s")
+JUDGED = ("search_subnet.calibration_images", "search_subnet.judge_images")
 SCHEME = ("device.name", "device.runtime", "device.weight_bits", "device.padding")
 
 
@@ -149,11 +150,21 @@ STEPS: dict[str, Step] = {
             version=2,
         ),
         Step(
+            "finish",
+            "train stage=finish",
+            "trains every chosen subnet on alone, quantization-aware, from the weights it inherits",
+            (*DATA, *SPACE, "space", *SCHEME, "finish", *JUDGED, "trainer.precision"),
+            ("pareto.yaml", "qat.ckpt"),
+            ("finished/*.ckpt",),
+            "spaceevo.training.finish:finish",
+            free=("latency",),
+        ),
+        Step(
             "export",
             "export",
             "writes the found subnets as INT8 models and checks them against the trained ones",
             (*DATA, "data.test_limit", *SPACE, "device", "export", "search_subnet.calibration_images", *TIMING),
-            ("pareto.yaml", "qat.ckpt", "supernet.ckpt"),
+            ("pareto.yaml", "qat.ckpt", "finished/*.ckpt"),
             (
                 "models/*/model.onnx",
                 "models/*/model.tflite",

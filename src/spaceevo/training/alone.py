@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,8 +46,10 @@ class AloneModule(L.LightningModule):
         x, y = batch
         step, switch = self.global_step, round(self.recipe.quantized_from * self.steps)
         step_rng(self.seed, "alone", step)
-        if step == switch:
-            self.net.init_quantizers(resize(self._images.to(x.device), self.graph.input.hw), [self.graph], self.graph, self.quantizer)
+        if step == switch > 0:  # else they are inherited
+            self.net.init_quantizers(
+                resize(self._images.to(x.device), self.graph.input.hw), [self.graph], self.graph, self.quantizer
+            )
         set_lr(cast(torch.optim.Optimizer, self.optimizers()), falling(step, self.steps, self.recipe.warmup))
         x = resize(x, self.graph.input.hw)
         scores = self.net(x, self.graph, quantizer=self.quantizer if step >= switch else None).flatten(1)
@@ -60,19 +63,24 @@ def falling(step: int, total: int, warmup: float) -> float:
     return (1 - step / total) * min(1.0, (step + 1) / max(1.0, warmup * total))
 
 
-def steps_within(seconds: float, step: Callable[[], object], record: Path) -> int:
-    """How many steps take ``seconds``, by the first of them; what was found once stands in ``record``, so that a resumed run
-    does as many."""
-    import json
-
+def steps_within(seconds: float, module: AloneModule, batch: tuple[Tensor, Tensor], record: Path) -> int:
+    """How many of ``module``'s steps take ``seconds``, by the first of them, on a copy; what was found once stands in
+    ``record``, so that a resumed run does as many."""
     if record.exists():
         return int(json.loads(record.read_text())["steps"])
-    for _ in range(WARM_UP):
-        step()
-    begin = time.perf_counter()
-    for _ in range(TIMED):
-        step()
-    taken = (time.perf_counter() - begin) / TIMED
+    net, quantized = copy.deepcopy(module.net), 1 - module.recipe.quantized_from
+    x, y = resize(batch[0], module.graph.input.hw), batch[1]
+    optimizer = torch.optim.SGD(net.parameters(), 1e-6, 0.9, nesterov=True)
+    taken = 0.0
+    for share, quantizer in ((quantized, module.quantizer), (1 - quantized, None)):
+        if share:
+            for i in range(WARM_UP + TIMED):
+                if i == WARM_UP:
+                    begin = time.perf_counter()
+                F.cross_entropy(net(x, module.graph, quantizer=quantizer).flatten(1), y).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+            taken += share * (time.perf_counter() - begin) / TIMED
     steps = max(1, round(seconds / taken))
     write_json(record, {"seconds": seconds, "step_s": taken, "steps": steps})
     return steps

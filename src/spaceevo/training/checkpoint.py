@@ -12,7 +12,7 @@ import torch
 from spaceevo.atomic import atomic_write
 from spaceevo.errors import UserError
 from spaceevo.nn.elastic import Elastic
-from spaceevo.space import Hyperspace, SearchSpace
+from spaceevo.space import Hyperspace, SearchSpace, Subnet, subnet_graph
 from spaceevo.training.supernet import make_supernet
 
 
@@ -79,6 +79,25 @@ def load_supernet(
     except RuntimeError as error:
         raise UserError(f"{path}: not a supernet of {space} ({str(error).splitlines()[-1].strip()})") from None
     return net.eval(), space
+
+
+def load_finished(path: Path, space: SearchSpace, weight_bits: int) -> tuple[Elastic, dict[str, Any]]:
+    """A subnet that was trained on alone, and what its checkpoint says of it.
+
+    Raises:
+        UserError: it is not readable, of another subnet's shape, or trained for weights of other bits.
+    """
+    content = load_checkpoint(path)
+    if not isinstance(content, dict) or not {"subnet", "state_dict", "weight_bits"} <= set(content):
+        raise UserError(f"{path}: not the checkpoint of a finished subnet")
+    if content["weight_bits"] != weight_bits:
+        raise UserError(f"{path}: trained with weights of {content['weight_bits']} bits, this device's have {weight_bits}")
+    net = Elastic(subnet_graph(Subnet.parse(space, content["subnet"])), padding=content["padding"])
+    try:
+        net.load_state_dict(content["state_dict"])
+    except RuntimeError as error:
+        raise UserError(f"{path}: not {content['subnet']} ({str(error).splitlines()[-1].strip()})") from None
+    return net.eval().to(memory_format=torch.channels_last), content
 
 
 def _first_difference(space: SearchSpace, wanted: SearchSpace) -> str:

@@ -46,9 +46,15 @@ def average_gradients(module: nn.Module) -> None:
 
 
 def fit(
-    module: L.LightningModule, data: L.LightningDataModule, trainer: dict[str, Any], logger: Any, folder: Path, epochs: int
+    module: L.LightningModule,
+    data: L.LightningDataModule,
+    trainer: dict[str, Any],
+    logger: Any,
+    folder: Path,
+    epochs: int,
+    steps: int = -1,
 ) -> None:
-    """Train ``module`` for ``epochs``, going on from ``folder/last.ckpt`` where there is one.
+    """Train ``module`` for ``epochs`` (or, sooner, ``steps``), going on from ``folder/last.ckpt`` where there is one.
 
     ``trainer``: arguments of ``lightning.Trainer`` (accelerator, devices, strategy, precision, ...).
     """
@@ -66,6 +72,7 @@ def fit(
     last = folder / "last.ckpt"
     L.Trainer(
         max_epochs=epochs,
+        max_steps=steps,
         logger=logger,
         callbacks=callbacks,
         enable_progress_bar=progress,

@@ -1,0 +1,81 @@
+"""``stage=finish``: every chosen subnet trained on alone, quantization-aware, from the weights it inherits."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from spaceevo.app.config import Config, hyperspace
+from spaceevo.app.run import input_path, output_path, partial, say
+from spaceevo.app.steps import STEPS, command_for
+from spaceevo.app.upstream import step_images
+from spaceevo.data import ImagesModule, Normalized, normalize
+from spaceevo.nn.elastic import Elastic, Quantizer
+from spaceevo.nn.evaluate import ImageSource, calibrate, logits, resized, top1
+from spaceevo.nn.extract import Extracted
+from spaceevo.space import Graph, Subnet, subnet_graph
+from spaceevo.training.alone import AloneModule, steps_within
+from spaceevo.training.checkpoint import load_supernet, save_supernet
+from spaceevo.training.fit import fit
+from spaceevo.training.recipes import make_logger, quantizer, start, trainer_arguments
+from spaceevo.training.subnets import Part
+
+
+def finish(cfg: Config) -> None:
+    """One ``finished/<model>.ckpt`` for every entry of ``pareto.yaml``; its accuracy inherited and finished, on the validation
+    images that chose nothing."""
+    start(cfg)
+    bits = quantizer(cfg).weight_bits
+    net, space = load_supernet(input_path(cfg, "qat.ckpt"), hyperspace(cfg), command_for(STEPS["qat"], cfg), weight_bits=bits)
+    images = step_images("finish", cfg)
+    calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
+    judging = range(len(images.val) - cfg.search_subnet.judge_images, len(images.val))
+    validation = Part(Normalized(images.val, cfg.data), judging), images.val_labels[judging.start :]
+    for entry in yaml.safe_load(input_path(cfg, "pareto.yaml").read_text())["chosen"]:
+        path = output_path(cfg, f"finished/{entry['name']}.ckpt")
+        if path.exists() and (partial(cfg, "finish") / f"{entry['name']}.done").exists():
+            continue
+        graph = subnet_graph(Subnet.parse(space, entry["subnet"]))
+        own = Extracted(net, graph, {}).net.to(memory_format=torch.channels_last)
+        inherited = judged(own, graph, quantizer(cfg), calibration, *validation)
+        steps = _train(cfg, entry["name"], own, graph, images, calibration)
+        finished = judged(own, graph, quantizer(cfg), calibration, *validation)
+        say(f"finish: {entry['name']}: {finished:.2f} % validation top-1 after {steps} steps, {inherited:.2f} % inherited")
+        more: dict[str, Any] = dict(subnet=entry["subnet"], steps=steps, weight_bits=bits, split=images.split)
+        save_supernet(path, own, space, top1_val=finished, top1_inherited=inherited, **more)
+        (partial(cfg, "finish") / f"{entry['name']}.done").touch()
+
+
+def _train(cfg: Config, name: str, own: Elastic, graph: Graph, images: Any, calibration: Tensor) -> int:
+    """Train ``own`` in place.
+
+    Returns:
+        The number of steps.
+    """
+    recipe, folder = cfg.finish, partial(cfg, "finish") / name
+    data = ImagesModule(images, cfg.data, recipe.batch, cfg.seed + 2)
+    module = AloneModule(own, graph, recipe, 0, cfg.seed, quantizer(cfg), calibration)
+    if recipe.epochs is not None:
+        steps = round(recipe.epochs * data.steps_per_epoch)
+    elif recipe.seconds:
+        x, y = next(iter(data.train_dataloader()))
+        steps = steps_within(recipe.seconds, module, (normalize(x, cfg.data), y), folder / "steps.json")
+    else:
+        steps = 0
+    module.steps = steps
+    epochs = math.ceil(steps / data.steps_per_epoch)
+    fit(module, data, trainer_arguments(cfg), make_logger(cfg, f"finish-{name}"), folder, epochs, steps)
+    own.eval()
+    return steps
+
+
+def judged(
+    net: Elastic, graph: Graph, quantizer: Quantizer | None, calibration: Tensor, images: ImageSource, labels: Tensor
+) -> float:
+    """Top-1 in percent with BatchNorm statistics recalibrated on ``calibration`` ``[N, C, H, W]``."""
+    stats = calibrate(net, graph, resized(calibration, graph.input.hw), quantizer)
+    return top1(logits(net, graph, stats, images, quantizer), labels)
