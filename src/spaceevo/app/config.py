@@ -384,8 +384,8 @@ CHOICES: dict[str, tuple[object, ...]] = {
 }
 #: Numbers that may be 0; every other one of the sections below is more than 0.
 MAY_BE_ZERO = {
-    "epochs", "lsq_epochs", "seconds", "quantized_from", "warmup", "weight_decay", "label_smoothing", "momentum", "random_paths",
-    "random_subnets", "generations", "largest_first", "dropout", "shift", "mutate_probability", "workers", "split_seed",
+    "epochs", "lsq_epochs", "seconds", "quantized_from", "warmup", "weight_decay", "label_smoothing", "momentum",
+    "random_paths", "random_subnets", "generations", "largest_first", "dropout", "shift", "mutate_probability", "workers", "split_seed",
     "validation", "tolerance", "mean_difference", "depth", "spread_s",
 }  # fmt: skip
 FRACTIONS = {
