@@ -40,7 +40,7 @@ def run(cfg: Config) -> None:
     limits = sorted(resolve_limits(cfg.latency, predictor, hs, cfg.seed))
     total = recipe.population * (recipe.generations * len(limits) + 1)
     with tqdm(total=total, desc="subnets", disable=not cfg.trainer.progress_bar) as bar:
-        judge = (supernet_judge if recipe.quality == "supernet" else lut_judge)(cfg, hs, bar.update, total)
+        judge = (supernet_judge if recipe.quality == "supernet" else lut_judge)(cfg, hs, bar.update, total, limits)
         predicted_ms = AdditiveCost(judge.code, predictor.graph_ms, predictor.op_ms)
         archive = constrained_evolution(
             judge.code,

@@ -52,6 +52,17 @@ def test_quantiles_are_of_the_table_s_own_subnets(command: Command, lut: str, tm
     assert table.fastest_ms() < limits[0] < limits[1] < slowest + max(table.fixed_ms.values())
 
 
+def test_a_limit_that_does_not_bind_is_told(command: Command, lut: str, tmp_path: Path) -> None:
+    more = ("latency.limits_ms=[0.12,1000]", "search_space.mode=exact")
+    done = command("search_space", lut, *SMALL[:2], *more, *QUICK, SMALL[3])
+    assert done.returncode == 0, done.stderr
+    found = yaml.safe_load((tmp_path / "runs" / "other" / "space.yaml").read_text())
+    assert found["limits_bind"][1] is False and found["limits_bind_share"][1] == 0
+    lines = re.findall(r"^search_space: ([\d.]+) ms does not bind: .*give a smaller one", done.stdout, re.M)
+    assert lines == [f"{ms:g}" for ms, binds in zip((0.12, 1000), found["limits_bind"], strict=True) if not binds]
+    assert found["limits_bind_share"][0] > 0.5
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["sampled", "exact"])
 def test_exhaustive_search_is_no_worse_than_evolution(command: Command, lut: str, tmp_path: Path, mode: str) -> None:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 import pandas as pd
+import pytest
 import yaml
 from conftest import TINY, Command
 
+from spaceevo.app.config import compose, hyperspace
 from spaceevo.app.steps import STEPS
+from spaceevo.data import load_data, normalize
 from spaceevo.deploy.card import REQUIRED
+from spaceevo.evolution import hypervolume, pareto_front
+from spaceevo.space import Subnet
+from spaceevo.training.checkpoint import load_supernet
+from spaceevo.training.recipes import quantizer
+from spaceevo.training.subnets import SubnetEvaluator
 
 
 def cards(folder: Path) -> list[dict]:
@@ -50,8 +59,78 @@ def test_exported_models_are_int8_and_run_alone(tiny_run: Path) -> None:
 
 def test_larger_limits_give_no_less_accurate_models_in_validation(tiny_run: Path) -> None:
     chosen = sorted(yaml.safe_load((tiny_run / "pareto.yaml").read_text())["chosen"], key=lambda entry: entry["limit_ms"])
-    accuracies = [entry["top1_val"] for entry in chosen]
+    accuracies = [entry["top1_finalists"] for entry in chosen]
     assert accuracies == sorted(accuracies)
+
+
+def test_front_and_chosen_are_judged_by_images_that_chose_nothing(tiny_run: Path) -> None:
+    cfg = compose("search_subnet", [*TINY, f"run_dir={tiny_run}"])
+    net, space = load_supernet(tiny_run / "qat.ckpt", hyperspace(cfg))
+    images, recipe = load_data(cfg.data, cfg.seed), cfg.search_subnet
+    calibration = normalize(images.train[: recipe.calibration_images], cfg.data)
+
+    def top1(subnets: list[str], which: slice) -> list[float]:
+        validation = normalize(images.val[which], cfg.data), images.val_labels[which]
+        return SubnetEvaluator(net, quantizer(cfg), calibration, *validation).quality([Subnet.parse(space, s) for s in subnets])
+
+    found = yaml.safe_load((tiny_run / "pareto.yaml").read_text())
+    entries = [*found["chosen"], *found["front"]]
+    judges = slice(-recipe.judge_images, None)
+    for key, which in (("top1_val", judges), ("top1_search", slice(recipe.validation_images))):
+        assert [entry[key] for entry in entries] == pytest.approx(top1([e["subnet"] for e in entries], which))
+    finalists = slice(-recipe.judge_images)
+    expected = top1([entry["subnet"] for entry in found["chosen"]], finalists)
+    assert [entry["top1_finalists"] for entry in found["chosen"]] == pytest.approx(expected)
+    assert [card["top1_val"] for card in cards(tiny_run)] == [entry["top1_val"] for entry in found["chosen"]]
+
+
+def test_the_front_is_of_the_judged_the_chosen_among_them(tiny_run: Path) -> None:
+    found = yaml.safe_load((tiny_run / "pareto.yaml").read_text())
+    frame = pd.read_parquet(tiny_run / "subnets.parquet")
+    judged = frame.dropna(subset="top1_val")
+    assert {entry["subnet"] for entry in found["chosen"]} <= set(judged.subnet) and len(judged) < len(frame)
+    search_front = pareto_front(frame.predicted_ms.to_numpy(), frame.top1_search.to_numpy())
+    assert set(frame.subnet[search_front]) <= set(judged.subnet)
+    front = judged.iloc[pareto_front(judged.predicted_ms.to_numpy(), judged.top1_val.to_numpy())]
+    assert front.subnet.tolist() == [entry["subnet"] for entry in found["front"]]
+    assert set(frame.subnet[frame.front]) == set(front.subnet)
+    reference = found["reference"]
+    assert reference == {"predicted_ms": 2, "top1_val": 10} and "chance level of 10 classes" in found["reference_is"]
+    volume = hypervolume(front.predicted_ms.to_numpy(), front.top1_val.to_numpy(), (2, 10))
+    assert found["hypervolume"] == pytest.approx(volume)
+
+
+def test_subnets_are_searched_without_a_supernet_too(tiny_run: Path, tmp_path: Path, command: Command) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_run, folder, ignore=shutil.ignore_patterns("*.ckpt"))
+    more = ("search_subnet.quality=lut", "search_subnet.judge_images=5000")  # images play no part
+    done = command("search_subnet", *TINY, *more, f"run_dir={folder}")
+    assert done.returncode == 0, done.stderr
+    found = yaml.safe_load((folder / "pareto.yaml").read_text())
+    frame = pd.read_parquet(folder / "subnets.parquet")
+    assert not frame.nsr.isna().any() and "top1_val" not in frame
+    front = pareto_front(frame.predicted_ms.to_numpy(), -frame.nsr.to_numpy())
+    assert [entry["nsr"] for entry in found["front"]] == frame.nsr[front].tolist()
+    assert all(entry["top1_val"] is None and entry["nsr"] > 0 for entry in found["chosen"])
+    assert found["reference"]["nsr"] > max(frame.nsr[front]) and "worst NSR" in found["reference_is"]
+
+
+def test_the_search_says_how_long_it_takes_and_what_to_widen(tiny_run: Path, tmp_path: Path, command: Command) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_run, folder)
+    done = command("search_subnet", *TINY, "search_subnet.generations=1", f"run_dir={folder}")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^search_subnet: about \d+ s for 24 subnets$", done.stdout, re.M)
+    edges = re.findall(r"^search_subnet: (\d) ms: the subnet leaves \d\d % of the latency unused", done.stdout, re.M)
+    assert edges == ["1", "2"]  # every subnet keeps both limits by far
+
+
+def test_judging_by_images_that_chose_is_refused(tiny_run: Path, tmp_path: Path, command: Command) -> None:
+    done = command("search_subnet", *TINY, "search_subnet.judge_images=101", f"run_dir={tiny_run}", f"out_dir={tmp_path}")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: search_subnet.judge_images=101: must be at most data.validation - search_subnet.validation_images = 100\n"
+    )
 
 
 def test_benchmark_measures_the_exported_files_and_random_subnets(tiny_run: Path) -> None:

@@ -26,8 +26,8 @@ from spaceevo.nn.evaluate import calibrate, logits, top1
 from spaceevo.nn.lsq import ACT_MAX, zero_point
 from spaceevo.space import SearchSpace, Subnet, subnet_graph, superset_graph
 from spaceevo.training.checkpoint import load_checkpoint, load_supernet, save_checkpoint, save_supernet
-from spaceevo.training.fit import fit
-from spaceevo.training.subnets import SubnetEvaluator
+from spaceevo.training.fit import device_of, fit
+from spaceevo.training.subnets import Part, SubnetEvaluator
 from spaceevo.training.supernet import SupernetModule, init_qat, inplace_distillation, make_supernet
 
 CPU = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
@@ -324,6 +324,29 @@ def test_quality_outlives_the_process_in_its_cache(quantized: Elastic, tmp_path:
     assert json.loads(file.read_text()) == dict(zip(map(str, subnets), known, strict=True))
     assert evaluator(None, file).quality(subnets, counting) == known  # no network left to ask
     assert counting.count == 0
+
+
+def test_a_part_of_the_images_is_judged_as_those_alone(quantized: Elastic) -> None:
+    pixels, labels = normalize(images().val, tiny_config().data), images().val_labels
+    part = Part(pixels, range(10, 50))
+    assert len(part) == 40 and torch.equal(part[:7], pixels[10:17]) and torch.equal(part[35:99], pixels[45:50])
+    subnets = some_subnets()
+    alone = SubnetEvaluator(quantized, QUANT, train_pixels()[:64], pixels[10:50], labels[10:50]).quality(subnets)
+    assert SubnetEvaluator(quantized, QUANT, train_pixels()[:64], part, labels[10:50]).quality(subnets) == alone
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_quality_on_a_gpu_is_that_on_the_cpu(quantized: Elastic) -> None:
+    subnets, pixels = some_subnets(), normalize(images().val, tiny_config().data)
+    given = QUANT, train_pixels()[:64], pixels, images().val_labels
+    known = SubnetEvaluator(quantized, *given).quality(subnets)
+    found = SubnetEvaluator(quantized.cuda(), *given, device=device_of("gpu")).quality(subnets)
+    assert found == pytest.approx(known, abs=200 / len(pixels))  # two images: sums are in another order
+
+
+def test_evaluation_runs_where_the_trainer_does() -> None:
+    here = "cuda" if torch.cuda.is_available() else "cpu"
+    assert [device_of(name).type for name in ("cpu", "gpu", "auto")] == ["cpu", "cuda", here]
 
 
 @pytest.fixture(autouse=True)

@@ -48,9 +48,12 @@ class Judge:
     reference: str
 
 
-def supernet_judge(cfg: Config, hs: Hyperspace, progress: Callable[[int], object], total: int) -> Judge:
+def supernet_judge(
+    cfg: Config, hs: Hyperspace, progress: Callable[[int], object], total: int, limits: Sequence[float]
+) -> Judge:
     """Quantized top-1 in percent on validation images, of the trained supernet's weights: the first few in the search, all
-    but the last of the finalists, the last of what was found. ``total``: how many subnets the search will ask for."""
+    but the last of the finalists, the last of what was found. ``total``: how many subnets the search will ask for,
+    within ``limits`` that rise."""
     recipe, device = cfg.search_subnet, device_of(cfg.trainer.accelerator)
     net, space = load_supernet(input_path(cfg, "qat.ckpt"), hs)
     images = step_images("search_subnet", cfg)
@@ -66,7 +69,7 @@ def supernet_judge(cfg: Config, hs: Hyperspace, progress: Callable[[int], object
     finals = on(Part(validation, choosing), labels[: choosing.stop], "finalists.json")
     judge = on(Part(validation, judging), labels[judging.start :], "judged.json")
     code = GeneCode(space)
-    telling = _Telling(total)
+    telling = _Telling(total, sum(limits) / len(limits) / limits[0])
 
     def search(genes: Genes) -> list[float]:
         found: list[float] = []
@@ -85,22 +88,24 @@ def supernet_judge(cfg: Config, hs: Hyperspace, progress: Callable[[int], object
 
 
 class _Telling:
-    """Says once how long a search of ``total`` subnets will take, from the first that were evaluated."""
+    """Says once how long a search of ``total`` subnets will take, from the first that were evaluated, which are within the
+    smallest limit; the others take ``longer`` times as long, as their limits allow."""
 
-    def __init__(self, total: int) -> None:
-        self.left, self.told = total, False
+    def __init__(self, total: int, longer: float) -> None:
+        self.left, self.longer, self.told = total, longer, False
 
     def took(self, seconds: float, fresh: int, known: int) -> None:
         """``fresh`` subnets took ``seconds``, and as many as ``known`` are no more to do."""
         self.left -= known
         if fresh and not self.told:
-            say(f"search_subnet: about {seconds / fresh * self.left:.0f} s for {self.left} subnets")
+            left = seconds + seconds / fresh * self.longer * (self.left - fresh)
+            say(f"search_subnet: about {left:.0f} s for {self.left} subnets")
             self.told = True
 
 
-def lut_judge(cfg: Config, hs: Hyperspace, progress: Callable[[int], object], total: int) -> Judge:
+def lut_judge(cfg: Config, hs: Hyperspace, progress: Callable[[int], object], total: int, limits: Sequence[float]) -> Judge:
     """The negative sum of the stages' NSR, by a model of the accuracy table's rows: no supernet is needed, no images, and
-    no time, whatever the ``total``."""
+    no time, whatever the ``total`` and ``limits``."""
     space = found_space(cfg, hs)
     code = GeneCode(space)
     proxy = NSRProxy(code, pd.read_parquet(input_path(cfg, "lut.parquet")))
