@@ -34,7 +34,7 @@ def run(cfg: Config) -> None:
         accuracy = {key: card[key] for key in ("limit_ms", "top1_runtime", "top1_fake_quant")}
         rows.append(dict(name=card["name"], kind="exported", subnet=card["encoding"], **accuracy))
     rng = np.random.default_rng([cfg.seed, 0xBE7C])
-    write = timing_writer(weight_bits(cfg.device.weight_bits))
+    write = timing_writer(weight_bits(cfg.device.weight_bits), cfg.device.padding)
     for i in range(cfg.benchmark.random_subnets):
         subnet = Subnet.sample(space, rng)
         models[f"random-{i}/int8"], models[f"random-{i}/fp32"] = write(subnet_graph(subnet))

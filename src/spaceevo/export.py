@@ -26,10 +26,10 @@ def run(cfg: Config) -> None:
     from spaceevo.data import Normalized, normalize
     from spaceevo.data.labels import class_names
     from spaceevo.deploy.card import data_claims
-    from spaceevo.deploy.export import AtSize, baseline, check, int8_and_fp32
+    from spaceevo.deploy.export import AtSize, baseline, check, int8_and_fp32, judged_ops
     from spaceevo.deploy.gate import images_to_compare, parity_report
     from spaceevo.deploy.integer import save_integer
-    from spaceevo.deploy.runtimes import measure_files
+    from spaceevo.deploy.runtimes import measure_cold, measure_files
     from spaceevo.latency import host
     from spaceevo.space import Subnet
     from spaceevo.training.checkpoint import load_supernet
@@ -56,9 +56,9 @@ def run(cfg: Config) -> None:
         pair = int8_and_fp32(net, pretrained, subnet, calibration, quantizer(cfg), *form)
         models[name], integers[name] = pair.files, pair.integer
         checks[name] = check(pair, test, images.test_labels)
-        compared = AtSize(test, subnet.resolution)[: images_to_compare(pair.graph)]
+        compared = AtSize(test, subnet.resolution)[: images_to_compare(pair.trained.graph)]
         limits = cfg.export.tolerance, cfg.export.mean_difference
-        reports[name] = parity_report(checks[name]["files"], pair.integer, pair.int8, compared, *limits)
+        reports[name] = parity_report(checks[name]["files"], judged_ops(pair, compared), len(compared), *limits)
         if cfg.export.calibrate is not None:
             ranges = AtSize(calibration, subnet.resolution)
             baselines[f"{name}/ptq.onnx"], checks[name]["ptq"] = baseline(
@@ -70,9 +70,9 @@ def run(cfg: Config) -> None:
     timing: dict[str, Any] = dict(
         rounds=cfg.benchmark.rounds, runs=cfg.benchmark.runs, threads=cfg.device.threads, spread_s=spread
     )
-    times = {}
+    times, cold = {}, {}
     if cfg.device.runtime != "none":
-        times = measure_files({**timed, **baselines}, **timing)
+        times, cold = measure_files({**timed, **baselines}, **timing), measure_cold(timed, cfg.device.threads)
     common = dict(
         weight_bits=bits,
         padding=net.padding,
@@ -101,14 +101,14 @@ def run(cfg: Config) -> None:
             ),
         )
         save_integer(output_path(cfg, f"models/{name}/model.safetensors"), integers[name])
-        _write(cfg, name, models[name], facts | checks[name] | common, times, subnet)
+        _write(cfg, name, models[name], facts | checks[name] | common, times, cold, subnet)
 
 
 def _gate(cfg: Config, reports: dict[str, dict[str, Any]]) -> None:
     """Write every model's ``parity.json``; of a refused one nothing else stays.
 
     Raises:
-        ClaimError: which model is refused, why, and the first op where runtime and reference part.
+        ClaimError: which model is refused, why, and the first op that is not the trained one.
     """
     from spaceevo.atomic import atomic_write
     from spaceevo.deploy.card import card_text
@@ -129,7 +129,15 @@ def _gate(cfg: Config, reports: dict[str, dict[str, Any]]) -> None:
         raise ClaimError(f"export: {name}: {refusal(reports[name])}; see {path}{more}")
 
 
-def _write(cfg: Config, name: str, files: dict[str, bytes], card: dict[str, Any], times: dict[str, Any], subnet: Any) -> None:
+def _write(
+    cfg: Config,
+    name: str,
+    files: dict[str, bytes],
+    card: dict[str, Any],
+    times: dict[str, Any],
+    cold: dict[str, float],
+    subnet: Any,
+) -> None:
     """A model's files, and the card with what was measured of them."""
     from spaceevo.atomic import atomic_write
     from spaceevo.deploy.card import file_claims, write_card
@@ -138,13 +146,13 @@ def _write(cfg: Config, name: str, files: dict[str, bytes], card: dict[str, Any]
     from spaceevo.space import subnet_graph
 
     for file, content in files.items():
-        card["files"][file] |= file_claims(content, times.get(f"{name}/{file}"))
+        card["files"][file] |= file_claims(content, times.get(f"{name}/{file}"), cold.get(f"{name}/{file}"))
         atomic_write(output_path(cfg, f"models/{name}/{file}"), content)
     int8, fp32 = card["files"]["model.onnx"], card["files"]["fp32.onnx"]
     card |= dict(
         bytes=int8["bytes"],
-        **{key: int8[key] for key in ("measured_ms", "quantiles_ms")},
-        **{f"fp32_{key.removeprefix('measured_')}": fp32[key] for key in ("measured_ms", "quantiles_ms")},
+        **{key: int8[key] for key in ("measured_ms", "quantiles_ms", "cold_ms")},
+        **{f"fp32_{key.removeprefix('measured_')}": fp32[key] for key in ("measured_ms", "quantiles_ms", "cold_ms")},
         speedup=None,
         ops=None,
     )
@@ -159,9 +167,13 @@ def _write(cfg: Config, name: str, files: dict[str, bytes], card: dict[str, Any]
         card["ptq"]["quantiles_ms"] = None if taken is None else quantiles(taken)
     write_card(output_path(cfg, f"models/{name}/card.json"), card)
     baseline = f", {card['ptq']['top1']:.2f} % quantized after training ({card['ptq']['calibrate']})" if "ptq" in card else ""
+    timed = "not measured"
+    if card["measured_ms"] is not None:
+        timed = f"measured {card['measured_ms']:.4g} ms, {card['cold_ms']:.4g} ms out of cold caches"
     say(
-        f"export: {name}: test top-1 {card['top1_runtime']:.2f} % in the runtime, {card['top1_fp32']:.2f} % in FP32{baseline}, "
-        f"agreement {card['agreement']:.2f} %, measured {card['measured_ms']} ms"
+        f"export: {name}: test top-1 {card['top1_runtime']:.2f} % in the runtime, {card['top1_unquantized']:.2f} % of the same "
+        f"weights in float (quantization costs {card['quantization_loss']:.2f} points), {card['top1_fp32']:.2f} % in FP32 "
+        f"before quantization-aware training{baseline}, agreement {card['agreement']:.2f} %, {timed}"
     )
 
 

@@ -26,7 +26,7 @@ def run(cfg: Config) -> None:
         frame = profile(
             samples,
             lambda sample: graph_of(sample.kind, sample.spec, hs),
-            timing_writer(bits),
+            timing_writer(bits, cfg.device.padding),
             recipe.rounds,
             recipe.runs,
             cfg.device.threads,

@@ -27,7 +27,7 @@ def run(cfg: QuantizeConfig) -> None:
     from spaceevo.deploy.op_latency import node_rows, op_table
     from spaceevo.deploy.parity import agreement, float_convolutions, integer_op_report
     from spaceevo.deploy.ptq import post_training_quantized
-    from spaceevo.deploy.runtimes import measure_files, open_file, outputs
+    from spaceevo.deploy.runtimes import measure_cold, measure_files, open_file, outputs
     from spaceevo.deploy.torchvision_model import classifier, to_onnx
     from spaceevo.latency import host
     from spaceevo.latency.measure import latency
@@ -43,13 +43,14 @@ def run(cfg: QuantizeConfig) -> None:
     files = {"model.onnx": post_training_quantized(fp32, calibration, cfg.calibrate, bits), "fp32.onnx": fp32}
     given = {name: outputs(open_file(Path(name), content, cfg.threads), test) for name, content in files.items()}
     times = measure_files(files, cfg.rounds, cfg.runs, cfg.threads, cfg.spread_s)
+    cold = measure_cold(files, cfg.threads)
     claims = {
         name: dict(
             runtime="onnxruntime",
             precision="int8" if name == "model.onnx" else "fp32",
             top1=agreement(logits.argmax(1), labels),
             outputs_sha256=digest(logits),
-            **file_claims(files[name], times[name]),
+            **file_claims(files[name], times[name], cold[name]),
         )
         for name, logits in given.items()
     }

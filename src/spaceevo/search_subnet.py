@@ -163,7 +163,7 @@ def _within(
 
     if cfg.device.runtime == "none":
         return max(zip(judge(ranked[:few]), ranked, strict=False), key=lambda pair: pair[0])[1], None
-    write = timing_writer(weight_bits(cfg.device.weight_bits))
+    write = timing_writer(weight_bits(cfg.device.weight_bits), cfg.device.padding)
     measured: dict[Subnet, float] = {}
     fitting: list[Subnet] = []
     for start in range(0, len(ranked), few):

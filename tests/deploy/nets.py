@@ -8,11 +8,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from spaceevo.deploy.fold import adopt_scales
 from spaceevo.deploy.integer import IntegerModel, QParams
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats
 from spaceevo.nn.evaluate import calibrate
-from spaceevo.nn.extract import Extracted
 from spaceevo.space import (
     BlockChoice,
     ElasticStage,
@@ -78,24 +76,9 @@ def trained_net(
     return net, statistics(net, graph, smooth_images(64, graph))
 
 
-def fake_quant(net: Elastic, graph: Graph, stats: Stats, model: IntegerModel, quantizer: Quantizer = QUANTIZER) -> Extracted:
-    """The extracted subnet with the settled scales of its integer model."""
-    extracted = Extracted(net, graph, stats, quantizer)
-    adopt_scales(extracted.net, model)
-    return extracted
-
-
 def logits(net: Elastic, graph: Graph, stats: Stats, x: torch.Tensor, quantizer: Quantizer | None) -> np.ndarray:
     with torch.no_grad():
         return net(x, graph, stats=stats, quantizer=quantizer).flatten(1).numpy()
-
-
-def fake_logits(
-    net: Elastic, graph: Graph, stats: Stats, x: torch.Tensor, model: IntegerModel, quantizer: Quantizer = QUANTIZER
-) -> np.ndarray:
-    """The fake-quant model's outputs."""
-    with torch.no_grad():
-        return fake_quant(net, graph, stats, model, quantizer)(x).numpy()
 
 
 def small_stage(kind: str, act: str, stride: int = 2, forced: bool = True) -> Graph:

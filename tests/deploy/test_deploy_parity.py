@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from deploy.nets import QUANTIZER, demo_subnet, fake_logits, logits, random_net, small_stage, smooth_images
+from deploy.nets import QUANTIZER, demo_subnet, logits, random_net, small_stage, smooth_images
 
 from spaceevo.deploy.fold import float_model, integer_model
 from spaceevo.deploy.onnx_writer import write_fp32, write_int8
@@ -38,9 +38,9 @@ def test_whole_subnets_give_fake_quantization_s_labels(types: str) -> None:
     model = integer_model(net, graph, stats, QUANTIZER)
     x = smooth_images(300, graph, seed=1)
     runtime = run_batches(session(write_int8(model, batch=None)), x.numpy())
-    expected = fake_logits(net, graph, stats, x, model)
+    expected = logits(net, graph, stats, x, QUANTIZER)
     assert label_agreement(expected, runtime) >= 98.0  # untrained: logits of little margin
-    assert np.abs(runtime - expected).mean() < 0.25 * model.output_qparams[0]
+    assert np.abs(runtime - expected).mean() < 0.75 * model.output_qparams[0]  # each op is the trained one: test_exactness
 
 
 @pytest.mark.parametrize("types", ["4560", "2222"])

@@ -6,16 +6,18 @@ from itertools import product
 
 import numpy as np
 import pytest
-from deploy.nets import QUANTIZER, VNNI, demo_subnet, fake_logits, random_net, small_stage, smooth_images, trained_net
+from deploy.nets import QUANTIZER, VNNI, demo_subnet, logits, random_net, small_stage, smooth_images, trained_net
 
 from spaceevo.deploy import litert, ort
 from spaceevo.deploy.arithmetic import disagreements
 from spaceevo.deploy.fold import integer_model
+from spaceevo.deploy.gate import judge_ops
 from spaceevo.deploy.integer import IntegerModel
 from spaceevo.deploy.onnx_writer import write_int8
 from spaceevo.deploy.parity import float_convolutions, label_agreement, partings
 from spaceevo.deploy.reference import run_integer
 from spaceevo.deploy.tflite_writer import write_tflite
+from spaceevo.deploy.trained import Trained
 from spaceevo.nn.elastic import Quantizer
 from spaceevo.space import Graph, SearchSpace, Subnet, load_hyperspace, subnet_graph
 from spaceevo.space.blocks import BLOCK_TYPES
@@ -48,10 +50,21 @@ def check_stage(kind: str, act: str, stride: int, bits: int, padding: str) -> No
     model = integer_model(net, graph, stats, quantizer)
     images = smooth_images(8, graph, seed=1)
     check_runtimes(model, images.numpy(), bits)
+    check_ops(Trained(net, graph, stats, quantizer), model, images.numpy())
     given = run_integer(model, images.numpy())
-    steps = np.abs(given - fake_logits(net, graph, stats, images, model, quantizer)) / model.output_qparams[0]
-    # A tie that float32 decides otherwise moves a channel through an SE gate: 5 % of the elements in the worst of all cases.
-    assert np.mean(steps > 0.5) < 0.06 and given.std() > 3 * model.output_qparams[0]
+    steps = np.abs(given - logits(net, graph, stats, images, quantizer)) / model.output_qparams[0]
+    # Ties that fall the other way go from op to op: a seventh of the elements in the worst of all cases.
+    assert np.mean(steps) < 0.25 and given.std() > 3 * model.output_qparams[0]
+
+
+def check_ops(trained: Trained, model: IntegerModel, images: np.ndarray, floor: float = 1e-4) -> None:
+    """Every op of both files is the trained one: the gate's floor of correct files."""
+    names = [op.name for op in model.graph.ops]
+    for file in (ort.inspect(write_int8(model), names, images), litert.inspect(write_tflite(model), names, images)):
+        rows = judge_ops(trained, file, images)
+        assert [row["op"] for row in rows] == ["input", *names]
+        assert [row for row in rows if row["why"]] == []
+        assert max(row["steps"] for row in rows) <= floor
 
 
 @pytest.mark.parametrize(("kind", "act", "stride", "bits", "padding"), SOME)
@@ -74,7 +87,9 @@ def test_whole_subnets_give_the_same_integers_everywhere(types: str) -> None:
     graph = demo_subnet(types)
     net, stats = trained_net(graph, seed=2)
     model = integer_model(net, graph, stats, QUANTIZER)
-    check_runtimes(model, smooth_images(30, graph, seed=3).numpy(), QUANTIZER.weight_bits)
+    images = smooth_images(30, graph, seed=3).numpy()
+    check_runtimes(model, images, QUANTIZER.weight_bits)
+    check_ops(Trained(net, graph, stats, QUANTIZER), model, images)
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
@@ -87,7 +102,9 @@ def test_a_deep_stem_s_pool_gives_the_same_integers_everywhere(act: str, padding
     net, stats = trained_net(g.graph, padding=padding)
     model = integer_model(net, g.graph, stats, QUANTIZER)
     assert model.qparams["pool"] == model.qparams[g.graph.ops[-3].inputs[0]]
-    check_runtimes(model, smooth_images(20, g.graph, seed=1).numpy(), QUANTIZER.weight_bits)
+    images = smooth_images(20, g.graph, seed=1).numpy()
+    check_runtimes(model, images, QUANTIZER.weight_bits)
+    check_ops(Trained(net, g.graph, stats, QUANTIZER), model, images)
 
 
 def test_no_input_of_any_op_is_a_near_tie_once_scales_are_settled() -> None:
@@ -117,6 +134,7 @@ def test_models_of_published_size_give_the_same_integers_everywhere(name: str, p
     assert len(write_int8(model)) <= 1.1 * params and len(write_tflite(model)) <= 1.1 * params
     images = smooth_images(2, graph, seed=1).numpy()
     check_runtimes(model, images, QUANTIZER.weight_bits)
+    check_ops(Trained(net, graph, stats, QUANTIZER), model, images, 1e-2)
     assert run_integer(model, images).std() > 3 * model.output_qparams[0]
 
 
@@ -138,7 +156,7 @@ def test_ten_thousand_images_give_the_same_integers_and_fake_quantization_s_labe
     )
     for given in runtimes:
         np.testing.assert_array_equal(given, expected)
-    fake = fake_logits(net, graph, stats, x, model)
+    fake = logits(net, graph, stats, x, QUANTIZER)
     assert label_agreement(fake, expected) >= 99.9
     truth = y.numpy()
     assert np.mean(expected.argmax(1) == truth) > 0.9

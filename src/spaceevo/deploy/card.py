@@ -13,8 +13,9 @@ import numpy as np
 from spaceevo.atomic import atomic_write
 from spaceevo.latency.measure import latency, quantiles
 
-#: Keys that other tools read; accuracies and agreement in percent, latencies in ms, ``bytes`` of the INT8 file. ``files``:
-#: what :mod:`spaceevo.deploy.verify` can check of each file; ``data``: the test images that the accuracies hold for.
+#: Keys that other tools read; accuracies and agreement in percent, latencies in ms, ``bytes`` of the INT8 file.
+#: ``top1_unquantized``: of the INT8 file's weights in float; less ``top1_runtime`` it is ``quantization_loss``, in points.
+#: ``files``: what :mod:`spaceevo.deploy.verify` can check of each file; ``data``: the test images that the accuracies hold for.
 REQUIRED = (
     "encoding",
     "mmacs",
@@ -22,6 +23,8 @@ REQUIRED = (
     "bytes",
     "top1_fake_quant",
     "top1_runtime",
+    "top1_unquantized",
+    "quantization_loss",
     "agreement",
     "limit_ms",
     "predicted_ms",
@@ -63,13 +66,15 @@ def data_claims(data: Any, images: int) -> dict[str, Any]:
     return {key: getattr(data, key) for key in TEST_KEYS} | {"images": images}
 
 
-def file_claims(content: bytes, times: np.ndarray | None) -> dict[str, Any]:
-    """Size, sha256 and latency of a model file; ``times``: ms of single calls, None where it was not measured."""
+def file_claims(content: bytes, times: np.ndarray | None, cold_ms: float | None) -> dict[str, Any]:
+    """Size, sha256 and latency of a model file; ``times``: ms of single calls, ``cold_ms``: of one out of cold caches
+    (:func:`spaceevo.latency.measure.cold_ms`), None where it was not measured."""
     return dict(
         bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
         measured_ms=None if times is None else latency(times),
         quantiles_ms=None if times is None else quantiles(times),
+        cold_ms=cold_ms,
     )
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from spaceevo.deploy.fold import adopt_scales, float_model, integer_model
-from spaceevo.deploy.gate import COMPARED, compare, digest
+from spaceevo.deploy.fold import float_model, integer_model
+from spaceevo.deploy.gate import COMPARED, compare, digest, judge_ops
 from spaceevo.deploy.integer import IntegerModel
 from spaceevo.deploy.onnx_writer import write_fp32, write_int8
 from spaceevo.deploy.ort import integer_op_report
@@ -21,24 +20,22 @@ from spaceevo.deploy.ptq import post_training_quantized
 from spaceevo.deploy.reference import Arrays, run_integer
 from spaceevo.deploy.runtimes import RUNTIMES, open_file, outputs
 from spaceevo.deploy.tflite_writer import write_tflite
-from spaceevo.nn.elastic import Elastic, Quantizer, Stats, resize
-from spaceevo.nn.evaluate import ImageSource, calibrate, logits, resized, top1
-from spaceevo.nn.extract import Extracted
-from spaceevo.space import Graph, Subnet, subnet_graph
+from spaceevo.deploy.trained import Trained
+from spaceevo.nn.elastic import Elastic, Quantizer, resize
+from spaceevo.nn.evaluate import ImageSource, calibrate, resized, top1
+from spaceevo.space import Subnet, subnet_graph
 
 
 @dataclass(frozen=True)
 class ModelPair:
-    """The INT8 files (ONNX and TFLite) and the FP32 file (ONNX) of one subnet, and what the INT8 ones were made from:
-    ``net``, the extracted subnet with the scales of the model ``integer``."""
+    """The INT8 files (ONNX and TFLite) and the FP32 file (ONNX) of one subnet, and what they are judged by: the ``trained``
+    fake-quant model, and the same weights ``unquantized``; ``integer``: what the INT8 files were written from."""
 
     int8: bytes
     tflite: bytes
     fp32: bytes
-    net: Elastic
-    graph: Graph
-    stats: Stats
-    quantizer: Quantizer
+    trained: Trained
+    unquantized: Trained
     integer: IntegerModel
 
     @property
@@ -57,35 +54,53 @@ def int8_and_fp32(
     dynamic_batch: bool = False,
     float_io: bool = False,
 ) -> ModelPair:
-    """INT8 from the QAT supernet ``net``, FP32 from the ``pretrained`` one, each with its own BatchNorm statistics
-    recalibrated on ``calibration`` ``[N, C, H, W]``. All take one normalized image.
+    """INT8 from the QAT supernet ``net``, FP32 from the ``pretrained`` one, each (and ``net`` in float) with its own
+    BatchNorm statistics recalibrated on ``calibration`` ``[N, C, H, W]``. All take one normalized image.
 
     ``labels``: the classes' names. ``dynamic_batch``: the ONNX files take any number of images (TFLite's interpreter
     resizes anyway). ``float_io``: the TFLite file takes and gives float32.
     """
     graph = subnet_graph(subnet)
-    stats = calibrate(net, graph, resized(calibration, graph.input.hw), quantizer)
-    float_stats = calibrate(pretrained, graph, resized(calibration, graph.input.hw))
-    integer = integer_model(net, graph, stats, quantizer)
-    extracted = Extracted(net, graph, stats, quantizer).net.to(memory_format=torch.channels_last)
-    adopt_scales(extracted, integer)
+
+    def recalibrated(source: Elastic, scheme: Quantizer | None = None) -> Trained:
+        return Trained(source, graph, calibrate(source, graph, resized(calibration, graph.input.hw), scheme), scheme)
+
+    trained, before = recalibrated(net, quantizer), recalibrated(pretrained)
+    integer = integer_model(net, graph, trained.stats, quantizer)
     batch = None if dynamic_batch else 1
-    int8, tflite = write_int8(integer, batch, labels), write_tflite(integer, float_io, labels)
-    fp32 = write_fp32(float_model(pretrained, graph, float_stats), batch)
-    return ModelPair(int8, tflite, fp32, extracted, graph, stats, quantizer, integer)
+    return ModelPair(
+        int8=write_int8(integer, batch, labels),
+        tflite=write_tflite(integer, float_io, labels),
+        fp32=write_fp32(float_model(pretrained, graph, before.stats), batch),
+        trained=trained,
+        unquantized=recalibrated(net),
+        integer=integer,
+    )
+
+
+def judged_ops(pair: ModelPair, images: np.ndarray) -> dict[str, list[dict[str, Any]]]:
+    """:func:`spaceevo.deploy.gate.judge_ops` of every INT8 file over ``images`` ``[N, C, R, R]``."""
+    names = [op.name for op in pair.integer.graph.ops]
+    files = {name: content for name, content in pair.files.items() if name != "fp32.onnx"}
+    return {
+        name: judge_ops(pair.trained, RUNTIMES[Path(name).suffix].inspect(content, names, images), images)
+        for name, content in files.items()
+    }
 
 
 def check(pair: ModelPair, images: ImageSource, labels: Tensor) -> dict[str, Any]:
-    """The fake-quant model, the integer reference and every file over ``images``: top-1 and agreement in percent,
-    differences in output steps.
+    """The trained model, with and without quantization, the integer reference and every file over ``images``: top-1 and
+    agreement in percent, differences in output steps.
 
-    ``files`` has of each file what another machine can repeat: top-1 and the outputs' sha256; of the INT8 ones also the
-    agreement with the fake-quant model and the reference, and how many of the output's integers are the reference's.
+    ``quantization_loss``: percentage points of top-1 that quantization alone costs, of the same weights. ``files`` has of
+    each file what another machine can repeat: top-1 and the outputs' sha256; of the INT8 ones also the agreement with the
+    trained model and the reference, and how many of the output's integers are the reference's.
     """
-    small = AtSize(images, pair.graph.input.hw)
-    fake = logits(pair.net, pair.graph, pair.stats, images, pair.quantizer)
+    small = AtSize(images, pair.trained.graph.input.hw)
+    fake = pair.trained.logits(images)
+    unquantized = agreement(pair.unquantized.logits(images).numpy().argmax(1), labels.numpy())
     reference = run_integer(pair.integer, small)
-    step, _ = pair.integer.output_qparams
+    step, _ = pair.trained.qparams()[pair.trained.graph.output.name]
     files: dict[str, dict[str, Any]] = {}
     for name, content in pair.files.items():
         given = outputs(open_file(Path(name), content), small)
@@ -106,6 +121,8 @@ def check(pair: ModelPair, images: ImageSource, labels: Tensor) -> dict[str, Any
         top1_fake_quant=top1(fake, labels),
         top1_reference=agreement(reference.argmax(1), labels.numpy()),
         top1_runtime=int8["top1"],
+        top1_unquantized=unquantized,
+        quantization_loss=unquantized - int8["top1"],
         top1_fp32=files["fp32.onnx"]["top1"],
         **{key: int8[key] for key in COMPARED},
         float_convolutions=float_convolutions(integer_op_report(pair.int8)),

@@ -22,7 +22,7 @@ def integer_model(net: Elastic, graph: Graph, stats: Stats, quantizer: Quantizer
 
     A BatchNorm's gain goes into the scales per channel and, where negative, as a sign into the weights; the gate's
     hard sigmoid goes into its convolution's weight scale (a sixth) and bias (plus a half). The output scales of other ops
-    are settled: see :mod:`spaceevo.deploy.arithmetic`; :func:`adopt_scales` gives them back to fake quantization.
+    are settled: see :mod:`spaceevo.deploy.arithmetic`.
     """
     qparams = {INPUT: _qparams(*net.input())}
     weights, scales, biases = {}, {}, {}
@@ -41,18 +41,13 @@ def integer_model(net: Elastic, graph: Graph, stats: Stats, quantizer: Quantizer
             biases[op.name] = _bias_integers(bias + GATE_SHIFT if gate else bias, step, weights[op.name])
         inputs = [qparams[name] for name in op.inputs]
         sigmoids = [reader for reader in readers.get(op.name, ()) if reader.kind == "sigmoid"]
-        y = inputs[0] if op.kind == "maxpool" else _trained_qparams(net, op)
-        qparams[op.name] = y if op.kind == "maxpool" else settle(op, inputs, y, sigmoids)
+        if op.kind == "maxpool":
+            qparams[op.name] = inputs[0]
+        elif op.kind == "sigmoid":
+            qparams[op.name] = SIGMOID_QPARAMS  # prescribed: TFLite refuses any other
+        else:
+            qparams[op.name] = settle(op, inputs, _trained_qparams(net, op), sigmoids)
     return IntegerModel(lowered, weights, scales, biases, qparams, net.padding)
-
-
-@torch.no_grad()
-def adopt_scales(net: Elastic, model: IntegerModel) -> None:
-    """Set the quantizers of ``net``, the extracted subnet, to the settled ones of its ``model``."""
-    for name, p in net.ops_by_name.items():
-        scale, zero = model.qparams[name]
-        if hasattr(p, "output"):
-            p.output.set_range(-zero * scale, (ACT_MAX - zero) * scale)
 
 
 @torch.no_grad()
@@ -69,8 +64,7 @@ def float_model(net: Elastic, graph: Graph, stats: Stats) -> FloatModel:
 
 
 def _trained_qparams(net: Elastic, op: Op) -> QParams:
-    fixed = {"hsigmoid": GATE_QPARAMS, "sigmoid": SIGMOID_QPARAMS}
-    return fixed[op.kind] if op.kind in fixed else _qparams(*net.output_quantizer(op))
+    return GATE_QPARAMS if op.kind == "hsigmoid" else _qparams(*net.output_quantizer(op))
 
 
 def _qparams(scale: Tensor, zero: Tensor) -> QParams:

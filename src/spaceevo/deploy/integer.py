@@ -54,6 +54,20 @@ class IntegerModel:
 
 
 @dataclass(frozen=True)
+class Inspection:
+    """What stands in an INT8 file and what its ops give, by our names: read from the file itself, whatever wrote it."""
+
+    qparams: dict[str, QParams]
+    """Scale and zero point (as of uint8) of the input and of every op's output."""
+    weights: dict[str, np.ndarray]
+    """Per op, real values: float32 ``[cout, cin / groups, kernel, kernel]``."""
+    biases: dict[str, np.ndarray]
+    """Per op, real values: float32 ``[cout]``."""
+    integers: dict[str, np.ndarray]
+    """Per op, its output over some images: uint8 ``[N, C, H, W]``."""
+
+
+@dataclass(frozen=True)
 class FloatModel:
     """The same subnet in full precision, BatchNorm folded: what an FP32 runtime executes."""
 

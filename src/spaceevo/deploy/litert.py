@@ -1,19 +1,23 @@
-"""The adapter of LiteRT (formerly TFLite): load a file, run images to logits, fetch every op's integers."""
+"""The adapter of LiteRT (formerly TFLite): load a file, run images to logits, fetch every op's
+integers, read what is in a file."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import flatbuffers
 import numpy as np
+from ai_edge_litert import schema_py_generated as tfl
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from spaceevo.deploy.integer import IntegerModel
+from spaceevo.deploy.integer import Inspection, IntegerModel
 from spaceevo.deploy.reference import quantize
-from spaceevo.deploy.tflite_writer import INT8, write_tflite
+from spaceevo.deploy.tflite_writer import IDENTIFIER, INT8, write_tflite
+from spaceevo.space.graph import INPUT
 
 RESOLVERS = {True: OpResolverType.BUILTIN, False: OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
 
@@ -50,6 +54,40 @@ def record_ops(model: IntegerModel, images: np.ndarray, xnnpack: bool = True) ->
     return {model.graph.input.name: quantize(images, model.qparams[model.graph.input.name]), **record}
 
 
+def inspect(file: bytes, ops: Sequence[str], images: np.ndarray) -> Inspection:
+    """What a file of ours holds, and the output integers of its ``ops`` over ``images``, by a copy that puts them out.
+
+    Raises:
+        KeyError: the file has no such op.
+    """
+    model = tfl.ModelT.InitFromPackedBuf(file, 0)
+    (graph,) = model.subgraphs
+    index = {tensor.name.decode(): i for i, tensor in enumerate(graph.tensors)}
+    qparams, real = {}, dict[str, dict[str, np.ndarray]](weight={}, bias={})
+    for name in (INPUT, *ops):
+        held = graph.tensors[index[name]].quantization
+        qparams[name] = float(held.scale[0]), int(held.zeroPoint[0]) + INT8
+        for kind, dtype in (("weight", np.int8), ("bias", np.int32)):
+            if f"{name}.{kind}" in index:
+                real[kind][name] = _constant(model, graph.tensors[index[f"{name}.{kind}"]], dtype)
+    graph.outputs = [*graph.outputs, *(index[name] for name in ops)]
+    builder = flatbuffers.Builder(2 * len(file))
+    builder.Finish(model.Pack(builder), IDENTIFIER)
+    outputs = _invoke(interpreter(bytes(builder.Output())), images)[1:]
+    integers = {name: _unsigned(y) for name, y in zip(ops, outputs, strict=True)}
+    return Inspection(qparams, real["weight"], real["bias"], integers)
+
+
+def _constant(model: Any, tensor: Any, dtype: type) -> np.ndarray:
+    """The real values of a weight or bias, its channels first."""
+    integers = np.asarray(model.buffers[tensor.buffer].data, np.uint8).view(dtype).reshape(tensor.shape)
+    scales = np.asarray(tensor.quantization.scale, np.float32)
+    if integers.ndim == 1:
+        return integers * scales
+    last = tensor.quantization.quantizedDimension == 3  # of a depthwise convolution: [1, k, k, C]
+    return integers.transpose((3, 0, 1, 2) if last else (0, 3, 1, 2)) * scales[:, None, None, None]
+
+
 def _unsigned(y: np.ndarray) -> np.ndarray:
     return (_channels_first(y).astype(np.int16) + INT8).astype(np.uint8)
 
@@ -58,19 +96,41 @@ def _channels_first(y: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(y.transpose(0, 3, 1, 2)) if y.ndim == 4 else y
 
 
+def timed_call(interpreter: Any) -> Callable[[], object]:
+    """One call on a random image as an app makes it: the input tensor, in the form that the file takes, is set, the model
+    run, and the output fetched. What prepares the image is no part of it."""
+    (x,), (y,) = interpreter.get_input_details(), interpreter.get_output_details()
+    _, hw, _, channels = x["shape"]
+    image = np.random.default_rng(0).standard_normal((1, channels, hw, hw)).astype(np.float32)
+    values, read, written = _prepared(x, image), x["index"], y["index"]
+
+    def call() -> object:
+        interpreter.set_tensor(read, values)
+        interpreter.invoke()
+        return interpreter.get_tensor(written)
+
+    return call
+
+
 def _invoke(interpreter: Any, images: np.ndarray) -> list[np.ndarray]:
     """Every output of one batch; the interpreter is resized to it if need be."""
     (x,) = interpreter.get_input_details()
+    values = _prepared(x, images)
+    if tuple(x["shape"]) != values.shape:
+        interpreter.resize_tensor_input(x["index"], values.shape)
+        interpreter.allocate_tensors()
+    interpreter.set_tensor(x["index"], values)
+    interpreter.invoke()
+    return [interpreter.get_tensor(y["index"]) for y in interpreter.get_output_details()]
+
+
+def _prepared(x: Mapping[str, Any], images: np.ndarray) -> np.ndarray:
+    """Float32 images ``[N, C, R, R]`` as the input tensor of details ``x`` takes them: ``[N, R, R, C]``, int8 or float32."""
     values = images.transpose(0, 2, 3, 1)
     if x["dtype"] != np.float32:
         scale, zero = x["quantization"]
         values = (quantize(values, (scale, zero + INT8)).astype(np.int16) - INT8).astype(np.int8)
-    if tuple(x["shape"]) != values.shape:
-        interpreter.resize_tensor_input(x["index"], values.shape)
-        interpreter.allocate_tensors()
-    interpreter.set_tensor(x["index"], np.ascontiguousarray(values))
-    interpreter.invoke()
-    return [interpreter.get_tensor(y["index"]) for y in interpreter.get_output_details()]
+    return np.ascontiguousarray(values)
 
 
 @contextmanager

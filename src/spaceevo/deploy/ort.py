@@ -1,16 +1,17 @@
-"""The adapter of onnxruntime: load a file, run images to logits, fetch every op's integers."""
+"""The adapter of onnxruntime: load a file, run images to logits, fetch every op's integers, read what is in a file."""
 
 from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 
-from spaceevo.deploy.integer import IntegerModel
+from spaceevo.deploy.integer import Inspection, IntegerModel
 from spaceevo.deploy.onnx_writer import OUTPUT, write_int8
 from spaceevo.space.graph import INPUT
 
@@ -57,6 +58,33 @@ def record_ops(model: IntegerModel, images: np.ndarray, exact: bool = False) -> 
     proto.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, None) for name in names)
     outputs = session(proto.SerializeToString(), exact=exact).run(names, {INPUT: images})
     return dict(zip(tensors, outputs, strict=True))
+
+
+def inspect(file: bytes, ops: Sequence[str], images: np.ndarray) -> Inspection:
+    """What a QDQ file of ours holds, and the output integers of its ``ops`` over ``images``, by a copy that puts them out.
+
+    Raises:
+        KeyError: the file has no such op.
+    """
+    copy = onnx.load_from_string(file)
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in copy.graph.initializer}
+    quantizers = {node.output[0].removesuffix(".q"): node for node in copy.graph.node if node.op_type == "QuantizeLinear"}
+    sources = {node.name: node.input for node in copy.graph.node}
+    qparams = {name: (constants[node.input[1]].item(), constants[node.input[2]].item()) for name, node in quantizers.items()}
+    real: dict[str, dict[str, np.ndarray]] = {"weight": {}, "bias": {}}
+    for node in copy.graph.node:
+        if node.op_type == "Conv":
+            for kind, name in zip(real, node.input[1:], strict=True):
+                held, scales = (constants[source] for source in sources[name][:2])
+                real[kind][node.name] = (held.T * scales).T
+    tensors = [quantizers[name].output[0] for name in ops]
+    copy.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, None) for name in tensors)
+    running = session(copy.SerializeToString())
+    fixed = running.get_inputs()[0].shape[0]
+    batch = fixed if isinstance(fixed, int) else len(images)
+    parts = [running.run(tensors, {INPUT: images[i : i + batch]}) for i in range(0, len(images), batch)]
+    given = {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(ops)}
+    return Inspection(qparams, real["weight"], real["bias"], given)
 
 
 def integer_op_report(model: bytes | Path) -> dict[str, int]:

@@ -10,7 +10,9 @@ from spaceevo.space.graph import INPUT, Graph, Op
 RANGE = 6.0  # of a random model's activations
 
 
-def random_models(graph: Graph, rng: np.random.Generator, weight_bits: int = 8) -> tuple[IntegerModel, FloatModel]:
+def random_models(
+    graph: Graph, rng: np.random.Generator, weight_bits: int = 8, padding: str = "symmetric"
+) -> tuple[IntegerModel, FloatModel]:
     """An integer and a float model of ``graph`` with the same random weights, about unit variance kept by every op."""
     top = 2 ** (weight_bits - 1) - 1
     lowered = lower(graph)
@@ -23,12 +25,13 @@ def random_models(graph: Graph, rng: np.random.Generator, weight_bits: int = 8) 
             weights[op.name] = rng.integers(-top, top + 1, op.weight_shape, dtype=np.int8)
             scales[op.name] = np.full(op.cout, 2 / (top * fan_in**0.5), np.float32)
             biases[op.name] = rng.integers(-100, 101, op.cout, dtype=np.int32)
-    integer = IntegerModel(lowered, weights, scales, biases, qparams)
+    integer = IntegerModel(lowered, weights, scales, biases, qparams, padding)
     weighted = [op for op in graph.ops if op.has_weight]
     return integer, FloatModel(
         graph,
         {op.name: weights[op.name] * scales[op.name][:, None, None, None] for op in weighted},
         {op.name: (biases[op.name] * integer.bias_scale(op)).astype(np.float32) for op in weighted},
+        padding,
     )
 
 

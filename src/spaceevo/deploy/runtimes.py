@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from spaceevo.deploy.parity import run_batches, session
+from spaceevo.deploy.integer import Inspection
+from spaceevo.deploy.ort import inspect, run_batches, session
 from spaceevo.deploy.reference import Arrays
 from spaceevo.errors import UserError
-from spaceevo.latency.measure import measure
+from spaceevo.latency.measure import Call, cold_ms, measure
 
 PART = 500  # images between two steps of a progress bar
 Logits = Callable[[np.ndarray], np.ndarray]
@@ -23,13 +24,14 @@ class Runtime:
 
     Attributes:
         open: a file's content and the number of threads, to a function from images ``[N, C, R, R]`` to ``[N, classes]``.
-        call: the same, to one call on a random image, which :func:`spaceevo.latency.measure.measure` times; None:
-            onnxruntime's.
+        inspect: what stands in a file and what the ops of given names give over images ``[N, C, R, R]``.
+        call: a file's content and the number of threads, to one call on a random image, which is timed; None: onnxruntime's.
     """
 
     name: str
     open: Callable[[bytes, int], Logits]
-    call: Callable[[bytes | Path, int], Callable[[], object]] | None = None
+    inspect: Callable[[bytes, Sequence[str], np.ndarray], Inspection]
+    call: Call | None = None
 
 
 def _onnx(content: bytes, threads: int) -> Logits:
@@ -44,18 +46,21 @@ def _tflite(content: bytes, threads: int) -> Logits:
     return lambda images: litert.run_batches(running, images)
 
 
+def _inspect_tflite(content: bytes, ops: Sequence[str], images: np.ndarray) -> Inspection:
+    from spaceevo.deploy import litert
+
+    return litert.inspect(content, ops, images)
+
+
 def _tflite_call(content: bytes | Path, threads: int) -> Callable[[], object]:
     from spaceevo.deploy import litert
 
-    running = litert.interpreter(content, threads)
-    _, *shape = running.get_input_details()[0]["shape"]
-    image = np.random.default_rng(0).standard_normal((1, shape[2], *shape[:2])).astype(np.float32)
-    return lambda: litert.run_batches(running, image)
+    return litert.timed_call(litert.interpreter(content, threads))
 
 
 RUNTIMES: dict[str, Runtime] = {
-    ".onnx": Runtime("onnxruntime", _onnx),
-    ".tflite": Runtime("litert", _tflite, _tflite_call),
+    ".onnx": Runtime("onnxruntime", _onnx, inspect),
+    ".tflite": Runtime("litert", _tflite, _inspect_tflite, _tflite_call),
 }
 
 
@@ -92,8 +97,21 @@ def _parts(logits: Logits, images: Arrays, progress: Callable[[int], object]) ->
 def measure_files(files: Mapping[str, bytes], rounds: int, runs: int, threads: int, spread_s: float) -> dict[str, np.ndarray]:
     """Milliseconds of single calls of every file, by name; a runtime's files in interleaved rounds."""
     times: dict[str, np.ndarray] = {}
+    for runtime, mine in _by_runtime(files):
+        times |= measure(mine, rounds, runs, threads, spread_s=spread_s, open_call=runtime.call)
+    return times
+
+
+def measure_cold(files: Mapping[str, bytes], threads: int) -> dict[str, float]:
+    """Milliseconds of a call of every file, by name, that finds nothing of its model in the caches."""
+    times: dict[str, float] = {}
+    for runtime, mine in _by_runtime(files):
+        times |= cold_ms(mine, threads, runtime.call)
+    return times
+
+
+def _by_runtime(files: Mapping[str, bytes]) -> Iterator[tuple[Runtime, dict[str, bytes]]]:
     for ending, runtime in RUNTIMES.items():
         mine = {name: content for name, content in files.items() if name.endswith(ending)}
         if mine:
-            times |= measure(mine, rounds, runs, threads, spread_s=spread_s, open_call=runtime.call)
-    return times
+            yield runtime, mine

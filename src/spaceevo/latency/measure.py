@@ -1,4 +1,9 @@
-"""Timing ONNX models in onnxruntime: one thread, rounds interleaved over models, a low quantile as *the* latency."""
+"""Timing models: one thread, rounds interleaved over models, a low quantile as *the* latency.
+
+A timed call is what an app does with a prepared image: the input tensor, in the form that the file takes, is given to the
+runtime, the model run, and the output fetched. Calls follow each other at once, as is the field's convention: the model's
+weights and buffers are then in the CPU's caches. :func:`cold_ms` is the other end, a call after other work has had them.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,8 @@ import onnxruntime as ort
 GROUP = 40  # sessions held at once
 WARM_UP = 3
 LOW = 0.2  # the quantile that is called the latency: a noisy neighbour only ever adds
+COLD_CALLS, EVICTED = 15, 64 * 2**20  # of a model; bytes of other traffic before each
+Call = Callable[[bytes | Path, int], Callable[[], object]]
 DISTURBED, PATIENCE = 1.1, 3  # that quantile over the fastest call, of most models; how many times the rounds at most
 
 
@@ -22,14 +29,13 @@ def measure(
     threads: int = 1,
     progress: Callable[[int], None] | None = None,
     spread_s: float = 0.0,
-    open_call: Callable[[bytes | Path, int], Callable[[], object]] | None = None,
+    open_call: Call | None = None,
 ) -> dict[str, np.ndarray]:
     """Milliseconds of single calls, ``rounds * runs`` a model; up to ``PATIENCE`` times as many while the machine is disturbed.
 
     A round times ``runs`` calls of one model after the other, so that drift and disturbances meet all alike;
     ``spread_s`` spreads the rounds over as many seconds, so that a neighbour's burst does not meet them all; where it did,
-    and the latency is not near the fastest call, more rounds are waited for. The input
-    is random noise; the call is the one a user makes (``session.run`` on a numpy array, conversion included).
+    and the latency is not near the fastest call, more rounds are waited for. The input is random noise.
     ``open_call``: loads a model for a number of threads in another runtime than onnxruntime, and gives its call.
     """
     names = list(models)
@@ -49,6 +55,20 @@ def measure(
         if progress is not None:
             progress(start + len(group))
     return times
+
+
+def cold_ms(models: Mapping[str, bytes | Path], threads: int = 1, open_call: Call | None = None) -> dict[str, float]:
+    """The median ms of calls that each come after ``EVICTED`` bytes of other traffic, the models in turn."""
+    calls = {name: (open_call or _onnx_call)(model, threads) for name, model in models.items()}
+    others = np.zeros(EVICTED // 8, np.int64)
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()  # what a first call allocates
+    for _ in range(COLD_CALLS):
+        for name, call in calls.items():
+            others += 1
+            taken[name].append(_ms(call))
+    return {name: float(np.median(values)) for name, values in taken.items()}
 
 
 def latency(times: np.ndarray) -> float:
@@ -82,9 +102,10 @@ def _onnx_call(model: bytes | Path, threads: int) -> Callable[[], object]:
 def _time(call: Callable[[], object], runs: int) -> list[float]:
     for _ in range(WARM_UP):
         call()
-    taken = []
-    for _ in range(runs):
-        begin = time.perf_counter_ns()
-        call()
-        taken.append((time.perf_counter_ns() - begin) / 1e6)
-    return taken
+    return [_ms(call) for _ in range(runs)]
+
+
+def _ms(call: Callable[[], object]) -> float:
+    begin = time.perf_counter_ns()
+    call()
+    return (time.perf_counter_ns() - begin) / 1e6
