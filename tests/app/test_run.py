@@ -166,6 +166,14 @@ def test_a_record_without_a_version_is_of_the_first(ran: list[str]) -> None:
     assert (STEPS["profile"].version, STEPS["teacher"].version) == (1, 2)
 
 
+def test_of_several_inputs_of_older_versions_the_first_to_make_again_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_pipeline(tiny())
+    for name in ("qat", "teacher", "lut"):
+        raise_version(monkeypatch, name)
+    with pytest.raises(UserError, match=r"^runs/tiny/teacher\.ckpt was made by version 2 of the step teacher"):
+        execute("export", tiny())
+
+
 def test_partial_work_of_an_older_version_is_dropped(monkeypatch: pytest.MonkeyPatch, ran: list[str]) -> None:
     monkeypatch.setenv("STOP_IN", "teacher")
     with pytest.raises(KeyboardInterrupt):
