@@ -52,6 +52,7 @@ def run(cfg: Config) -> None:
             generations=recipe.generations,
             mutate_probability=recipe.mutate_probability,
             seed=cfg.seed,
+            cheapest=predicted_ms.cheapest(),
             search=recipe.search,
             seeds=[Subnet.largest(judge.space, resolution) for resolution in hs.resolutions],
         )
@@ -179,7 +180,7 @@ def _within(
         fastest = min(measured.values())
         raise UserError(
             f"latency.limits_ms={limit:g}: none of the {len(ranked)} subnets predicted within it measures within it; "
-            f"the fastest takes {fastest:.4g} ms (the smallest reachable is {fastest / MEASURED_HEADROOM:.4g} ms)"
+            f"the fastest of them takes {fastest:.4g} ms, which a limit of {fastest / MEASURED_HEADROOM:.4g} ms allows"
         )
     _, best = max(zip(judge(fitting), fitting, strict=True), key=lambda pair: pair[0])
     return best, measured[best]

@@ -25,8 +25,8 @@ def test_a_space_is_described_with_its_stages_and_extremes(command: Command, tmp
     assert f"(spaceevo@vnni): {space.subnets:.3g} subnets" in done.stdout
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith("stage")][1:]
     assert [row[1] for row in rows] == [stage.block.type for stage in space.all_stages]
-    for label, net in (("smallest", Subnet.smallest(space)), ("largest", Subnet.largest(space))):
-        row = next(line.split() for line in done.stdout.splitlines() if line.startswith(label))
+    for label, net in (("least", Subnet.smallest(space)), ("most", Subnet.largest(space))):
+        row = next(line.split() for line in done.stdout.splitlines() if line.startswith(f"{label} "))
         assert float(row[2].replace(",", "")) == pytest.approx(net.cost().mmacs, abs=0.051)
         assert float(row[3]) == pytest.approx(net.cost().params / 1e6, abs=0.0051)
         assert float(row[4]) > 0

@@ -16,6 +16,12 @@ from spaceevo.app.steps import STEPS
 from spaceevo.errors import UserError
 
 
+def raise_version(monkeypatch: pytest.MonkeyPatch, name: str) -> int:
+    """As if the code of a step had changed its meaning since; returns the new version."""
+    monkeypatch.setitem(STEPS, name, dataclasses.replace(STEPS[name], version=STEPS[name].version + 1))
+    return STEPS[name].version
+
+
 @pytest.fixture(autouse=True)
 def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """An empty folder, and the names of the steps that ran."""
@@ -114,6 +120,68 @@ def test_input_made_from_an_older_artifact_is_refused() -> None:
     execute("teacher", tiny("teacher.lr=0.01"))
     with pytest.raises(UserError, match=r"bkd/\*\.safetensors was made from another teacher\.ckpt"):
         execute("lut", tiny("teacher.lr=0.01"))
+
+
+def test_an_input_of_another_split_is_refused_and_another_seed_is_not(ran: list[str]) -> None:
+    run_pipeline(tiny())
+    with pytest.raises(UserError, match=r"\(data\.split_seed 0 -> 1\); make it again with `python -m spaceevo\.\w+"):
+        execute("search_subnet", tiny("data.split_seed=1"))
+    ran.clear()
+    execute("search_subnet", tiny("seed=1"))
+    assert ran == ["search_subnet"]
+
+
+@pytest.mark.parametrize("step", ["teacher", "supernet", "search_space"])
+def test_an_input_of_an_older_version_is_refused_and_made_again_by_the_pipeline(
+    step: str, ran: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_pipeline(tiny())
+    new = raise_version(monkeypatch, step)
+    reader = {"teacher": "lut", "supernet": "export", "search_space": "supernet"}[step]
+    command, artifact = STEPS[step].command, STEPS[step].outputs[0]
+    with pytest.raises(UserError) as error:
+        execute(reader, tiny())
+    why = f"made by version {new - 1} of the step {step}, which is at {new} now"
+    assert str(error.value) == (
+        f"runs/tiny/{artifact} was {why}; make it again with `python -m spaceevo.{command} run_dir=runs/tiny`"
+    )
+    ran.clear()
+    capsys.readouterr()
+    run_pipeline(tiny())
+    assert ran[0] == step and "report" not in ran[:1]
+    assert f"{step}: runs again, since what runs/tiny holds was {why}" in capsys.readouterr().out.splitlines()
+    assert provenance(step)["version"] == new
+    ran.clear()
+    assert not run_pipeline(tiny()) and ran == []
+
+
+def test_a_record_without_a_version_is_of_the_first(ran: list[str]) -> None:
+    run_pipeline(tiny())
+    for name in ("profile", "teacher"):
+        path = Path(f"runs/tiny/provenance/{name}.json")
+        path.write_text(json.dumps({key: value for key, value in provenance(name).items() if key != "version"}))
+    ran.clear()
+    run_pipeline(tiny())
+    assert "teacher" in ran and "profile" not in ran
+    assert (STEPS["profile"].version, STEPS["teacher"].version) == (1, 2)
+
+
+def test_of_several_inputs_of_older_versions_the_first_to_make_again_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_pipeline(tiny())
+    for name in ("qat", "teacher", "lut"):
+        raise_version(monkeypatch, name)
+    with pytest.raises(UserError, match=r"^runs/tiny/teacher\.ckpt was made by version 2 of the step teacher"):
+        execute("export", tiny())
+
+
+def test_partial_work_of_an_older_version_is_dropped(monkeypatch: pytest.MonkeyPatch, ran: list[str]) -> None:
+    monkeypatch.setenv("STOP_IN", "teacher")
+    with pytest.raises(KeyboardInterrupt):
+        execute("teacher", tiny())
+    assert Path("runs/tiny/partial/teacher/epochs").read_text() == "2"
+    raise_version(monkeypatch, "teacher")
+    with pytest.raises(KeyboardInterrupt):  # at its second epoch again: it began anew
+        execute("teacher", tiny())
 
 
 def test_subnets_may_be_searched_for_other_limits_in_the_same_space(ran: list[str]) -> None:

@@ -76,7 +76,7 @@ def test_batches_are_a_function_of_seed_epoch_and_step(digits: Config) -> None:
 def test_an_epoch_sees_every_image_once(digits: Config) -> None:
     data = load_data(digits.data)
     module = ImagesModule(data, digits.data, len(data.train), 0)
-    seen = torch.cat([indices for _, _, indices, _ in module.sampler])
+    seen = torch.cat([batch[2] for batch in module.sampler])
     assert sorted(seen.tolist()) == list(range(len(data.train))) and module.steps_per_epoch == 1
 
 
@@ -87,7 +87,7 @@ def test_a_limited_epoch_draws_anew_from_all_images(digits: Config) -> None:
         module = ImagesModule(data, digits.data, 64, seed, limit=640)
         module.sampler.set_epoch(epoch)
         assert module.steps_per_epoch == len(module.sampler) == 10
-        return torch.cat([indices for _, _, indices, _ in module.sampler]).tolist()
+        return torch.cat([batch[2] for batch in module.sampler]).tolist()
 
     epochs = [drawn(epoch) for epoch in range(12)]
     assert all(len(set(epoch)) == 640 for epoch in epochs)

@@ -14,7 +14,20 @@ from hypothesis import strategies as st
 from spaceevo.errors import UserError
 from spaceevo.evolution import AdditiveCost, Archive, GeneCode, constrained_evolution, hypervolume, pareto_front
 from spaceevo.evolution.proxy import NSRProxy
-from spaceevo.space import BlockConfig, ElasticStage, Graph, Op, SearchSpace, Stage, Subnet, graph_cost, subnet_graph
+from spaceevo.space import (
+    BlockConfig,
+    ElasticStage,
+    Graph,
+    Hyperspace,
+    Op,
+    SearchSpace,
+    Stage,
+    Subnet,
+    any_space,
+    graph_cost,
+    load_hyperspace,
+    subnet_graph,
+)
 
 SPACE = SearchSpace.parse("tiny-2222-0000")
 CODE = GeneCode(SPACE)
@@ -49,19 +62,22 @@ def worths(genes: np.ndarray) -> list[float]:
 
 
 def search(*limits: float, seed: int = 0, **changes: object) -> Archive:
-    settings: dict = dict(population=50, parents=15, generations=10, mutate_probability=0.1, quality=worths) | changes
+    settings: dict = (
+        dict(cheapest=MMACS.cheapest(), population=50, parents=15, generations=10, mutate_probability=0.1, quality=worths)
+        | changes
+    )
     quality = settings.pop("quality")
     return constrained_evolution(CODE, MMACS, limits, quality, seed=seed, **settings)
 
 
-def every_subnet() -> list[Subnet]:
+def every_subnet(space: SearchSpace = SPACE) -> list[Subnet]:
     def sub_stages(stage: ElasticStage) -> list[Stage]:
         block = [BlockConfig(*c) for c in itertools.product(stage.block.kernels, stage.widths, stage.block.expands)]
         return [sub for depth in stage.depths for sub in itertools.product(block, repeat=depth)]
 
-    hs = SPACE.hyperspace
-    parts = (hs.stem.widths, itertools.product(*map(sub_stages, SPACE.stages)), hs.resolutions)
-    return [Subnet(SPACE, stem, stages, resolution) for stem, stages, resolution in itertools.product(*parts)]
+    hs = space.hyperspace
+    parts = (hs.stem.widths, itertools.product(*map(sub_stages, space.stages)), hs.resolutions)
+    return [Subnet(space, stem, stages, resolution) for stem, stages, resolution in itertools.product(*parts)]
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -185,6 +201,48 @@ def test_seeds_join_the_first_generation_where_they_meet_the_limit() -> None:
     first = found.subnets(np.flatnonzero(found.generation == 0))
     assert {net for net in sampled if mmacs(net) <= limit} <= set(first)
     assert len(first) == 50 and (found.cost <= limit).all()
+
+
+def bare_of_expanding() -> SearchSpace:
+    """Two stages of mbv2, which at an expand ratio of 1, not its least, has no expanding convolution."""
+    block = {"type": "mbv2", "kernels": [3], "expands": [0.5, 1.0], "act": "relu"}
+    stage = {"widths": [8, 16], "window": 2, "depths": [1, 2], "stride": 2}
+    hs = {**load_hyperspace("tiny").to_dict(), "name": "bare", "blocks": [block], "stages": [{**stage, "types": None}] * 2}
+    return any_space(Hyperspace.from_dict(hs))
+
+
+@pytest.mark.parametrize("space", [SPACE, bare_of_expanding()], ids=str)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_cheapest_subnet_is_the_cheapest_of_all(space: SearchSpace, seed: int) -> None:
+    """Of any price of ops, also one by which the wider or the deeper is the cheaper."""
+    rng = np.random.default_rng(seed)
+    prices = {kind: rng.random(3) for kind in ("conv", "depthwise", "mean", "mul", "add")}
+
+    def price(op: Op) -> float:
+        return float(prices[op.kind] @ (1, op.macs / 1e5, 8 / op.cout))
+
+    code = GeneCode(space)
+    cost = AdditiveCost(code, lambda graph: sum(map(price, graph.ops)), price)
+    every = every_subnet(space)
+    assert len(every) == space.subnets
+    costs = cost(code.encode(every))
+    assert cost(cost.cheapest()) == pytest.approx(costs.min())
+    assert np.isclose(sum(map(price, subnet_graph(code.decode(cost.cheapest())[0]).ops)), costs.min())
+
+
+def test_a_limit_that_only_other_subnets_than_the_least_of_every_choice_keep_is_searched() -> None:
+    space = bare_of_expanding()
+    code = GeneCode(space)
+    cost = AdditiveCost(code, whole_mmacs, op_mmacs)
+    (cheapest,) = code.decode(cost.cheapest())
+    smallest = min(mmacs(Subnet.smallest(space, r)) for r in space.hyperspace.resolutions)
+    assert mmacs(cheapest) < smallest
+    between = (mmacs(cheapest) + smallest) / 2
+    how: dict = dict(population=5, parents=2, generations=1, mutate_probability=0.1, seed=0, cheapest=cost.cheapest())
+    found = constrained_evolution(code, cost, [between], lambda genes: -cost(genes), **how)
+    assert len(found) and (found.cost <= between).all()
+    with pytest.raises(UserError, match=rf"the smallest reachable is {mmacs(cheapest):.4g} ms"):
+        constrained_evolution(code, cost, [0.99 * mmacs(cheapest)], lambda genes: -cost(genes), **how)
 
 
 def test_limit_below_the_smallest_subnet_names_it() -> None:

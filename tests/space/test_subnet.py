@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spaceevo.errors import UserError
+from spaceevo.evolution import AdditiveCost, GeneCode
 from spaceevo.space import (
     ElasticStage,
     Hyperspace,
+    Op,
     SearchSpace,
     Stage,
     Subnet,
@@ -351,21 +353,30 @@ def test_subnets_counts_them_all() -> None:
     assert space.subnets == 2 * 20 * 2 * 2 * 2  # and two resolutions
 
 
-def without_shortcuts(net: Subnet) -> tuple[int, int]:
-    """MACs and parameters but for the shortcuts' convolutions, which a wider block may not need."""
-    ops = [op for op in subnet_graph(net).ops if not op.name.endswith("shortcut_conv")]
-    return sum(op.macs for op in ops), sum(op.params for op in ops)
+@PROPERTY
+@given(spaces(), SEEDS)
+def test_no_subnet_costs_more_than_the_superset(space: SearchSpace, seed: int) -> None:
+    whole = graph_cost(superset_graph(space))
+    for net in (Subnet.sample(space, np.random.default_rng(seed)), Subnet.smallest(space), Subnet.largest(space)):
+        assert net.cost().mmacs <= whole.mmacs and net.cost().params <= whole.params
+
+
+def price(op: Op) -> float:
+    """Something of every op, weighted or not, so that blocks of all types compete."""
+    return op.macs / 1e6 + 1e-6 * op.cout * op.out_hw**2 + 1e-3
 
 
 @PROPERTY
 @given(spaces(), SEEDS)
-def test_smallest_and_largest_bound_costs(space: SearchSpace, seed: int) -> None:
-    net = Subnet.sample(space, np.random.default_rng(seed))
-    small, middle, large = (without_shortcuts(n) for n in (Subnet.smallest(space), net, Subnet.largest(space)))
-    for least, value, most in zip(small, middle, large, strict=True):
-        assert least <= value <= most
-    whole = graph_cost(superset_graph(space))
-    assert net.cost().mmacs <= whole.mmacs and net.cost().params <= whole.params
+def test_no_subnet_costs_less_than_the_cheapest(space: SearchSpace, seed: int) -> None:
+    code, rng = GeneCode(space), np.random.default_rng(seed)
+    cost = AdditiveCost(code, lambda graph: sum(map(price, graph.ops)), price)
+    (cheapest,) = code.decode(cost.cheapest())
+    assert_within(space, cheapest)
+    assert (code.encode([cheapest]) == cost.cheapest()).all()
+    least = sum(map(price, subnet_graph(cheapest).ops))
+    for net in [*code.decode(code.mutate(np.repeat(cost.cheapest(), 20, 0), 0.2, rng)), Subnet.smallest(space)]:
+        assert least <= sum(map(price, subnet_graph(net).ops)) + 1e-9
 
 
 @PROPERTY

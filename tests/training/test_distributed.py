@@ -62,28 +62,47 @@ class _Note(L.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def _images_by_rank(folder: Path, workers: int) -> list[list[list[list[int]]]]:
-    """The labels of rank, epoch, batch in a training on two processes: 64 images in batches of 16, each its own label."""
+def _numbered_images(workers: int) -> ImagesModule:
+    """64 images in batches of 16; an image's label is its number."""
     cfg = compose("train", ["experiment=tiny", f"data.workers={workers}"]).data
     pixels, ids = torch.zeros(64, 1, 16, 16, dtype=torch.uint8), torch.arange(64)
-    data = ImagesModule(Images(pixels, ids, pixels[:1], ids[:1]), cfg, 16, 0)
+    return ImagesModule(Images(pixels, ids, pixels[:1], ids[:1]), cfg, 16, 0)
+
+
+def _check_shares(folder: Path) -> None:
+    """Both ranks' images of every batch are together the batch that one process would train, and none is seen twice."""
+    ranks = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    sampler = _numbered_images(0).sampler
+    for epoch, batches in enumerate(zip(*ranks, strict=True)):
+        one, other = ([image for batch in rank for image in batch] for rank in batches)
+        assert len(one) == len(other) == 32 and sorted(one + other) == list(range(64))
+        sampler.set_epoch(epoch)
+        assert [{*a, *b} for a, b in zip(*batches, strict=True)] == [set(batch[2].tolist()) for batch in sampler]
+
+
+def _load(rank: int, folder: Path, workers: int) -> None:
+    mp.set_start_method("spawn", force=True)  # of its workers, as in a process that a trainer spawns
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    data = _numbered_images(workers)
+    loader, epochs = data.train_dataloader(), []
+    for epoch in range(2):
+        data.sampler.set_epoch(epoch)
+        epochs.append([labels.tolist() for _, labels in loader])
+    torch.save(epochs, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_two_processes_share_out_the_images_whoever_loads_them(tmp_path: Path, workers: int) -> None:
+    mp.start_processes(_load, (tmp_path, workers), nprocs=2, start_method="fork")
+    _check_shares(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_trainer_of_two_processes_shares_out_the_images_that_workers_load(tmp_path: Path) -> None:
     two = dict(accelerator="cpu", devices=2, strategy="ddp", enable_progress_bar=False)
-    fit(_Note(folder), data, two, False, folder / "checkpoints", 2)
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
-
-
-def test_two_processes_share_out_the_images_whatever_loads_them(tmp_path: Path) -> None:
-    by_workers = []
-    for workers in (0, 2):
-        folder = tmp_path / str(workers)
-        folder.mkdir()
-        ranks = _images_by_rank(folder, workers)
-        for epochs in zip(*ranks, strict=True):
-            one, other = ([i for batch in batches for i in batch] for batches in epochs)
-            assert len(one) == len(other) == 32 and sorted(one + other) == list(range(64))
-        assert all(rank[0] != rank[1] for rank in ranks)  # epochs differ
-        by_workers.append(ranks)
-    assert by_workers[0] == by_workers[1]
+    fit(_Note(tmp_path), _numbered_images(2), two, False, tmp_path / "checkpoints", 2)
+    _check_shares(tmp_path)
 
 
 @pytest.mark.slow

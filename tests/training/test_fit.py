@@ -103,8 +103,10 @@ def test_sandwich_is_largest_smallest_and_random_at_one_resolution(seed: int, ra
     assert paths[0] == Subnet.largest(space, resolution) and paths[1] == Subnet.smallest(space, resolution)
     assert len(paths) == 2 + random_paths
     assert {path.resolution for path in paths} == {resolution}
-    macs = [path.cost().mmacs for path in paths]
-    assert macs[0] == max(macs) and macs[1] == min(macs)
+    for stage, most, least in zip(space.all_stages, paths[0].stages, paths[1].stages, strict=True):
+        assert (len(most), len(least)) == (max(stage.depths), min(stage.depths))
+        assert {(b.kernel, b.width) for b in most} == {(max(stage.block.kernels), max(stage.widths))}
+        assert {(b.kernel, b.width) for b in least} == {(min(stage.block.kernels), min(stage.widths))}
 
 
 def test_sandwich_of_a_stage_also_draws_its_input_width() -> None:

@@ -48,11 +48,14 @@ def check_makers(step: Step, cfg: Config, folders: Folders) -> None:
     Raises:
         UserError: which artifact was made otherwise: the versions, or the keys that differ.
     """
-    for path, maker, record, free in upstream(step, cfg, folders):
-        remake = f"make it again with `{command_for(maker, cfg)}`"
+    found = list(upstream(step, cfg, folders))
+    order = list(STEPS)
+    for path, maker, record, _ in sorted(found, key=lambda made: order.index(made.maker.name)):  # the first can be run at once
         old = outdated(maker, record)
         if old is not None:
-            raise UserError(f"{path} was {old}; {remake}")
+            raise UserError(f"{path} was {old}; {_remake(maker, cfg)}")
+    for path, maker, record, free in found:
+        remake = _remake(maker, cfg)
         differ = differing(record["config"], config_subset(maker, cfg), (*free, "seed"))
         if differ:
             raise UserError(f"{path} was made with another config ({', '.join(differ)}); {remake}")
@@ -73,12 +76,16 @@ def step_images(step_name: str, cfg: Config, test: bool = False) -> Images:
 
     step, images = STEPS[step_name], load_data(cfg.data, test)
     for path, maker, record, _ in upstream(step, cfg, Folders(cfg)):
-        _check_split(path, record.get("split"), images.split, cfg, f"make it again with `{command_for(maker, cfg)}`")
+        _check_split(path, record.get("split"), images.split, cfg, _remake(maker, cfg))
     begun = partial(cfg, step_name) / SPLIT
     if begun.exists():
         _check_split(begun.parent, json.loads(begun.read_text()), images.split, cfg, "remove that folder to start anew")
     write_json(begun, images.split)
     return images
+
+
+def _remake(maker: Step, cfg: Config) -> str:
+    return f"make it again with `{command_for(maker, cfg)}`"
 
 
 def _check_split(path: Path, theirs: str | None, mine: str, cfg: Config, remedy: str) -> None:

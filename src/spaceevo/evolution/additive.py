@@ -12,10 +12,13 @@ from itertools import product
 
 import numpy as np
 
-from spaceevo.evolution.genes import HEAD_WIDTH, RESOLUTION, STEM_DEPTH, STEM_WIDTH, GeneCode, Genes, StageGenes
+from spaceevo.evolution.genes import FIELDS, HEAD_WIDTH, RESOLUTION, STEM_DEPTH, STEM_WIDTH, GeneCode, Genes, StageGenes
 from spaceevo.space import BlockConfig, ElasticStage, Graph, Op, Subnet, stage_graph, subnet_graph
 
 OpCost = Callable[[Op], float]
+#: By the width that a subnet under way has got to (its index): the least cost of getting there, and the genes that do, but
+#: for those before the first stage's.
+Reached = dict[int, tuple[float, tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,24 @@ class _StageTable:
     inputs: int
     first: np.ndarray
     rest: np.ndarray
+
+    def cheapest(self, resolution: int, before: Reached) -> Reached:
+        """Every width that the stage can end with, each by its cheapest sub-stage after ``before``."""
+        here, stage = self.genes, self.genes.stage
+        block = (len(stage.block.kernels), len(stage.widths), len(stage.block.expands))
+        first = self.first.reshape(-1, self.inputs, *block)[resolution]
+        rest = self.rest.reshape(-1, block[1], *block)[resolution]
+        ends: Reached = {}
+        at, deep = here.depth - (HEAD_WIDTH + 1), _with_block(before, first, same_width=False)
+        for depth in range(1, here.blocks + 1):
+            if depth > 1:
+                deep = _with_block(deep, rest, stage.one_width)
+            if depth in stage.depths:
+                absent = (0,) * FIELDS * (here.blocks - depth)
+                for width, (cost, genes) in deep.items():
+                    whole = (cost, (*genes[:at], stage.depths.index(depth), *genes[at:], *absent))
+                    ends[width] = min(whole, ends.get(width, whole))
+        return ends
 
 
 class AdditiveCost:
@@ -64,6 +85,33 @@ class AdditiveCost:
                 total += cost * (depth > i)
             cin = width[rows, depth - 1]
         return total + self._fixed[resolution, stem[0], stem[1], cin, genes[:, HEAD_WIDTH]]
+
+    def cheapest(self) -> Genes:
+        """``[1, length]``: the subnet that costs least of all of the space, by dynamic programming from block to block; the
+        least of every choice (``Subnet.smallest``) may cost more."""
+        found = []
+        for resolution, stem_width in np.ndindex(self._fixed.shape[:2]):
+            reached: Reached = {stem_width: (0.0, ())}
+            for table in self._stages:
+                reached = table.cheapest(resolution, reached)
+            for width, (cost, genes) in reached.items():
+                fixed = self._fixed[resolution, stem_width, :, width, :]
+                depth, head = np.unravel_index(fixed.argmin(), fixed.shape)
+                found.append((cost + float(fixed.min()), (resolution, stem_width, int(depth), int(head), *genes)))
+        return np.array([min(found)[1]], np.uint8)
+
+
+def _with_block(before: Reached, costs: np.ndarray, same_width: bool) -> Reached:
+    """One block more after ``before``, of the cheapest kernel and expand ratio; ``costs``: ``[widths before, kernels, widths,
+    expands]``."""
+    after: Reached = {}
+    for cin, (cost, genes) in before.items():
+        for width in [cin] if same_width else range(costs.shape[2]):
+            choices = costs[cin, :, width, :]
+            kernel, expand = np.unravel_index(choices.argmin(), choices.shape)
+            longer = (cost + float(choices.min()), (*genes, int(kernel), width, int(expand)))
+            after[width] = min(longer, after.get(width, longer))
+    return after
 
 
 def _table(stage: ElasticStage, inputs: tuple[int, ...], sizes: list[int], op: OpCost) -> np.ndarray:

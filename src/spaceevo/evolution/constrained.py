@@ -70,26 +70,27 @@ def constrained_evolution(
     generations: int,
     mutate_probability: float,
     seed: int,
+    cheapest: Genes,
     search: str = "evolution",
     seeds: Sequence[Subnet] = (),
 ) -> Archive:
     """Everything evaluated in the search for the best ``quality`` at a ``cost`` of at most each of ``limits``.
 
-    A limit begins with those of ``seeds`` and all earlier subnets that keep it, and random ones where those are fewer than
-    ``population``; then come ``generations`` of ``population`` children of its ``parents`` best, half by mutation and half
-    by crossover; with ``search="random"`` they are random too. ``quality`` is asked for a whole generation at once and
-    never twice for a subnet. Equal input, equal result.
+    ``cheapest``: the subnet of the least cost of all, ``[1, genes]`` (``AdditiveCost.cheapest``): it tells whether a limit can
+    be kept at all. A limit begins with those of it, of ``seeds`` and of all earlier subnets that keep it, and random ones
+    where those are fewer than ``population``; then come ``generations`` of ``population`` children of its ``parents`` best,
+    half by mutation and half by crossover; with ``search="random"`` they are random too. ``quality`` is asked for a whole
+    generation at once and never twice for a subnet. Equal input, equal result.
 
     Raises:
-        UserError: even the smallest subnet costs more than a limit (names what can be reached); an unknown ``search``.
+        UserError: even the cheapest subnet costs more than a limit (names what can be reached); an unknown ``search``.
     """
     if search not in SEARCHES:
         raise bad_choice("search_subnet.search", search, SEARCHES)
     limits = sorted(limits)
-    small = code.encode([Subnet.smallest(code.space, r) for r in code.space.hyperspace.resolutions])
-    _check_limits(code, np.asarray(cost(small), float).min(), limits)
+    _check_limits(code, float(np.asarray(cost(cheapest))[0]), limits)
     run = _Run(cost, mutate_probability, np.random.default_rng(seed))
-    given = np.concatenate([code.encode(seeds), small])
+    given = np.concatenate([code.encode(seeds), cheapest])
     nothing = np.zeros(0)
     archive = Archive(code, given[:0], nothing, nothing, nothing.astype(int), nothing.astype(int))
     for index, limit in enumerate(limits):
@@ -163,10 +164,11 @@ class _Run:
         return found
 
 
-def _check_limits(code: GeneCode, smallest: float, limits: Sequence[float]) -> None:
+def _check_limits(code: GeneCode, least: float, limits: Sequence[float]) -> None:
+    """``least``: what the cheapest subnet of all costs, ms."""
     for limit in limits:
-        if smallest > limit:
+        if least > limit:
             raise UserError(
                 f"latency.limits_ms={limit:g}: below the fastest subnet of {code.space}; "
-                f"the smallest reachable is {smallest:.4g} ms"
+                f"the smallest reachable is {least:.4g} ms"
             )

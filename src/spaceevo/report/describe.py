@@ -53,7 +53,7 @@ def hyperspace_text(hs: Hyperspace) -> str:
 
 
 def space_text(space: SearchSpace, times: Times | None, device: str) -> str:
-    """Stages, block types, width windows, number of subnets, and the extremes' costs."""
+    """Stages, block types, width windows, number of subnets, and the costs of those with the least and the most of every choice."""
     hs = space.hyperspace
     names = [name for name, encoding in published_spaces().items() if encoding == str(space)]
     rows = [
@@ -61,7 +61,7 @@ def space_text(space: SearchSpace, times: Times | None, device: str) -> str:
         for s, n in ((stage, f"{stage.subnets:.3g}") for stage in space.all_stages)
     ]
     costs = []
-    for label, net in (("smallest", Subnet.smallest(space)), ("largest", Subnet.largest(space))):
+    for label, net in (("least", Subnet.smallest(space)), ("most", Subnet.largest(space))):
         graph = subnet_graph(net)
         cost = graph_cost(graph)
         ms = "-" if times is None else f"{times(graph)[1]:.2f}"
@@ -75,7 +75,7 @@ def space_text(space: SearchSpace, times: Times | None, device: str) -> str:
             "",
             _around(hs),
             "",
-            text_table(("subnet", "resolution", "MMACs", "M params", f"ms on {device}"), costs),
+            text_table(("of every choice", "resolution", "MMACs", "M params", f"ms on {device}"), costs),
         ]
     )
 

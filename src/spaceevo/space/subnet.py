@@ -99,12 +99,14 @@ class Subnet:
 
     @staticmethod
     def smallest(space: SearchSpace, resolution: int | None = None) -> Subnet:
-        """Least of every choice (the sandwich rule's smallest path)."""
+        """Least of every choice (the sandwich rule's smallest path). Not always the cheapest subnet: a block of another width
+        may need no shortcut convolution, and one of expand ratio 1 no expanding one."""
         return _make(space, lambda choices: choices[0] if choices[0] is None else min(choices), resolution)
 
     @staticmethod
     def largest(space: SearchSpace, resolution: int | None = None) -> Subnet:
-        """Most of every choice (the sandwich rule's largest path)."""
+        """Most of every choice (the sandwich rule's largest path). Nor is it always the dearest, for the same reasons; what no
+        subnet costs more than is the superset graph."""
         return _make(space, lambda choices: choices[0] if choices[0] is None else max(choices), resolution)
 
     def cost(self) -> Cost:
@@ -164,7 +166,7 @@ def random_stage(stage: ElasticStage, rng: np.random.Generator) -> Stage:
 
 
 def extreme_stage(stage: ElasticStage, largest: bool) -> Stage:
-    """The smallest or largest sub-stage."""
+    """The sub-stage with the least of every choice, or with the most."""
     pick = max if largest else min
     return _stage(stage, lambda choices: choices[0] if choices[0] is None else pick(choices))
 

@@ -1,4 +1,7 @@
-"""The sandwich rule (BigNAS, Yu et al., ECCV 2020): every step trains the largest, the smallest and random paths."""
+"""The sandwich rule (BigNAS, Yu et al., ECCV 2020): every step trains the largest, the smallest and random paths.
+
+The largest has the most of every choice, the smallest the least; neither is chosen by what it costs.
+"""
 
 from __future__ import annotations
 
