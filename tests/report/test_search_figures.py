@@ -15,6 +15,7 @@ from spaceevo.app.sweep import Job
 from spaceevo.evolution import Table
 from spaceevo.report import search_figures
 from spaceevo.report.data import Cloud, best_spaces, cloud, load_run
+from spaceevo.report.figures import accuracy
 from spaceevo.report.page import build_report
 from spaceevo.report.sweep import write_summary
 from spaceevo.space import SearchSpace, load_hyperspace
@@ -70,6 +71,16 @@ def test_cloud_is_of_the_tables_rows_and_marks_the_best_within_each_limit() -> N
     drawing = search_figures.cloud(found, found, [4.5, 8.5, 1000.0], top=2)
     assert sorted(line(drawing, "cloud-best")[:, 0]) == [3, 4, 7, 8, 9, 10]
     assert len(line(drawing, "cloud-space")) == 10
+
+
+def test_front_and_chosen_are_shown_as_judged(tiny_run: Path) -> None:
+    data = load_run([tiny_run])
+    assert data.pareto is not None and data.subnets is not None
+    drawing = accuracy(data.cards, data.subnets)
+    for gid, entries in (("accuracy-front", data.pareto["front"]), ("accuracy-chosen", data.pareto["chosen"])):
+        points = {(entry["predicted_ms"], entry["top1_val"]) for entry in entries}
+        assert {(float(x), float(y)) for x, y in line(drawing, gid)} == points
+    assert line(drawing, "accuracy-search")[:, 1].tolist() == data.subnets.top1_search.tolist()
 
 
 def test_preferences_are_the_shares_of_the_spaces() -> None:

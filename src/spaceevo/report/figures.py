@@ -173,11 +173,11 @@ def _searched(ax: Axes, subnets: pd.DataFrame, chosen: Sequence[str]) -> None:
     ours = subnets[subnets.subnet.isin(chosen)]
     ring = dict(ms=7, mew=1.2, mfc="none", mec=COLORS["blue"], zorder=3)
     series: tuple[tuple[str, pd.Series, pd.Series, str, str, dict[str, Any]], ...] = (
-        ("search", subnets.predicted_ms, subnets.top1_search, "o", "searched: predicted ms, the search's images",
+        ("search", subnets.predicted_ms, subnets.top1_search, "o", "searched: predicted ms, validation",
          dict(ms=3, mew=0, c=COLORS["faint"], alpha=0.7)),
-        ("front", front.predicted_ms, front.top1_val, "o-", "its front: predicted ms, images kept back",
+        ("front", front.predicted_ms, front.top1_val, "o-", "their front, judged by other images",
          dict(ms=3, lw=1.2, c=COLORS["blue"])),
-        ("chosen", ours.predicted_ms, ours.top1_val, "o", "chosen, likewise", ring),
+        ("chosen", ours.predicted_ms, ours.top1_val, "o", "chosen, judged by the same", ring),
     )  # fmt: skip
     for name, ms, top1, form, label, look in series:
         ax.plot(ms, top1, form, label=label, **cast(Any, look))
