@@ -26,26 +26,27 @@ def run(cfg: Config) -> None:
     from spaceevo.data import Normalized, normalize
     from spaceevo.data.labels import class_names
     from spaceevo.deploy.card import data_claims
-    from spaceevo.deploy.export import AtSize, baseline, check, int8_and_fp32, judged_ops
+    from spaceevo.deploy.export import AtSize, baseline, check, int8_and_fp32, judged_ops, recalibrated
     from spaceevo.deploy.gate import images_to_compare, parity_report
     from spaceevo.deploy.integer import save_integer
     from spaceevo.deploy.runtimes import measure_cold, measure_files
     from spaceevo.latency import host
-    from spaceevo.space import Subnet
-    from spaceevo.training.checkpoint import load_supernet
+    from spaceevo.nn.evaluate import top1
+    from spaceevo.space import Subnet, subnet_graph
+    from spaceevo.training.checkpoint import load_finished, load_supernet
     from spaceevo.training.recipes import quantizer, start
 
     start(cfg)
     hs = hyperspace(cfg)
     bits = quantizer(cfg).weight_bits
     net, space = load_supernet(input_path(cfg, "qat.ckpt"), hs, command_for(STEPS["qat"], cfg), weight_bits=bits)
-    pretrained, _ = load_supernet(input_path(cfg, "supernet.ckpt"), hs, wanted=space)
     entries = yaml.safe_load(input_path(cfg, "pareto.yaml").read_text())["chosen"]
     images = step_images("export", cfg, test=True)
     assert images.test is not None and images.test_labels is not None
     calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
     test = Normalized(images.test, cfg.data)
-    inputs = {name: sha256(input_path(cfg, name)) for name in ("qat.ckpt", "supernet.ckpt", "pareto.yaml")}
+    finished = {entry["name"]: input_path(cfg, f"finished/{entry['name']}.ckpt") for entry in entries}
+    inputs = {name: sha256(input_path(cfg, name)) for name in ("qat.ckpt", "pareto.yaml")}
     subnets = {entry["name"]: Subnet.parse(space, entry["subnet"]) for entry in entries}
     labels = class_names(cfg.data)
     models: dict[str, dict[str, bytes]] = {}
@@ -53,9 +54,16 @@ def run(cfg: Config) -> None:
     checks, reports, integers = {}, {}, {}
     for name, subnet in tqdm(subnets.items(), "export", disable=not cfg.trainer.progress_bar):
         form = labels, cfg.export.dynamic_batch, cfg.export.float_io
-        pair = int8_and_fp32(net, pretrained, subnet, calibration, quantizer(cfg), *form)
+        graph = subnet_graph(subnet)
+        own, told = load_finished(finished[name], space, bits)
+        pair = int8_and_fp32(own, graph, calibration, quantizer(cfg), *form)
         models[name], integers[name] = pair.files, pair.integer
-        checks[name] = check(pair, test, images.test_labels)
+        inherited = recalibrated(net, graph, calibration, quantizer(cfg)).logits(test)
+        checks[name] = check(pair, test, images.test_labels) | dict(
+            top1_inherited=top1(inherited, images.test_labels),
+            finish=dict(steps=told["steps"], top1_val_inherited=told["top1_inherited"], top1_val=told["top1_val"]),
+            finished_sha256=sha256(finished[name]),
+        )
         compared = AtSize(test, subnet.resolution)[: images_to_compare(pair.trained.graph)]
         limits = cfg.export.tolerance, cfg.export.mean_difference
         reports[name] = parity_report(checks[name]["files"], judged_ops(pair, compared), len(compared), *limits)
@@ -171,9 +179,9 @@ def _write(
     if card["measured_ms"] is not None:
         timed = f"measured {card['measured_ms']:.4g} ms, {card['cold_ms']:.4g} ms out of cold caches"
     say(
-        f"export: {name}: test top-1 {card['top1_runtime']:.2f} % in the runtime, {card['top1_unquantized']:.2f} % of the same "
-        f"weights in float (quantization costs {card['quantization_loss']:.2f} points), {card['top1_fp32']:.2f} % in FP32 "
-        f"before quantization-aware training{baseline}, agreement {card['agreement']:.2f} %, {timed}"
+        f"export: {name}: test top-1 {card['top1_runtime']:.2f} % in the runtime, {card['top1_fp32']:.2f} % of the same weights "
+        f"in FP32 (quantization costs {card['quantization_loss']:.2f} points), {card['top1_inherited']:.2f} % before it was "
+        f"finished{baseline}, agreement {card['agreement']:.2f} %, {timed}"
     )
 
 

@@ -14,7 +14,8 @@ from spaceevo.atomic import atomic_write
 from spaceevo.latency.measure import latency, quantiles
 
 #: Keys that other tools read; accuracies and agreement in percent, latencies in ms, ``bytes`` of the INT8 file.
-#: ``top1_unquantized``: of the INT8 file's weights in float; less ``top1_runtime`` it is ``quantization_loss``, in points.
+#: ``top1_fp32``: of the INT8 file's weights in FP32; less ``top1_runtime`` it is ``quantization_loss``, in points.
+#: ``top1_inherited``: of the trained model as the supernet had it, before it was finished alone.
 #: ``files``: what :mod:`spaceevo.deploy.verify` can check of each file; ``data``: the test images that the accuracies hold for.
 REQUIRED = (
     "encoding",
@@ -23,8 +24,9 @@ REQUIRED = (
     "bytes",
     "top1_fake_quant",
     "top1_runtime",
-    "top1_unquantized",
+    "top1_fp32",
     "quantization_loss",
+    "top1_inherited",
     "agreement",
     "limit_ms",
     "predicted_ms",

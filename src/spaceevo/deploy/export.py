@@ -23,19 +23,18 @@ from spaceevo.deploy.tflite_writer import write_tflite
 from spaceevo.deploy.trained import Trained
 from spaceevo.nn.elastic import Elastic, Quantizer, resize
 from spaceevo.nn.evaluate import ImageSource, calibrate, resized, top1
-from spaceevo.space import Subnet, subnet_graph
+from spaceevo.space import Graph
 
 
 @dataclass(frozen=True)
 class ModelPair:
-    """The INT8 files (ONNX and TFLite) and the FP32 file (ONNX) of one subnet, and what they are judged by: the ``trained``
-    fake-quant model, and the same weights ``unquantized``; ``integer``: what the INT8 files were written from."""
+    """The INT8 files (ONNX and TFLite) and the FP32 file (ONNX) of the same weights, and what they are judged by: the ``trained``
+    fake-quant model; ``integer``: what the INT8 files were written from."""
 
     int8: bytes
     tflite: bytes
     fp32: bytes
     trained: Trained
-    unquantized: Trained
     integer: IntegerModel
 
     @property
@@ -46,36 +45,34 @@ class ModelPair:
 
 def int8_and_fp32(
     net: Elastic,
-    pretrained: Elastic,
-    subnet: Subnet,
+    graph: Graph,
     calibration: Tensor,
     quantizer: Quantizer,
     labels: Sequence[str] = (),
     dynamic_batch: bool = False,
     float_io: bool = False,
 ) -> ModelPair:
-    """INT8 from the QAT supernet ``net``, FP32 from the ``pretrained`` one, each (and ``net`` in float) with its own
-    BatchNorm statistics recalibrated on ``calibration`` ``[N, C, H, W]``. All take one normalized image.
+    """``graph`` in the trained ``net`` (a supernet, or a network of its own) in INT8, and the same weights in FP32; each with its
+    own BatchNorm statistics, recalibrated on ``calibration`` ``[N, C, H, W]``. All files take one normalized image.
 
     ``labels``: the classes' names. ``dynamic_batch``: the ONNX files take any number of images (TFLite's interpreter
     resizes anyway). ``float_io``: the TFLite file takes and gives float32.
     """
-    graph = subnet_graph(subnet)
-
-    def recalibrated(source: Elastic, scheme: Quantizer | None = None) -> Trained:
-        return Trained(source, graph, calibrate(source, graph, resized(calibration, graph.input.hw), scheme), scheme)
-
-    trained, before = recalibrated(net, quantizer), recalibrated(pretrained)
+    trained, unquantized = (recalibrated(net, graph, calibration, scheme) for scheme in (quantizer, None))
     integer = integer_model(net, graph, trained.stats, quantizer)
     batch = None if dynamic_batch else 1
     return ModelPair(
         int8=write_int8(integer, batch, labels),
         tflite=write_tflite(integer, float_io, labels),
-        fp32=write_fp32(float_model(pretrained, graph, before.stats), batch),
+        fp32=write_fp32(float_model(net, graph, unquantized.stats), batch),
         trained=trained,
-        unquantized=recalibrated(net),
         integer=integer,
     )
+
+
+def recalibrated(net: Elastic, graph: Graph, calibration: Tensor, quantizer: Quantizer | None) -> Trained:
+    """``graph`` in ``net`` with the statistics of ``calibration`` ``[N, C, H, W]``, with or without quantization."""
+    return Trained(net, graph, calibrate(net, graph, resized(calibration, graph.input.hw), quantizer), quantizer)
 
 
 def judged_ops(pair: ModelPair, images: np.ndarray) -> dict[str, list[dict[str, Any]]]:
@@ -89,8 +86,8 @@ def judged_ops(pair: ModelPair, images: np.ndarray) -> dict[str, list[dict[str, 
 
 
 def check(pair: ModelPair, images: ImageSource, labels: Tensor) -> dict[str, Any]:
-    """The trained model, with and without quantization, the integer reference and every file over ``images``: top-1 and
-    agreement in percent, differences in output steps.
+    """The trained model, the integer reference and every file over ``images``: top-1 and agreement in percent, differences in
+    output steps.
 
     ``quantization_loss``: percentage points of top-1 that quantization alone costs, of the same weights. ``files`` has of
     each file what another machine can repeat: top-1 and the outputs' sha256; of the INT8 ones also the agreement with the
@@ -98,7 +95,6 @@ def check(pair: ModelPair, images: ImageSource, labels: Tensor) -> dict[str, Any
     """
     small = AtSize(images, pair.trained.graph.input.hw)
     fake = pair.trained.logits(images)
-    unquantized = agreement(pair.unquantized.logits(images).numpy().argmax(1), labels.numpy())
     reference = run_integer(pair.integer, small)
     step, _ = pair.trained.qparams()[pair.trained.graph.output.name]
     files: dict[str, dict[str, Any]] = {}
@@ -121,9 +117,8 @@ def check(pair: ModelPair, images: ImageSource, labels: Tensor) -> dict[str, Any
         top1_fake_quant=top1(fake, labels),
         top1_reference=agreement(reference.argmax(1), labels.numpy()),
         top1_runtime=int8["top1"],
-        top1_unquantized=unquantized,
-        quantization_loss=unquantized - int8["top1"],
         top1_fp32=files["fp32.onnx"]["top1"],
+        quantization_loss=files["fp32.onnx"]["top1"] - int8["top1"],
         **{key: int8[key] for key in COMPARED},
         float_convolutions=float_convolutions(integer_op_report(pair.int8)),
         files=files,
