@@ -56,7 +56,37 @@ def test_cards_tell_what_can_be_checked_elsewhere(tiny_run: Path) -> None:
             assert (claims["bytes"], claims["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
         assert card["files"]["model.onnx"]["top1"] == card["top1_runtime"]
         assert card["parity"]["first_apart"] is None and card["parity"]["ops"] > 20
-        assert card["mean_difference"] < 0.5
+        assert card["mean_difference"] < 0.25
+
+
+def test_cards_tell_quantizations_own_loss_and_cold_latencies(tiny_run: Path) -> None:
+    for path in tiny_run.glob("models/*/card.json"):
+        card = json.loads(path.read_text())
+        assert card["quantization_loss"] == pytest.approx(card["top1_unquantized"] - card["top1_runtime"])
+        for claims in card["files"].values():
+            assert claims["cold_ms"] > claims["quantiles_ms"]["min"]
+        cold = tuple(card["files"][name]["cold_ms"] for name in ("model.onnx", "fp32.onnx"))
+        assert (card["cold_ms"], card["fp32_cold_ms"]) == cold
+
+
+def test_the_unquantized_top1_is_of_the_quantized_models_weights_in_float(tiny_run: Path) -> None:
+    """FP32's is of other weights: of the supernet before quantization-aware training."""
+    from spaceevo.data import load_data, normalize
+    from spaceevo.nn.evaluate import calibrate, logits, resized, top1
+    from spaceevo.space import Subnet, subnet_graph
+
+    cfg = compose("export", [*TINY, f"run_dir={tiny_run}"])
+    bits = json.loads(next(tiny_run.glob("models/*/card.json")).read_text())["weight_bits"]
+    net, space = load_supernet(tiny_run / "qat.ckpt", hyperspace(cfg), "qat command", weight_bits=bits)
+    images = load_data(cfg.data, cfg.seed, test=True)
+    assert images.test is not None and images.test_labels is not None
+    calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
+    for path in tiny_run.glob("models/*/card.json"):
+        card = json.loads(path.read_text())
+        graph = subnet_graph(Subnet.parse(space, card["encoding"]))
+        stats = calibrate(net, graph, resized(calibration, graph.input.hw))
+        given = logits(net, graph, stats, normalize(images.test, cfg.data))
+        assert card["top1_unquantized"] == pytest.approx(top1(given, images.test_labels), abs=1e-4)
 
 
 def test_cards_have_the_baseline_and_every_ops_latency(tiny_run: Path) -> None:

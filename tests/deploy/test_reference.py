@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,17 @@ def test_an_integer_model_reads_back(tmp_path: Path) -> None:
     assert (again.graph, again.qparams, again.padding) == (model.graph, model.qparams, "same")
     x = smooth_images(10, graph).numpy()
     np.testing.assert_array_equal(run_integer(again, x), run_integer(model, x))
+
+
+def test_weights_are_saved_by_index_however_they_lie_in_memory(tmp_path: Path) -> None:
+    """Those of a supernet in channels-last memory do not lie row by row."""
+    graph = demo_subnet("0123")
+    net, stats = trained_net(graph)
+    model = integer_model(net, graph, stats, QUANTIZER)
+    weights = {name: np.ascontiguousarray(w.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) for name, w in model.weights.items()}
+    save_integer(tmp_path / "model.safetensors", replace(model, weights=weights))
+    again = load_integer(tmp_path / "model.safetensors")
+    assert all((again.weights[name] == w).all() for name, w in model.weights.items())
 
 
 def test_a_file_that_is_no_integer_model_is_named(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from ai_edge_litert.interpreter import Interpreter
 from deploy.nets import QUANTIZER, demo_subnet, random_net, smooth_images
 
 from spaceevo.deploy.fold import integer_model
-from spaceevo.deploy.integer import IntegerModel
+from spaceevo.deploy.integer import SIGMOID_QPARAMS, IntegerModel
 from spaceevo.deploy.litert import interpreter, run_batches
 from spaceevo.deploy.reference import run_integer
+from spaceevo.deploy.runtimes import RUNTIMES
 from spaceevo.deploy.tflite_writer import read_labels, write_tflite
 from spaceevo.space import Graph
 from spaceevo.space.graph import PADDINGS
@@ -52,6 +53,39 @@ def test_any_batch_runs_and_the_last_may_be_smaller() -> None:
     loaded, expected = interpreter(write_tflite(model)), run_integer(model, x)
     for batch in (1, 4, 64):
         np.testing.assert_array_equal(run_batches(loaded, x, batch), expected)
+
+
+@pytest.mark.parametrize("float_io", [False, True])
+def test_a_timed_call_prepares_nothing_and_gives_the_output(float_io: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an app does: the prepared input set, the model run, the output fetched."""
+    graph, model = demo_model()
+    file = write_tflite(model, float_io=float_io)
+    call = RUNTIMES[".tflite"].call
+    assert call is not None
+    timed = call(file, 1)
+    image = np.random.default_rng(0).standard_normal((1, graph.input.channels, graph.input.hw, graph.input.hw))
+    expected = run_batches(interpreter(file), image.astype(np.float32))
+
+    def refused(*arguments: object) -> None:
+        raise AssertionError("an input is prepared in the timed call")
+
+    monkeypatch.setattr("spaceevo.deploy.litert.quantize", refused)
+    scale, zero = (1.0, 0) if float_io else (model.output_qparams[0], model.output_qparams[1] - 128)
+    given = (np.asarray(timed(), np.float32) - zero) * np.float32(scale)
+    np.testing.assert_array_equal(given, expected)
+
+
+def test_a_sigmoid_has_the_scale_that_tflite_prescribes_whatever_it_reads() -> None:
+    """Of this tensor there is an integer near a tie of the sigmoid that no settling of scales moves away."""
+    graph = demo_subnet("2406")
+    net, stats = random_net(graph)
+    swish = next(op for op in graph.ops if op.kind == "swish")
+    quantizer = net.ops_by_name[swish.inputs[0]].output
+    quantizer.set_range(-140 * 0.0423774, 115 * 0.0423774)
+    quantizer.scale.set(0.042377084493637085)
+    model = integer_model(net, graph, stats, QUANTIZER)
+    assert model.qparams[f"{swish.name}.gate"] == SIGMOID_QPARAMS
+    interpreter(write_tflite(model), xnnpack=False)
 
 
 def test_labels_are_in_the_file() -> None:

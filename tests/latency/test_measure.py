@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 
 from spaceevo.deploy.timing import timing_writer
+from spaceevo.latency.measure import COLD_CALLS, PATIENCE, cold_ms, latency, measure, quantiles
 from spaceevo.latency.measure import GROUP as SESSIONS
-from spaceevo.latency.measure import PATIENCE, latency, measure, quantiles
 from spaceevo.latency.profile import GROUP, profile
 from spaceevo.latency.sampling import Sample, graph_of, sample_models
 from spaceevo.space import Graph, SearchSpace, Subnet, load_hyperspace, subnet_graph
+from spaceevo.space.graph import PADDINGS
 
 HS = load_hyperspace("tiny")
 
@@ -28,7 +29,7 @@ def graph(sample: Sample) -> Graph:
 def models() -> dict[str, bytes]:
     """The INT8 and the FP32 model of one tiny subnet."""
     net = Subnet.smallest(SearchSpace.parse("tiny-0120-0000"))
-    int8, fp32 = timing_writer(7)(subnet_graph(net))
+    int8, fp32 = timing_writer(7, "symmetric")(subnet_graph(net))
     return {"int8": int8, "fp32": fp32}
 
 
@@ -42,34 +43,51 @@ def test_every_call_of_every_model_is_timed(models: dict[str, bytes], tmp_path: 
         assert len(taken) in (12, 16, 20, 24, 28, 32, 36) and np.all(taken > 0) and np.all(np.isfinite(taken))
 
 
-def wait(ms: float) -> None:
-    end = time.perf_counter() + ms / 1e3
-    while time.perf_counter() < end:
-        pass
+class Clock:
+    """Time that passes in calls alone, so that no test depends on the machine's."""
+
+    def __init__(self, ms: Callable[[int], float]) -> None:
+        """``ms``: of the n-th call, from 1."""
+        self.now, self.calls, self.ms = 0, 0, ms
+
+    def call(self) -> None:
+        self.calls += 1
+        self.now += round(self.ms(self.calls) * 1e6)
+
+    def perf_counter_ns(self) -> int:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += round(seconds * 1e9)
+
+    def open(self, content: bytes | Path, threads: int) -> Callable[[], object]:
+        return self.call
 
 
-def test_a_disturbance_that_meets_all_rounds_is_waited_for() -> None:
-    calls = 0
-
-    def disturbed_at_first() -> None:
-        nonlocal calls
-        calls += 1
-        wait(5.0 if 4 < calls <= 26 else 1.0)  # of two rounds of ten calls, and warm-up, all but the first timed
-
-    times = measure({"model": b""}, 2, 10, open_call=lambda content, threads: disturbed_at_first)["model"]
-    assert len(times) > 20 and latency(times) < 2 < np.median(times[:20])
+def test_a_disturbance_that_meets_all_rounds_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(lambda n: 5.0 if 4 < n <= 26 else 1.0)  # of two rounds of ten calls, and warm-up, all but the first timed
+    monkeypatch.setattr("spaceevo.latency.measure.time", clock)
+    times = measure({"model": b""}, 2, 10, open_call=clock.open)["model"]
+    assert len(times) > 20 and latency(times) == 1.0 and np.median(times[:20]) == 5.0
 
 
-def test_patience_with_a_disturbance_ends() -> None:
-    calls = 0
-
-    def one_call_is_faster() -> None:
-        nonlocal calls
-        calls += 1
-        wait(0.5 if calls == 4 else 2.0)
-
-    times = measure({"model": b""}, 2, 10, open_call=lambda content, threads: one_call_is_faster)["model"]
+def test_patience_with_a_disturbance_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(lambda n: 0.5 if n == 4 else 2.0)
+    monkeypatch.setattr("spaceevo.latency.measure.time", clock)
+    times = measure({"model": b""}, 2, 10, open_call=clock.open)["model"]
     assert len(times) == PATIENCE * 20
+
+
+def test_a_cold_latency_is_the_median_call_after_other_traffic(
+    monkeypatch: pytest.MonkeyPatch, models: dict[str, bytes]
+) -> None:
+    warm = measure(models, rounds=2, runs=10)
+    cold = cold_ms(models)
+    assert list(cold) == ["int8", "fp32"]
+    assert all(ms > warm[name].min() for name, ms in cold.items())  # L1 and L2 are empty on any machine
+    clock = Clock(lambda n: float(n))
+    monkeypatch.setattr("spaceevo.latency.measure.time", clock)
+    assert cold_ms({"model": b""}, open_call=clock.open) == {"model": 1 + (COLD_CALLS + 1) / 2}
 
 
 def test_more_models_than_sessions_are_measured_in_groups(models: dict[str, bytes]) -> None:
@@ -81,8 +99,8 @@ def test_more_models_than_sessions_are_measured_in_groups(models: dict[str, byte
 
 def test_same_graph_is_written_as_the_same_models() -> None:
     net = Subnet.largest(SearchSpace.parse("tiny-0120-0000"))
-    assert timing_writer(8)(subnet_graph(net)) == timing_writer(8)(subnet_graph(net))
-    int8, fp32 = timing_writer(8)(subnet_graph(net))
+    assert timing_writer(8, "symmetric")(subnet_graph(net)) == timing_writer(8, "symmetric")(subnet_graph(net))
+    int8, fp32 = timing_writer(8, "symmetric")(subnet_graph(net))
     assert len(int8) < len(fp32)  # a byte a weight, not four
 
 
@@ -93,6 +111,17 @@ def test_latency_is_a_low_quantile_that_disturbances_do_not_move() -> None:
     assert spread["min"] == 1.0 <= spread["p10"] <= latency(disturbed) <= spread["p50"] <= spread["p90"] == 50.0
 
 
+def test_timed_models_pad_as_the_device_does() -> None:
+    graph = subnet_graph(Subnet.smallest(SearchSpace.parse("tiny-0120-0000")))
+    op = next(op for op in graph.ops if op.pads("same") != op.pads("symmetric"))
+    for padding in PADDINGS:
+        before, after = op.pads(padding)
+        for content in timing_writer(8, padding)(graph):
+            (node,) = (node for node in onnx.load_from_string(content).graph.node if node.name == op.name)
+            pads = next(list(attribute.ints) for attribute in node.attribute if attribute.name == "pads")
+            assert pads == [before, before, after, after]
+
+
 class Writer:
     """Writes models and counts them."""
 
@@ -101,7 +130,7 @@ class Writer:
 
     def __call__(self, graph: Graph) -> tuple[bytes, bytes]:
         self.graphs.append(graph)
-        return timing_writer(8)(graph)
+        return timing_writer(8, "symmetric")(graph)
 
 
 def run_profile(samples: Sequence[Sample], write: Writer, part: Path, progress=lambda done: None) -> pd.DataFrame:  # type: ignore[no-untyped-def]

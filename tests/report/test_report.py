@@ -22,7 +22,7 @@ from spaceevo.errors import UserError
 from spaceevo.evolution import load_table
 from spaceevo.report.data import load_run, table_cells, within_limit
 from spaceevo.report.figures import significant
-from spaceevo.report.page import build_report, count, seconds, size
+from spaceevo.report.page import build_report, count, points, seconds, size
 from spaceevo.space import load_hyperspace
 
 FIGURES = {"accuracy", "prediction", "evolution", "space", "cloud", "types", "widths", "blocks", "time"}
@@ -72,15 +72,19 @@ def test_the_table_holds_the_cards_values(tiny_run: Path, built: Path) -> None:
     for card, row in zip(cards, rows, strict=True):
         again = benchmark.measured_ms[card["name"]]
         assert row[0] == card["name"]
-        shown = [float(re.match(r"[\d.,]+", cell)[0].replace(",", "")) for cell in [*row[1:5], *row[6:9]]]  # type: ignore[index]
-        true = [card["limit_ms"], card["predicted_ms"], card["measured_ms"], again, card["fp32_ms"], card["speedup"]]
-        np.testing.assert_allclose(shown, [*true, card["mmacs"]], rtol=5e-3)
+        shown = [float(re.match(r"[\d.,]+", cell)[0].replace(",", "")) for cell in [*row[1:6], *row[7:10]]]  # type: ignore[index]
+        true = [card[key] for key in ("limit_ms", "predicted_ms", "measured_ms")] + [again]
+        true += [card[key] for key in ("cold_ms", "fp32_ms", "speedup", "mmacs")]
+        np.testing.assert_allclose(shown, true, rtol=5e-3)
         low, high = (significant(card["quantiles_ms"][q]) for q in ("p10", "p90"))
         assert row[3].endswith(f"{low}–{high}")  # noqa: RUF001
         kept = max(card["measured_ms"], again) <= card["limit_ms"]
-        assert row[5] == ("yes" if kept else "no")
-        assert row[9:11] == [count(card["params"]), size(card["bytes"])]
-        assert row[11:] == [f"{card[k]:.2f} %" for k in ("top1_runtime", "top1_fake_quant", "top1_fp32", "agreement")]
+        assert row[6] == ("yes" if kept else "no")
+        assert row[10:12] == [count(card["params"]), size(card["bytes"])]
+        percents = [
+            f"{card[k]:.2f} %" for k in ("top1_runtime", "top1_fake_quant", "top1_unquantized", "top1_fp32", "agreement")
+        ]
+        assert [*row[12:15], *row[16:]] == percents and row[15] == points(card["quantization_loss"])
         assert card["encoding"] in words(page(built))
 
 
@@ -113,6 +117,8 @@ def test_every_card_shows_its_files_and_ops(tiny_run: Path, built: Path) -> None
         for name, claims in card["files"].items():
             assert f"models/{card['name']}/{name}" in text
             assert claims["sha256"][:16] in text and claims["sha256"] in body
+            assert f"{significant(claims['measured_ms'])} {significant(claims['cold_ms'])} {size(claims['bytes'])}" in text
+        assert f"quantization itself costs {points(card['quantization_loss'])} points" in text
         assert f"{card['ptq']['top1']:.2f} %" in text and "minmax over 64 images" in text
         rows = re.findall(
             r'<tr><th scope="row">([^<]+)</th><td>[^<]+</td><td>[^<]+</td><td>[^<]*</td>\s*<td>([^<]+)</td>', body
@@ -127,7 +133,7 @@ def test_a_refused_models_report_and_an_older_card_do_not_break_the_page(tiny_ru
     run = copy_run(tiny_run, tmp_path / "run")
     first, *others = sorted(run.glob("models/*/card.json"))
     old = json.loads(first.read_text())
-    for key in ("files", "parity", "data", "ops", "ptq", "timing"):
+    for key in ("files", "parity", "data", "ops", "ptq", "timing", "cold_ms", "top1_unquantized", "quantization_loss"):
         old.pop(key)
     first.write_text(json.dumps(old))
     for other in others:
@@ -206,14 +212,14 @@ def test_text_is_text(tiny_run: Path, tmp_path: Path) -> None:
 
 def test_models_that_were_never_measured(tiny_run: Path, tmp_path: Path) -> None:
     run = copy_run(tiny_run, tmp_path / "run", ("benchmark.parquet",))
-    timed = ("measured_ms", "quantiles_ms", "fp32_ms", "fp32_quantiles_ms", "speedup")
+    timed = ("measured_ms", "quantiles_ms", "cold_ms", "fp32_ms", "fp32_quantiles_ms", "speedup")
     for path in run.glob("models/*/card.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | dict.fromkeys(timed)))
     build_report(run, tmp_path / "out")
     text = words(page(tmp_path / "out"))
     assert "it was not measured on the device" in text
     assert "exported: predicted ms, test" in text
-    assert all(row[5] == "not measured" for row in model_rows(page(tmp_path / "out")))
+    assert all(row[6] == "not measured" for row in model_rows(page(tmp_path / "out")))
 
 
 def test_a_models_benchmark_counts_towards_its_limit(tiny_run: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from spaceevo.deploy.arithmetic import settle
 from spaceevo.deploy.integer import GATE_QPARAMS, SIGMOID_QPARAMS, FloatModel, IntegerModel, QParams, lower
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats
-from spaceevo.nn.lsq import ACT_MAX, MIN_SCALE, fake_quant_weight, zero_point
+from spaceevo.nn.lsq import ACT_MAX, MIN_SCALE, zero_point
 from spaceevo.space.graph import INPUT, Graph, Op
 
 GATE_DIVISOR, GATE_SHIFT = 6, 3  # hard sigmoid: (y + 3) / 6, clipped to [0, 1]
@@ -77,7 +77,7 @@ def _magnitude(gain: Tensor) -> Tensor:
 
 def _weight_integers(net: Elastic, op: Op, scale: Tensor, gain: Tensor, quantizer: Quantizer) -> np.ndarray:
     """int8 ``[cout, cin / groups, k, k]``, with the gain's signs (a channel of gain 0 is 0)."""
-    values = fake_quant_weight(net.weight(op), scale, quantizer.weight_bits)
+    values = net.quantized_weight(op, quantizer)
     return _numpy((values / scale).round() * gain.sign()[:, None, None, None]).astype(np.int8)
 
 

@@ -96,7 +96,8 @@ def save_integer(path: Path, model: IntegerModel) -> None:
     """``model`` as safetensors: arrays ``weights/<op>``, ...; graph, scales and zero points as JSON in the header."""
     from safetensors.numpy import save
 
-    arrays = {f"{kind}/{name}": array for kind in ARRAYS for name, array in getattr(model, kind).items()}
+    named = [(f"{kind}/{name}", array) for kind in ARRAYS for name, array in getattr(model, kind).items()]
+    arrays = {key: np.ascontiguousarray(array) for key, array in named}  # safetensors writes memory as it lies
     x = model.graph.input
     header = dict(
         format=FORMAT,
