@@ -27,10 +27,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup ## the whole pipeline on this CPU with Fashion-MNIST; prints where the report is
 	@$(RUN) -m spaceevo.pipeline experiment=demo $$([ -d $(FASHION) ] || echo data.download=true)
 
-test: setup ## the fast tests
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 -m 'not slow' $(TESTS)
+test: setup ## the fast tests, of always the same random examples
+	HYPOTHESIS_PROFILE=same OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 -m 'not slow' $(TESTS)
 
-test-all: setup ## all tests
+test-all: setup ## all tests, of new random examples every time
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 $(TESTS)
 
 lint: setup ## ruff and mypy

@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Limits that every subnet keeps on any machine, however busy: what is tested is not this machine's speed.
 TINY = ("experiment=tiny", "threads=1", "latency.limits_ms=[1,2]")
+#: Seconds after which a command line hangs, on a slow and busy machine too.
+PATIENCE_S = 1800
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+#: Python runs this first. The files are looked for whenever one is opened or renamed: so it is always the same moment, the
+#: first after they are there, whatever the machine's speed. Processes that this one starts are left alone.
+KILL = """
+import glob, os, signal, sys
+
+pattern, mine = os.environ.pop("KILL_WHEN"), os.getpid()
+
+def look(event, _):
+    if event in ("open", "os.rename") and os.getpid() == mine and glob.glob(pattern):
+        os.kill(mine, signal.SIGKILL)
+
+sys.addaudithook(look)
+"""
+
+#: HYPOTHESIS_PROFILE=same (`make test`): always the same examples; else (`make test-all`) new ones every time. How long an
+#: example takes, which is the machine's matter, fails neither.
+settings.register_profile("new", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", settings.get_profile("new"), derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "new"))
 
 
 @pytest.fixture
@@ -23,7 +47,7 @@ def command(tmp_path: Path) -> Command:
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     env.pop("SPACEEVO_DEBUG", None)
 
-    def run(entrypoint: str, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def run(entrypoint: str, *arguments: str, timeout: float = PATIENCE_S) -> subprocess.CompletedProcess[str]:
         module = f"spaceevo.{entrypoint}" if entrypoint else "spaceevo"
         line = [sys.executable, "-m", module, *arguments]
         return subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=timeout)
@@ -41,6 +65,16 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     line = [sys.executable, "-m", "spaceevo.pipeline", *TINY, f"run_dir={folder}"]
     with open(shared / "tiny-run.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done = subprocess.run(line, cwd=shared, env=env, capture_output=True, text=True, timeout=600)
+        done = subprocess.run(line, cwd=shared, env=env, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+def kill_when(pattern: Path, line: list[str], folder: Path) -> None:
+    """Run a command line, SIGKILL it as soon as there are files of ``pattern`` (absolute, a glob), and wait for its end.
+    ``folder``: an empty one, for the killer."""
+    assert not glob.glob(str(pattern))
+    (folder / "sitecustomize.py").write_text(KILL)
+    env = {**os.environ, "PYTHONPATH": f"{folder}:{ROOT / 'src'}", "OMP_NUM_THREADS": "1", "KILL_WHEN": str(pattern)}
+    done = subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == -signal.SIGKILL and glob.glob(str(pattern)), done.stdout + done.stderr

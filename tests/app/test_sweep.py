@@ -5,18 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import hydra
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, TINY, Command
+from conftest import ROOT, TINY, Command, kill_when
 
 from spaceevo.app.config import folder_name, register_schema
 from spaceevo.app.sweep import LAUNCHERS, RECORD, _alone, check_launcher
@@ -73,18 +71,10 @@ def test_a_sweep_runs_what_is_missing_names_what_failed_and_ends_with_a_summary(
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on_and_ends_as_an_undisturbed_one(run_folder: Path, tmp_path: Path, command: Command) -> None:
     line = ("-m", *BASE, "latency=tight", "seed=0,1,2", "search_space.evaluations=3000", "search_space.draws=2000")
-    killed = subprocess.Popen(
-        [sys.executable, "-m", "spaceevo.search_space", *line],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 60
-    while not list(run_folder.glob(f"multirun/search_space/*/{RECORD}")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
+    killer = tmp_path / "killer"
+    killer.mkdir()
+    whole = [sys.executable, "-m", "spaceevo.search_space", *line, f"run_dir={run_folder}"]
+    kill_when(run_folder / f"multirun/search_space/*/{RECORD}", whole, killer)
     finished = len(spaces(run_folder))
     assert 1 <= finished < 3
     done = command("search_space", *line)

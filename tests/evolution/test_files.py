@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -133,10 +132,11 @@ def test_published_table_of_another_hyperspace_is_refused() -> None:
 
 @needs_published
 @pytest.mark.parametrize(("name", "device"), [("onnxw", "intel_vnni"), ("mobilew", "pixel4")])
-def test_published_tables_load_whole_and_at_once_the_second_time(name: str, device: str) -> None:
+def test_published_tables_load_whole_and_read_no_file_of_theirs_the_second_time(
+    name: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = load_table(PUBLISHED / name, name, device)
-    begin = time.process_time()
+    monkeypatch.setattr("pyarrow.csv.read_csv", None)
     again = load_table(PUBLISHED / name, name, device)
-    assert time.process_time() - begin < 0.3
     lines = sum(path.read_bytes().count(b"\n") for path in (PUBLISHED / name).glob("stage*.csv"))
     assert table.rows is not None and again.rows is not None and len(table.rows) == len(again.rows) == lines

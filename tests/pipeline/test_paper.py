@@ -86,7 +86,7 @@ def test_distillation_reads_the_folder_and_trains_every_stage_at_its_real_size(
         *ONE_STEP,
         blocks,
     )
-    done = command("train", *arguments, timeout=1200)
+    done = command("train", *arguments)
     assert done.returncode == 0, done.stderr
     run = tmp_path / "runs" / experiment
     teacher = load_checkpoint(run / "teacher.ckpt")
@@ -109,7 +109,7 @@ def test_the_published_spaces_train_as_supernets_in_fp32_and_quantized(
     space = SearchSpace.parse(SPACES[experiment])
     for stage in ("supernet", "qat"):
         arguments = (f"stage={stage}", f"experiment={experiment}", f"space={space}", f"data.root={images}", *ONE_STEP)
-        done = command("train", *arguments, timeout=1200)
+        done = command("train", *arguments)
         assert done.returncode == 0, done.stderr
     run = tmp_path / "runs" / experiment
     hs = replace(load_hyperspace(space.hyperspace.name).with_task(3, 2), resolutions=(160, 224), lut_resolutions=(160,))

@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-from conftest import ROOT, TINY
+from conftest import PATIENCE_S, ROOT, TINY, kill_when
 
 #: A file that says the step is under way and has something to go on from, and the step's artifact, not there yet.
 MID_STEP = (
@@ -31,18 +28,6 @@ def hashes(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-def start_and_kill(line: list[str], env: dict[str, str], reached: Callable[[], bool]) -> None:
-    """SIGKILL as soon as ``reached``."""
-    process = subprocess.Popen(line, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    deadline = time.monotonic() + 240
-    while process.poll() is None and time.monotonic() < deadline and not reached():
-        time.sleep(0.002)
-    was_running = process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    output, _ = process.communicate()
-    assert was_running and reached(), output
-
-
 def test_killed_in_four_steps_ends_with_the_same_weights_bit_for_bit(tiny_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     # The device's latencies are measured and so never twice the same: both runs start from one profile.
@@ -54,9 +39,11 @@ def test_killed_in_four_steps_ends_with_the_same_weights_bit_for_bit(tiny_run: P
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     line = [sys.executable, "-m", "spaceevo.pipeline", *TINY, f"run_dir={folder}"]
     for kept, artifact in MID_STEP:
-        start_and_kill(line, env, (folder / kept).exists)
+        killer = tmp_path / artifact
+        killer.mkdir()
+        kill_when(folder / kept, line, killer)
         assert not (folder / artifact).exists()
-    done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     assert "teacher:" not in done.stdout and "bkd:" not in done.stdout
     assert hashes(folder) == hashes(tiny_run)

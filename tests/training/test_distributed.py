@@ -109,7 +109,7 @@ def test_a_trainer_of_two_processes_shares_out_the_images_that_workers_load(tmp_
 def test_every_stage_trains_on_two_processes(command: Command) -> None:
     two = ("experiment=tiny", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.progress_bar=false")
     for stage in ("teacher", "bkd", "supernet", "qat"):
-        done = command("train", f"stage={stage}", "space=tiny-0120-0000", *two, timeout=600)
+        done = command("train", f"stage={stage}", "space=tiny-0120-0000", *two)
         assert done.returncode == 0, done.stderr
         for line in done.stdout.splitlines():
             if "validation top-1" in line:

@@ -53,7 +53,7 @@ def hyperspace_text(hs: Hyperspace) -> str:
 
 
 def space_text(space: SearchSpace, times: Times | None, device: str) -> str:
-    """Stages, block types, width windows, number of subnets, and the costs of those with the least and the most of every choice."""
+    """Stages, block types, width windows, number of subnets, and what the least and the most of every choice cost."""
     hs = space.hyperspace
     names = [name for name, encoding in published_spaces().items() if encoding == str(space)]
     rows = [
