@@ -24,7 +24,7 @@ from spaceevo.space import SearchSpace, Subnet, subnet_graph
 from spaceevo.training.bkd import BKDModule, sandwich_stages
 from spaceevo.training.recipes import new_students
 from spaceevo.training.supernet import make_supernet
-from spaceevo.training.teacher import cnn_teacher
+from spaceevo.training.teacher import cnn_teacher, doubling_widths
 
 REPEATS = 7
 
@@ -81,7 +81,7 @@ def distillation() -> None:
     cfg = compose("pipeline", ["experiment=demo"])
     hs = hyperspace(cfg)
     strides = [stage.stride for stage in hs.stages]
-    teacher = cnn_teacher(hs.channels, hs.classes, hs.stem.stride, strides, cfg.teacher.widths, cfg.teacher.depth).eval()
+    teacher = cnn_teacher(hs.channels, hs.classes, hs.stem.stride, strides, doubling_widths(strides), cfg.teacher.depth).eval()
     features = [f.detach() for f in teacher.features(torch.rand(cfg.bkd.batch, hs.channels, 28, 28))]
     students = new_students(hs, teacher, "symmetric")
     rng = np.random.default_rng(0)

@@ -65,7 +65,7 @@ def test_a_hyperspace_says_how_many_spaces_and_what_an_encoding_means(command: C
 
 
 def test_any_subnet_can_be_described_for_the_images_and_the_device_at_hand(command: Command, tmp_path: Path) -> None:
-    space = SearchSpace.parse("demo-5312-1020", load_hyperspace("demo").with_task(1, 10))
+    space = SearchSpace.parse("small-5312-1020", load_hyperspace("small").with_task(1, 10))
     net = Subnet.largest(space)
     done = command("describe", f"space={space}", f"model={net}", "device=host", "data=fashion_mnist", "data.image_size=28")
     assert done.returncode == 0, done.stderr

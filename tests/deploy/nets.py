@@ -90,7 +90,7 @@ def small_stage(kind: str, act: str, stride: int = 2, forced: bool = True) -> Gr
 
 def demo_subnet(types: str, seed: int = 0) -> Graph:
     """A whole subnet of the demo's hyperspace, for grey images and ten labels."""
-    space = SearchSpace.parse(f"demo-{types}-1111", load_hyperspace("demo").with_task(channels=1, classes=10))
+    space = SearchSpace.parse(f"small-{types}-1111", load_hyperspace("small").with_task(channels=1, classes=10))
     return subnet_graph(Subnet.sample(space, np.random.default_rng(seed)))
 
 

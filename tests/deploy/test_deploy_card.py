@@ -46,7 +46,7 @@ def test_agreement_is_in_percent() -> None:
 @pytest.mark.parametrize("bits", [7, 8])
 def test_random_models_run_with_the_same_weights_in_both_precisions(bits: int) -> None:
     rng = np.random.default_rng(0)
-    space = SearchSpace.parse("demo-4562-0000", load_hyperspace("demo"))
+    space = SearchSpace.parse("small-4562-0000", load_hyperspace("small"))
     graph = subnet_graph(Subnet.sample(space, rng))
     integer, full = random_models(graph, rng, bits)
     assert max(np.abs(w.astype(int)).max() for w in integer.weights.values()) == 2 ** (bits - 1) - 1

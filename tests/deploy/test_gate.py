@@ -199,9 +199,9 @@ def test_a_file_of_wrong_scales_is_not_compared_with_itself(factor: int, monkeyp
     net, _ = trained_net(superset_graph(space))
     images = smooth_images(IMAGES, subnet_graph(subnet), seed=5)
     labels = torch.zeros(len(images), dtype=torch.long)
-    right = export.int8_and_fp32(net, net, subnet, images, QUANTIZER)
+    right = export.int8_and_fp32(net, subnet_graph(subnet), images, QUANTIZER)
     monkeypatch.setattr(export, "integer_model", coarse)
-    wrong = export.int8_and_fp32(net, net, subnet, images, QUANTIZER)
+    wrong = export.int8_and_fp32(net, subnet_graph(subnet), images, QUANTIZER)
     figures = [export.check(pair, images, labels) for pair in (right, wrong)]
     assert figures[0]["mean_difference"] < 0.5 < figures[1]["mean_difference"]
     assert figures[0]["top1_fake_quant"] == figures[1]["top1_fake_quant"]

@@ -20,7 +20,7 @@ from spaceevo.space import Graph, SearchSpace, Subnet, load_hyperspace, subnet_g
 @pytest.fixture(scope="module")
 def graph() -> Graph:
     """All activations: hswish, swish and the fused ones."""
-    space = SearchSpace.parse("demo-4562-1111", load_hyperspace("demo"))
+    space = SearchSpace.parse("small-4562-1111", load_hyperspace("small"))
     return subnet_graph(Subnet.largest(space))
 
 

@@ -32,7 +32,7 @@ from spaceevo.space import (
 SPACE = SearchSpace.parse("tiny-2222-0000")
 CODE = GeneCode(SPACE)
 #: A space each of: small, all block types, a stage 0 and a feature mix, hand-designed with one width a stage.
-SPACES = ("tiny-0212-0122", "demo-5312-1020", "onnxw-151122-023231", "mobilew-122222-155400")
+SPACES = ("tiny-0212-0122", "small-5312-1020", "onnxw-151122-023231", "mobilew-122222-155400")
 
 
 def whole_mmacs(graph: Graph) -> float:

@@ -13,7 +13,7 @@ from spaceevo.latency.limits import limits_of_table
 from spaceevo.space import Hyperspace, SearchSpace, Subnet, load_hyperspace, random_stage
 
 SPACE = SearchSpace.parse("tiny-2222-0112")
-DEMO = load_hyperspace("demo")
+DEMO = load_hyperspace("small")
 
 
 def test_a_space_is_on_the_edge_where_a_window_is_the_first_or_the_last() -> None:

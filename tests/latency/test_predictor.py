@@ -19,7 +19,7 @@ from spaceevo.latency.predictor import Predictor, fit, held_out_scores
 from spaceevo.latency.sampling import graph_of, sample_models
 from spaceevo.space import Graph, SearchSpace, Subnet, load_hyperspace, stage_graph, subnet_graph
 
-HS = load_hyperspace("demo")
+HS = load_hyperspace("small")
 ROUGH = 0.05
 
 

@@ -23,7 +23,7 @@ def test_blocks_cover_every_stage_and_type_evenly(name: str) -> None:
 
 
 def test_block_s_text_stands_for_its_graph() -> None:
-    hs = load_hyperspace("demo")
+    hs = load_hyperspace("small")
     cins, sizes = set(), set()
     for sample in sample_models(hs, 280, 0, np.random.default_rng(0)):
         stage, block, cin, hw, config = sample.spec.split(":")
@@ -48,7 +48,7 @@ def test_block_s_text_stands_for_its_graph() -> None:
 
 
 def test_stage_0_gives_the_first_stage_its_input() -> None:
-    data = load_hyperspace("demo.conv").to_dict()
+    data = load_hyperspace("small.conv").to_dict()
     block = {"type": "mbv2", "kernels": [3], "expands": [1], "act": "relu"}
     hs = type(load_hyperspace("tiny")).from_dict(
         {**data, "stage0": {"block": block, "widths": [40, 48], "depths": [1], "stride": 2}}

@@ -66,7 +66,7 @@ def test_larger_limits_give_no_less_accurate_models_in_validation(tiny_run: Path
 def test_front_and_chosen_are_judged_by_images_that_chose_nothing(tiny_run: Path) -> None:
     cfg = compose("search_subnet", [*TINY, f"run_dir={tiny_run}"])
     net, space = load_supernet(tiny_run / "qat.ckpt", hyperspace(cfg))
-    images, recipe = load_data(cfg.data, cfg.seed), cfg.search_subnet
+    images, recipe = load_data(cfg.data), cfg.search_subnet
     calibration = normalize(images.train[: recipe.calibration_images], cfg.data)
 
     def top1(subnets: list[str], which: slice) -> list[float]:

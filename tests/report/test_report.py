@@ -81,10 +81,8 @@ def test_the_table_holds_the_cards_values(tiny_run: Path, built: Path) -> None:
         kept = max(card["measured_ms"], again) <= card["limit_ms"]
         assert row[6] == ("yes" if kept else "no")
         assert row[10:12] == [count(card["params"]), size(card["bytes"])]
-        percents = [
-            f"{card[k]:.2f} %" for k in ("top1_runtime", "top1_fake_quant", "top1_unquantized", "top1_fp32", "agreement")
-        ]
-        assert [*row[12:15], *row[16:]] == percents and row[15] == points(card["quantization_loss"])
+        percents = [f"{card[k]:.2f} %" for k in ("top1_runtime", "top1_fake_quant", "top1_inherited", "top1_fp32", "agreement")]
+        assert [*row[12:16], *row[17:]] == percents and row[16] == points(card["quantization_loss"])
         assert card["encoding"] in words(page(built))
 
 
@@ -133,7 +131,7 @@ def test_a_refused_models_report_and_an_older_card_do_not_break_the_page(tiny_ru
     run = copy_run(tiny_run, tmp_path / "run")
     first, *others = sorted(run.glob("models/*/card.json"))
     old = json.loads(first.read_text())
-    for key in ("files", "parity", "data", "ops", "ptq", "timing", "cold_ms", "top1_unquantized", "quantization_loss"):
+    for key in ("files", "parity", "data", "ops", "ptq", "timing", "cold_ms", "top1_inherited", "finish", "quantization_loss"):
         old.pop(key)
     first.write_text(json.dumps(old))
     for other in others:

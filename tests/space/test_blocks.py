@@ -63,6 +63,10 @@ def by_hand(kind: str, cin: int, kernel: int, width: int, expand: float, stride:
         parts.append(conv(hidden, width, 1, out))
         if kind.startswith("mbv3"):
             parts.append(se(hidden, by_hand8(hidden // 4)))
+    elif kind == "conv":
+        return Cost(*(f(n) for f, n in zip((lambda m: m / 1e6, int), conv(cin, width, kernel, out), strict=True)))
+    elif kind == "basic":
+        parts = [conv(cin, width, kernel, out), conv(width, width, kernel, out)]
     elif kind.startswith("residual_bottleneck"):
         hidden = by_hand8(width * expand)
         parts = [conv(cin, hidden, 1, hw), conv(hidden, hidden, kernel, out), conv(hidden, width, 1, out)]
@@ -110,6 +114,8 @@ def test_block_costs_what_the_formula_says(
 @pytest.mark.parametrize(
     ("kind", "macs", "params"),
     [
+        ("conv", 16 * 3456, 3456 + 48),
+        ("basic", 16 * (3456 + 5184 + 384), (3456 + 48) + (5184 + 48) + (384 + 48)),
         ("mbv1", 16 * (144 + 384 + 384), (144 + 32) + (384 + 48) + (384 + 48)),
         ("mbv2", 64 * 512 + 16 * (288 + 768 + 384), (512 + 64) + (288 + 64) + (768 + 48) + (384 + 48)),
         ("mbv3", 64 * 512 + 16 * (288 + 768 + 384) + 512, 2176 + 512 + 8 + 32),
@@ -127,8 +133,8 @@ def test_block_costs_what_was_worked_out_on_paper(kind: str, macs: int, params: 
 def test_the_seven_block_types_of_the_paper_are_there() -> None:
     paper = {"mbv1", "mbv2", "mbv3", "residual_bottleneck", "residual_bottleneck_se", "fused_mb", "fused_mb_se"}
     release = {"mbv1_dual", "mbv2_k3", "mbv3_k3"}
-    assert set(BLOCK_TYPES) == paper | release
-    assert paper == {block.type for block in load_hyperspace("demo").blocks}
+    assert set(BLOCK_TYPES) == paper | release | {"conv", "basic"}
+    assert paper == {block.type for block in load_hyperspace("small").blocks}
     assert paper == {block.type for block in load_hyperspace("paper").blocks}
 
 
@@ -159,7 +165,7 @@ def test_only_a_stage_s_first_block_has_its_stride() -> None:
 
 
 def test_stage_cost_is_the_cost_of_the_hyperspace_s_stage() -> None:
-    hs = load_hyperspace("demo")
+    hs = load_hyperspace("small")
     cost = stage_cost(hs, 2, 5, 16, 14, [(3, 24, 2.0), (3, 32, 1.0)])  # stage 2 has stride 2, block 5 is fused_mb
     parts = [by_hand("fused_mb", 16, 3, 24, 2.0, 2, 14), by_hand("fused_mb", 24, 3, 32, 1.0, 1, 7)]
     scalars = 3 * 6  # of the quantizers of six convolutions: two a block and a shortcut's
@@ -196,6 +202,8 @@ def test_activations_are_fused_or_ops_of_their_own(kind: str, act: str) -> None:
     fused = [op.name for op in graph.ops if op.act == act and ".se." not in op.name]  # kernel 3: a stack of one
     own = [op.name.removesuffix("_act") for op in graph.ops if op.kind == act]
     activated = {  # linear bottlenecks: nothing after MB's last convolution, nor after its add
+        "conv": ["conv"],
+        "basic": ["conv1", "shortcut"],
         "mbv1": ["depthwise", "pointwise"],
         "mbv1_dual": ["depthwise1", "pointwise1", "depthwise2", "pointwise2"],
         "mbv2": ["expand", "depthwise"],
@@ -239,7 +247,7 @@ def test_squeeze_and_excitation_multiplies_by_a_gate_of_the_same_tensor(kind: st
     assert mul.out_hw == 4 and gate.cout == mul.cout == ops[mean.inputs[0]].cout
 
 
-@pytest.mark.parametrize("kind", sorted(BLOCK_TYPES))
+@pytest.mark.parametrize("kind", sorted(set(BLOCK_TYPES) - {"conv"}))  # a plain convolution has none
 @pytest.mark.parametrize(("width", "stride"), [(16, 1), (24, 1), (16, 2)])
 def test_shortcut_is_the_identity_only_where_shapes_agree(kind: str, width: int, stride: int) -> None:
     def shortcut(forced: bool) -> tuple[str, ...] | None:
@@ -254,8 +262,8 @@ def test_shortcut_is_the_identity_only_where_shapes_agree(kind: str, width: int,
 
 
 def test_graph_runs_in_order_and_tensors_fit() -> None:
-    hs = load_hyperspace("demo")
-    space = SearchSpace.parse("demo-2465-0122", hs)
+    hs = load_hyperspace("small")
+    space = SearchSpace.parse("small-2465-0122", hs)
     graph = subnet_graph(Subnet.largest(space))
     shapes = {"input": (3, 28)}
     for op in graph.ops:

@@ -57,7 +57,7 @@ def changed(path: str, value: object) -> dict[str, Any]:
         (
             "blocks.1.type",
             "mbv9",
-            "blocks.1.type=mbv9: no such type; there are: mbv1, mbv1_dual, mbv2, mbv3, mbv2_k3, mbv3_k3, residual_bottleneck,",
+            "blocks.1.type=mbv9: no such type; there are: conv, basic, mbv1, mbv1_dual, mbv2, mbv3, mbv2_k3, mbv3_k3, residual_bottleneck,",
         ),
         ("blocks.1.expands", [2, 0], "blocks.1.expands=[2, 0]: must be a list of expand ratios above 0"),
         ("blocks.1.expands", [], "blocks.1.expands=[]: must be a list of expand ratios"),
@@ -154,7 +154,7 @@ def test_unknown_name_lists_the_known(name: str, said: str) -> None:
 
 
 def test_windows_are_all_consecutive_widths() -> None:
-    stage = load_hyperspace("demo").stages[2]
+    stage = load_hyperspace("small").stages[2]
     assert [stage.window_widths(i) for i in range(stage.windows)] == [(24, 32), (32, 40), (40, 48)]
 
 

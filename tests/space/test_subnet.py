@@ -269,7 +269,7 @@ def test_same_seed_same_subnets(space: SearchSpace, seed: int) -> None:
 
 
 def test_mutation_redraws_the_asked_share_of_choices() -> None:
-    space, rng = SearchSpace.parse("demo-1111-0000"), np.random.default_rng(0)
+    space, rng = SearchSpace.parse("small-1111-0000"), np.random.default_rng(0)
     net = Subnet.largest(space)
     mutants = [net.mutate(rng, 0.2) for _ in range(300)]
     for field in ("kernel", "width", "expand"):  # two values each: of those redrawn half stay as they were
@@ -278,7 +278,7 @@ def test_mutation_redraws_the_asked_share_of_choices() -> None:
 
 
 def test_blocks_that_mutation_adds_are_random() -> None:
-    space, rng = SearchSpace.parse("demo-1111-0000"), np.random.default_rng(0)
+    space, rng = SearchSpace.parse("small-1111-0000"), np.random.default_rng(0)
     net = Subnet.smallest(space)  # every stage one block deep, with the least of two kernels, widths and expands
     added = [sub[1] for _ in range(600) for sub in net.mutate(rng, 0.1).stages if len(sub) == 2]
     least = net.stages[0][0]
@@ -288,7 +288,7 @@ def test_blocks_that_mutation_adds_are_random() -> None:
 
 
 def test_sampling_and_mutation_reach_every_choice() -> None:
-    space = SearchSpace.parse("demo-1613-0212")
+    space = SearchSpace.parse("small-1613-0212")
     rng = np.random.default_rng(0)
     for nets in (
         [Subnet.sample(space, rng) for _ in range(100)],

@@ -147,7 +147,7 @@ class TeacherConfig:
     """The network that block-wise distillation learns from."""
 
     name: str = MISSING
-    widths: list[int] = MISSING
+    widths: list[int] | None = MISSING
     depth: int = MISSING
     epochs: int = MISSING
     batch: int = MISSING
@@ -385,8 +385,8 @@ CHOICES: dict[str, tuple[object, ...]] = {
 #: Numbers that may be 0; every other one of the sections below is more than 0.
 MAY_BE_ZERO = {
     "epochs", "lsq_epochs", "seconds", "quantized_from", "warmup", "weight_decay", "label_smoothing", "momentum",
-    "random_paths", "random_subnets", "generations", "largest_first", "dropout", "shift", "mutate_probability", "workers", "split_seed",
-    "validation", "tolerance", "mean_difference", "depth", "spread_s",
+    "random_paths", "random_subnets", "generations", "largest_first", "dropout", "shift", "mutate_probability", "workers",
+    "split_seed", "validation", "tolerance", "mean_difference", "depth", "spread_s",
 }  # fmt: skip
 FRACTIONS = {
     "held_out", "label_smoothing", "momentum", "mutate_probability", "largest_first", "dropout", "warmup", "quantized_from",

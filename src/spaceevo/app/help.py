@@ -35,7 +35,7 @@ COMMON_KEYS = {
     "start_over": "remove what another configuration left in the run folder",
     "debug": "show the Python traceback of an error",
 }
-SPACE_KEY = {"space": "a search space to use in place of the found one, e.g. demo-5312-1020"}
+SPACE_KEY = {"space": "a search space to use in place of the found one, e.g. demo-012-123"}
 LUT_KEY = {"lut": "an accuracy table to use in place of lut.parquet: such a file, or a folder of the authors' CSV files"}
 #: The entrypoints' most used keys beside the common ones and those of their own section.
 SECTIONS = {
@@ -50,7 +50,7 @@ EXAMPLES = {
         "-m seed=0,1,2",
         "lut=block_lut/onnxw hyperspace=onnxw device=intel_vnni latency=paper_cpu",
         "search=exhaustive",
-        "search_space.dimensions=op search_space.base=demo-0000-1111",
+        "search_space.dimensions=op search_space.base=demo-000-111",
     ),
     "search_subnet": ("-m latency=tight,loose", "subnet_search=paper search_subnet.quality=lut"),
     "report": ("run_dir=runs/demo", "run_dir=runs/host report.compare=[runs/pixel4]"),

@@ -28,8 +28,8 @@ from spaceevo.space import Graph
 
 @dataclass(frozen=True)
 class ModelPair:
-    """The INT8 files (ONNX and TFLite) and the FP32 file (ONNX) of the same weights, and what they are judged by: the ``trained``
-    fake-quant model; ``integer``: what the INT8 files were written from."""
+    """The INT8 files (ONNX and TFLite) and the FP32 file (ONNX) of the same weights, and what they are judged by: the
+    ``trained`` fake-quant model; ``integer``: what the INT8 files were written from."""
 
     int8: bytes
     tflite: bytes
@@ -52,8 +52,8 @@ def int8_and_fp32(
     dynamic_batch: bool = False,
     float_io: bool = False,
 ) -> ModelPair:
-    """``graph`` in the trained ``net`` (a supernet, or a network of its own) in INT8, and the same weights in FP32; each with its
-    own BatchNorm statistics, recalibrated on ``calibration`` ``[N, C, H, W]``. All files take one normalized image.
+    """``graph`` in the trained ``net`` (a supernet, or a network of its own) in INT8, and the same weights in FP32; each with
+    its own BatchNorm statistics, recalibrated on ``calibration`` ``[N, C, H, W]``. All files take one normalized image.
 
     ``labels``: the classes' names. ``dynamic_batch``: the ONNX files take any number of images (TFLite's interpreter
     resizes anyway). ``float_io``: the TFLite file takes and gives float32.

@@ -26,7 +26,14 @@ from spaceevo.training.bkd import BKDModule, Student, student_specs
 from spaceevo.training.checkpoint import load_checkpoint, load_supernet, save_checkpoint, save_supernet
 from spaceevo.training.fit import fit
 from spaceevo.training.supernet import SupernetModule, init_qat, make_supernet
-from spaceevo.training.teacher import Teacher, TeacherModule, boundary_moments, cnn_teacher, efficientnet_b5_teacher
+from spaceevo.training.teacher import (
+    Teacher,
+    TeacherModule,
+    boundary_moments,
+    cnn_teacher,
+    doubling_widths,
+    efficientnet_b5_teacher,
+)
 
 VARIANCE_IMAGES = 512
 CALIBRATION_IMAGES = 256
@@ -82,7 +89,8 @@ def found_space(cfg: Config, hs: Hyperspace) -> SearchSpace:
 def _new_teacher(cfg: Config, hs: Hyperspace) -> Teacher:
     strides = [stage.stride for stage in hs.stages]
     if cfg.teacher.name == "cnn":
-        return cnn_teacher(hs.channels, hs.classes, hs.stem.reduction, strides, cfg.teacher.widths, cfg.teacher.depth)
+        widths = cfg.teacher.widths or doubling_widths(strides)
+        return cnn_teacher(hs.channels, hs.classes, hs.stem.reduction, strides, widths, cfg.teacher.depth)
     return efficientnet_b5_teacher(hs.channels, hs.classes, strides, cfg.teacher.weights)
 
 

@@ -71,6 +71,14 @@ def cnn_teacher(
     return Teacher(stages, head, widths)
 
 
+def doubling_widths(strides: Sequence[int], first: int = 32) -> list[int]:
+    """The stem's width and one a stage, doubled by every stride of 2."""
+    widths = [first]
+    for stride in strides:
+        widths.append(widths[-1] * stride)
+    return widths
+
+
 def efficientnet_b5_teacher(channels: int, classes: int, strides: Sequence[int], weights: str | None) -> Teacher:
     """torchvision's EfficientNet-B5, cut where the paper's six elastic stages begin and end.
 
