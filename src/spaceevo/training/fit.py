@@ -78,6 +78,12 @@ def fit(
     ).fit(module, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
 
 
+def device_of(accelerator: str) -> torch.device:
+    """Where evaluation runs: on the trainer's device (``auto``: a GPU where there is one)."""
+    gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if gpu else "cpu")
+
+
 def cosine(step: int, total: int, warmup: int) -> float:
     """Learning-rate factor: linear warm-up, then half a cosine to 0."""
     if step < warmup:
