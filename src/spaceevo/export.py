@@ -180,8 +180,8 @@ def _write(
         timed = f"measured {card['measured_ms']:.4g} ms, {card['cold_ms']:.4g} ms out of cold caches"
     say(
         f"export: {name}: test top-1 {card['top1_runtime']:.2f} % in the runtime, {card['top1_fp32']:.2f} % of the same "
-        f"weights in FP32 (quantization costs {card['quantization_loss']:.2f} points), {card['top1_inherited']:.2f} % before it was "
-        f"finished{baseline}, agreement {card['agreement']:.2f} %, {timed}"
+        f"weights in FP32 (quantization costs {card['quantization_loss']:.2f} points), {card['top1_inherited']:.2f} % before "
+        f"it was finished{baseline}, agreement {card['agreement']:.2f} %, {timed}"
     )
 
 

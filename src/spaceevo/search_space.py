@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from spaceevo.evolution import Evolution, QTScore, Table
 
 TRIED = 500  # spaces, at most, for which it is told whether a limit binds
+SPACES = 200  # that two halves of the table are compared on
+FEW_ROWS = 100  # a key, below which a model of all rows tells more than a key's own
 
 
 def run(cfg: Config) -> None:
@@ -22,12 +25,13 @@ def run(cfg: Config) -> None:
     import pandas as pd
 
     from spaceevo.atomic import write_parquet, write_yaml
-    from spaceevo.evolution import QTScore, check_limits, space_edge
+    from spaceevo.evolution import check_limits, space_edge
 
-    recipe = cfg.search_space
-    table, limits = _table(cfg)
+    tables, limits = _tables(cfg)
+    table = tables.whole
     check_limits(table, limits)
-    score = QTScore(table, limits, recipe.draws, recipe.top, cfg.seed, recipe.mode, recipe.fitting)
+    score = _score(cfg, table, limits)
+    tau = _halves_tau(cfg, tables, limits)
     result = search(cfg, score)
     per_limit = [float(q) for q in score.per_limit(result.space)]
     rows = [
@@ -44,11 +48,14 @@ def run(cfg: Config) -> None:
         limits_ms=limits,
         limits_bind=binds,
         limits_bind_share=shares,
+        halves_tau=tau,
         subnets=result.space.subnets,
         hyperspace=table.hyperspace.to_dict(),
     )
     write_yaml(output_path(cfg, "space.yaml"), found)
     say(f"search_space: {result.space}, Q-T score {result.score:.3f} at {', '.join(f'{t:.3f}' for t in limits)} ms")
+    if tau is not None:
+        say(f"search_space: two halves of the table order {SPACES} random spaces alike to a Kendall's tau of {tau:.3f}")
     for limit, bound, share in zip(limits, binds, shares, strict=True):
         if not bound:
             say(
@@ -95,18 +102,65 @@ def search(cfg: Config, score: QTScore) -> Evolution:
         return aging_evolution(score, recipe.population, recipe.sample, recipe.evaluations, **free)  # type: ignore[arg-type]
 
 
-def _table(cfg: Config) -> tuple[Table, list[float]]:
-    """The accuracy table, the run's own or the one given, and the limits in ms."""
+@dataclass(frozen=True)
+class _Tables:
+    """What is searched, and what it would be with each half of the rows alone; none where a key has one row only."""
+
+    whole: Table
+    halves: tuple[Table, ...]
+
+
+def _score(cfg: Config, table: Table, limits: list[float]) -> QTScore:
+    from spaceevo.evolution import QTScore
+
+    recipe = cfg.search_space
+    return QTScore(table, limits, recipe.draws, recipe.top, cfg.seed, recipe.mode, recipe.fitting)
+
+
+def _halves_tau(cfg: Config, tables: _Tables, limits: list[float]) -> float | None:
+    """Kendall's tau of random spaces between the halves of the table."""
+    import numpy as np
+
+    from spaceevo.evolution.halves import agreement
+    from spaceevo.space import SearchSpace
+
+    if not tables.halves:
+        return None
+    rng = np.random.default_rng([cfg.seed, 0x7A0])
+    spaces = [SearchSpace.sample(tables.whole.hyperspace, rng) for _ in range(SPACES)]
+    one, other = (_score(cfg, half, limits) for half in tables.halves)
+    return agreement(one, other, spaces)
+
+
+def _tables(cfg: Config) -> tuple[_Tables, list[float]]:
+    """The accuracy table, the run's own or the one given, as it is searched, and the limits in ms.
+
+    Raises:
+        UserError: ``search_space.rows=model`` for a given table.
+    """
+    from spaceevo.errors import bad_value
     from spaceevo.evolution import load_table
+    from spaceevo.evolution.dense import DenseRows
+    from spaceevo.evolution.halves import halves
+    from spaceevo.latency.ends import ends_of
     from spaceevo.latency.limits import limits_of_table, resolve_limits
     from spaceevo.latency.predictor import Predictor
 
-    hs = hyperspace(cfg)
-    if cfg.lut is None:
-        predictor = Predictor.load(input_path(cfg, "latency/predictor.json"))
-        return load_table(input_path(cfg, "lut.parquet"), hs), resolve_limits(cfg.latency, predictor, hs, cfg.seed)
-    table = load_table(Path(cfg.lut), hs, cfg.device.name)
-    return table, limits_of_table(cfg.latency, table, cfg.seed)
+    hs, rows = hyperspace(cfg), cfg.search_space.rows
+    if cfg.lut is not None:
+        if rows == "model":
+            raise bad_value("search_space.rows", rows, "measured with lut=...: the model needs the run's latency predictor")
+        table = load_table(Path(cfg.lut), hs, cfg.device.name)
+        return _Tables(table, halves(table) or ()), limits_of_table(cfg.latency, table, cfg.seed)
+    predictor = Predictor.load(input_path(cfg, "latency/predictor.json"))
+    limits = resolve_limits(cfg.latency, predictor, hs, cfg.seed)
+    table = load_table(input_path(cfg, "lut.parquet"), hs)
+    parts = [table, *(halves(table) or ())]
+    few = len(table.rows or ()) < FEW_ROWS * len(table.nsr)
+    if rows == "model" or (rows == "auto" and few):
+        dense = DenseRows(table, predictor.op_ms, ends_of(predictor, hs))
+        parts = [dense.table(part.rows) for part in parts if part.rows is not None]
+    return _Tables(parts[0], tuple(parts[1:])), limits
 
 
 main = entrypoint("search_space", main_of("search_space"))

@@ -57,7 +57,7 @@ def changed(path: str, value: object) -> dict[str, Any]:
         (
             "blocks.1.type",
             "mbv9",
-            "blocks.1.type=mbv9: no such type; there are: conv, basic, mbv1, mbv1_dual, mbv2, mbv3, mbv2_k3, mbv3_k3, residual_bottleneck,",
+            "blocks.1.type=mbv9: no such type; there are: conv, basic, mbv1, mbv1_dual, mbv2, mbv3, mbv2_k3, mbv3_k3,",
         ),
         ("blocks.1.expands", [2, 0], "blocks.1.expands=[2, 0]: must be a list of expand ratios above 0"),
         ("blocks.1.expands", [], "blocks.1.expands=[]: must be a list of expand ratios"),

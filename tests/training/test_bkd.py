@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -19,10 +20,11 @@ from spaceevo.nn.elastic import Quantizer, resize
 from spaceevo.nn.evaluate import calibrate
 from spaceevo.nn.nsr import nsr_at, nsr_loss
 from spaceevo.space import Graph, Hyperspace, extreme_stage, parse_stage, stage_cost
-from spaceevo.training import lut
+from spaceevo.training import features
 from spaceevo.training.bkd import BKDModule, Student, StudentSpec, student_specs
 from spaceevo.training.fit import fit
-from spaceevo.training.lut import BoundaryFeatures, tabulate
+from spaceevo.training.features import BoundaryFeatures
+from spaceevo.training.lut import Examiner, tabulate
 from spaceevo.training.teacher import Teacher, boundary_moments, cnn_teacher
 
 CPU = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
@@ -104,8 +106,8 @@ def largest_nsr(student: Student, quantizer: Quantizer | None = None) -> float:
     """Of the largest path at the full resolution, on images it has not seen."""
     spec = student.spec
     variance = variances()[spec.stage]
-    features = teacher().features(normalize(images().val, tiny()[0].data))
-    source, target = features[spec.stage - 1], features[spec.stage]
+    boundaries = teacher().features(normalize(images().val, tiny()[0].data))
+    source, target = boundaries[spec.stage - 1], boundaries[spec.stage]
     graph = student.graph(max(spec.input_widths), extreme_stage(spec.elastic, largest=True), source.shape[-1])
     return float(nsr_loss(student(source, graph, quantizer), target, variance))
 
@@ -231,23 +233,27 @@ def test_the_teacher_is_not_trained_and_not_in_the_checkpoint(trained: tuple) ->
 SAMPLES = 3
 
 
-def rows_of(student: Student, seed: int = 0) -> list[dict]:
+def examiner(folder: Path, targets: str = "full") -> Examiner:
     cfg, hs = tiny()
-    calibration = BoundaryFeatures(teacher(), pixels()[:32], hs.lut_resolutions)
-    validation = BoundaryFeatures(teacher(), Normalized(images().val, cfg.data), hs.lut_resolutions)
-    variance = variances()[student.spec.stage]
+    calibration = BoundaryFeatures(teacher(), pixels()[:32], hs.lut_resolutions, targets, folder / "calibration")
+    validation = BoundaryFeatures(
+        teacher(), Normalized(images().val, cfg.data), hs.lut_resolutions, targets, folder / "validation"
+    )
+    return Examiner(calibration, validation, variances(), QUANT)
 
+
+def rows_of(student: Student, folder: Path, seed: int = 0, targets: str = "full") -> list[dict]:
     def milliseconds(graph: Graph) -> float:
         return len(graph.ops) / 100
 
-    spec = hs.stages[student.spec.stage - 1]
-    return tabulate(student, spec, SAMPLES, calibration, validation, variance, QUANT, milliseconds, seed)
+    spec = tiny()[1].stages[student.spec.stage - 1]
+    return tabulate(student, spec, SAMPLES, examiner(folder, targets), milliseconds, seed)
 
 
-def test_lut_has_distinct_sub_stages_of_every_window_and_resolution(trained: tuple) -> None:
+def test_lut_has_distinct_sub_stages_of_every_window_and_resolution(trained: tuple, tmp_path: Path) -> None:
     _, hs = tiny()
     for student in trained[0]:
-        rows, spec = rows_of(student), hs.stages[student.spec.stage - 1]
+        rows, spec = rows_of(student, tmp_path), hs.stages[student.spec.stage - 1]
         groups: dict[tuple[int, int], list[dict]] = {}
         for row in rows:
             assert (row["stage"], row["type"]) == (student.spec.stage, student.spec.block)
@@ -271,40 +277,73 @@ def boundary_hw(spec: StudentSpec, resolution: int) -> int:
     return hw
 
 
-def test_lut_costs_are_the_sub_stages(trained: tuple) -> None:
+def test_lut_costs_are_the_sub_stages(trained: tuple, tmp_path: Path) -> None:
     _, hs = tiny()
     for student in trained[0]:
-        for row in rows_of(student):
+        for row in rows_of(student, tmp_path):
             blocks = [(b.kernel, b.width, b.expand) for b in parse_stage(row["config"])]
             cost = stage_cost(hs, row["stage"], row["type"], row["cin"], row["hw"], blocks)
             assert (row["mmacs"], row["params"]) == (cost.mmacs, cost.params)
             assert row["ms"] > 0
 
 
-def test_lut_is_the_same_batch_by_batch(trained: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But for the calibration, whose statistics are means over batches."""
+def test_lut_is_the_same_batch_by_batch(trained: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     student = trained[0][0]
-    whole = rows_of(student)
-    monkeypatch.setattr(lut, "BATCH", 32)  # calibration is of 32 images
-    for row, other in zip(whole, rows_of(student), strict=True):
+    whole = rows_of(student, tmp_path / "whole")
+    monkeypatch.setattr(features, "BATCH", 16)
+    for row, other in zip(whole, rows_of(student, tmp_path / "parts"), strict=True):
         assert other == row | {"nsr": pytest.approx(row["nsr"], rel=1e-4)}
 
 
-def test_lut_nsr_is_finite_repeatable_and_what_the_student_has(trained: tuple) -> None:
-    cfg, _ = tiny()
+def test_lut_nsr_is_finite_and_repeatable_and_other_sub_stages_with_another_seed(trained: tuple, tmp_path: Path) -> None:
     for student in trained[0]:
-        rows = rows_of(student)
-        assert rows == rows_of(student)
-        assert [r["config"] for r in rows] != [r["config"] for r in rows_of(student, seed=1)]
+        rows = rows_of(student, tmp_path)
+        assert rows == rows_of(student, tmp_path)
+        assert [r["config"] for r in rows] != [r["config"] for r in rows_of(student, tmp_path, seed=1)]
         nsr = np.array([row["nsr"] for row in rows])
         assert np.isfinite(nsr).all() and (nsr > 0).all() and np.median(nsr) < 1
-        row = next(row for row in rows if row["resolution"] == 16)
-        graph = student.graph(row["cin"], parse_stage(row["config"]), row["hw"])
-        stage = student.spec.stage
-        with torch.no_grad():
-            entered = student.enter_stage(teacher().features(pixels()[:32])[stage - 1], row["cin"])
-            stats = calibrate(student.body, graph, [entered], QUANT)
-            features = teacher().features(normalize(images().val, cfg.data))
-            error = student(features[stage - 1], graph, QUANT, stats) - features[stage]
-        noise = error.square().mean((0, 2, 3)) / variances()[stage]
-        assert row["nsr"] == pytest.approx(float(noise.mean()), rel=1e-4)
+
+
+@pytest.mark.parametrize("targets", ["full", "own"])
+def test_lut_nsr_is_what_the_student_has(trained: tuple, tmp_path: Path, targets: str) -> None:
+    """Beside the teacher's features of the image as it is, or of the student's own resolution, on their grid."""
+    cfg, hs = tiny()
+    val = normalize(images().val, cfg.data)
+    for student in trained[0]:
+        for resolution in hs.lut_resolutions:
+            row = next(row for row in rows_of(student, tmp_path, targets=targets) if row["resolution"] == resolution)
+            graph, stage = student.graph(row["cin"], parse_stage(row["config"]), row["hw"]), student.spec.stage
+            with torch.no_grad():
+                entered = student.enter_stage(teacher().features(resize(pixels()[:32], resolution))[stage - 1], row["cin"])
+                stats = calibrate(student.body, graph, [entered], QUANT)
+                y = student(teacher().features(resize(val, resolution))[stage - 1], graph, QUANT, stats)
+                target = teacher().features(val if targets == "full" else resize(val, resolution))[stage]
+                y = torch.nn.functional.interpolate(y, target.shape[-2:], mode="bilinear")
+            noise = (y - target).square().mean((0, 2, 3)) / variances()[stage]
+            assert row["nsr"] == pytest.approx(float(noise.mean()), rel=1e-4)
+
+
+def test_the_teacher_sees_every_batch_once_at_every_resolution(
+    trained: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many students, sub-stages and windows read its features, and after a kill what it has not yet seen."""
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(features, "BATCH", 24)
+    monkeypatch.setattr(Teacher, "features", counted(Teacher.features, seen))
+    for student in trained[0]:
+        rows_of(student, tmp_path)
+    images_of = {"calibration": [24, 8], "validation": [24, 24, 16]}
+    assert sorted(seen) == sorted((count, r) for counts in images_of.values() for count in counts for r in (12, 16))
+    seen.clear()
+    for path in (tmp_path / "validation").glob("12-48-*"):
+        path.unlink()
+    rows_of(trained[0][0], tmp_path)
+    assert seen == [(16, 12)]
+
+
+def counted(method: Callable, seen: list[tuple[int, int]]) -> Callable:
+    def features_of(self: Teacher, x: Tensor) -> list[Tensor]:
+        seen.append((len(x), x.shape[-1]))
+        return method(self, x)
+
+    return features_of

@@ -220,11 +220,17 @@ class TabulateConfig:
 
 @dataclass
 class SearchSpaceConfig:
-    """Q-T score and aging evolution (paper sections 4.2 and 4.4). ``dimensions``: what is searched (Table 2); the rest
-    is that of the space ``base``."""
+    """Q-T score and aging evolution (paper sections 4.2 and 4.4).
+
+    Attributes:
+        rows: what is scored: the ``measured`` sub-stages, or many by a smooth ``model`` of them; ``auto``: the model for a
+            table of the run's own with few rows.
+        dimensions: what is searched (Table 2); the rest is that of the space ``base``.
+    """
 
     search: str = MISSING
     mode: str = MISSING
+    rows: str = MISSING
     fitting: bool = MISSING
     draws: int = MISSING
     top: int = MISSING
@@ -380,6 +386,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "logger.name": ("csv", "tensorboard", "wandb"),
     "search_space.search": ("aging", "random", "exhaustive"),
     "search_space.mode": ("sampled", "exact"),
+    "search_space.rows": ("auto", "model", "measured"),
     "search_space.dimensions": ("both", "op", "width"),
 }
 #: Numbers that may be 0; every other one of the sections below is more than 0.

@@ -12,12 +12,13 @@ from spaceevo.evolution.optimum import TopSubnet, top_subnet
 from spaceevo.evolution.pareto import hypervolume, pareto_front
 from spaceevo.evolution.proxies import BlockLatency, NsrModel, fit_nsr, recover_blocks
 from spaceevo.evolution.qt_score import QTScore
-from spaceevo.evolution.table import Rows, Table, check_limits, load_table
+from spaceevo.evolution.table import Ends, Rows, Table, check_limits, load_table
 
 __all__ = [
     "AdditiveCost",
     "Archive",
     "BlockLatency",
+    "Ends",
     "Evolution",
     "GeneCode",
     "Individual",

@@ -62,11 +62,9 @@ class AdditiveCost:
         self._stages = []
         for here in code.stages:
             stage = here.stage
-            out = [-(-hw // stage.stride) for hw in sizes]
-            first = _table(stage, inputs, sizes, op)
-            rest = _table(replace(stage, stride=1), stage.widths, out, op)
-            self._stages.append(_StageTable(here, len(inputs), first, rest))
-            sizes, inputs = out, stage.widths
+            first, rest = block_costs(stage, inputs, sizes, op)
+            self._stages.append(_StageTable(here, len(inputs), first.ravel(), rest.ravel()))
+            sizes, inputs = [-(-hw // stage.stride) for hw in sizes], stage.widths
         self._fixed = _fixed(code, whole, op)
 
     def __call__(self, genes: Genes) -> np.ndarray:
@@ -114,15 +112,22 @@ def _with_block(before: Reached, costs: np.ndarray, same_width: bool) -> Reached
     return after
 
 
+def block_costs(stage: ElasticStage, inputs: tuple[int, ...], sizes: list[int], op: OpCost) -> tuple[np.ndarray, np.ndarray]:
+    """Of every block as the first of ``stage`` ``[sizes, inputs, kernels, widths, expands]``, and after the first ``[sizes,
+    widths before, kernels, widths, expands]``; ``sizes``: of the stage's input, pixels."""
+    out = [-(-hw // stage.stride) for hw in sizes]
+    return _table(stage, inputs, sizes, op), _table(replace(stage, stride=1), stage.widths, out, op)
+
+
 def _table(stage: ElasticStage, inputs: tuple[int, ...], sizes: list[int], op: OpCost) -> np.ndarray:
-    """Of every block as the first of ``stage``: ``[sizes, inputs, kernels, widths, expands]``, flat."""
-    blocks = [BlockConfig(*c) for c in product(stage.block.kernels, stage.widths, stage.block.expands)]
+    block = (stage.block.kernels, stage.widths, stage.block.expands)
+    blocks = [BlockConfig(*c) for c in product(*block)]
 
     def at(hw: int) -> list[float]:
         return [sum(map(op, stage_graph(stage, (block,), cin, hw).ops)) for cin in inputs for block in blocks]
 
     known = {hw: at(hw) for hw in sorted(set(sizes))}
-    return np.concatenate([known[hw] for hw in sizes])
+    return np.array([known[hw] for hw in sizes]).reshape(len(sizes), len(inputs), *map(len, block))
 
 
 def _fixed(code: GeneCode, whole: Callable[[Graph], float], op: OpCost) -> np.ndarray:

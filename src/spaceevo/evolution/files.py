@@ -19,6 +19,7 @@ import numpy as np
 
 from spaceevo.atomic import atomic_write
 from spaceevo.errors import UserError
+from spaceevo.evolution.table import Ends
 from spaceevo.space import Hyperspace, parse_stage, stage_input_hw
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ NUMBERS = ("nsr", "mmacs", "mparams", "ms")
 FORMAT = 1  # of the cached arrays
 
 
-def read_parquet(path: Path) -> tuple[Columns, dict[int, float]]:
-    """The columns of ``lut.parquet`` and its fixed ms per resolution.
+def read_parquet(path: Path) -> tuple[Columns, Ends]:
+    """The columns of ``lut.parquet``, and the ms around its sub-stages (those of its metadata).
 
     Raises:
         UserError: it is none, or a row has no finite NSR and ms.
@@ -39,8 +40,8 @@ def read_parquet(path: Path) -> tuple[Columns, dict[int, float]]:
 
     try:
         schema = pq.read_schema(path)
-        fixed = {int(r): float(ms) for r, ms in json.loads(schema.metadata[b"fixed_ms"]).items()}
-        whole = {"cin", "hw", "config", "mmacs", "params"} <= set(schema.names)
+        ends = _ends(schema.metadata)
+        whole = bool(ends.entry) or {"cin", "hw", "config", "mmacs", "params"} <= set(schema.names)
         names = ["stage", "type", "window", "resolution", "nsr", "ms"]
         parquet = pq.read_table(path, columns=names + (["cin", "hw", "config", "mmacs", "params"] if whole else []))
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -56,7 +57,23 @@ def read_parquet(path: Path) -> tuple[Columns, dict[int, float]]:
     if whole:
         columns["mparams"] = columns.pop("params") / 1e6
         columns["blocks"] = parse_blocks(parquet["config"])
-    return columns, fixed
+    return columns, ends
+
+
+def metadata_of(ends: Ends) -> dict[str, Any]:
+    """How ``lut.parquet`` holds ``ends``."""
+    return {"fixed_ms": ends.call, "entry_ms": ends.entry, "exit_ms": ends.exit}
+
+
+def _ends(metadata: dict[bytes, bytes]) -> Ends:
+    """A table made before there was an ``entry_ms`` counts stem and head as the smallest subnet's, in ``fixed_ms``."""
+
+    def by_width(name: bytes) -> dict[int, dict[int, float]]:
+        found = json.loads(metadata.get(name, b"{}"))
+        return {int(r): {int(w): float(ms) for w, ms in costs.items()} for r, costs in found.items()}
+
+    call = {int(r): float(ms) for r, ms in json.loads(metadata[b"fixed_ms"]).items()}
+    return Ends(call, by_width(b"entry_ms"), by_width(b"exit_ms"))
 
 
 def read_folder(folder: Path, hs: Hyperspace) -> Columns:

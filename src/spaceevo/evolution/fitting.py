@@ -28,6 +28,7 @@ class FittingDraws:
         if table.rows is None:
             raise UserError("search_space.fitting=true: the table has no columns cin and config to fit widths by")
         hs, rows = table.hyperspace, table.rows
+        ms = np.concatenate([table.ms[key] for key in sorted(table.ms)])
         rng = np.random.default_rng(seed)
         resolution = np.sort(rng.integers(len(table.resolutions), size=draws))
         luck = rng.random((len(hs.stages), draws))
@@ -47,7 +48,7 @@ class FittingDraws:
             picks = np.concatenate(fitting)
             follows = np.searchsorted(after, rows.last_width[picks]) if len(after) > 1 else np.zeros(len(picks), int)
             draw_fitting(
-                resolution, luck[s], begins, rows.nsr[picks], rows.ms[picks], follows.astype(np.int8),
+                resolution, luck[s], begins, rows.nsr[picks], ms[picks], follows.astype(np.int8),
                 self._nsr[i], self._ms[i], self._next[i],
             )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -48,9 +48,31 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Ends:
+    """ms of what surrounds a subnet's searched stages, by resolution: ``call``, of the call and whatever all subnets have
+    alike; ``entry``: of stem and stage 0, by the width they put out; ``exit``: of the head, by the last stage's width."""
+
+    call: Mapping[int, float]
+    entry: Mapping[int, Mapping[int, float]] = field(default_factory=dict)
+    exit: Mapping[int, Mapping[int, float]] = field(default_factory=dict)
+
+    def beside(self, stages: int, rows: Rows) -> np.ndarray:
+        """What comes with each row in a subnet of ``stages`` stages ``[rows]``: the entry with one of the first stage, the
+        exit with one of the last."""
+        total = np.zeros(len(rows))
+        for stage, costs, width in ((0, self.entry, rows.cin), (stages - 1, self.exit, rows.last_width)):
+            for resolution, by_width in costs.items():
+                here = (rows.key[:, 0] == stage) & (rows.key[:, 3] == resolution)
+                widths, which = np.unique(width[here], return_inverse=True)
+                total[here] += np.array([by_width[int(w)] for w in widths])[which]
+        return total
+
+
+@dataclass(frozen=True)
 class Table:
-    """``nsr`` and ``ms`` of the sampled sub-stages per (stage, type, window, resolution); ``fixed_ms``: of stem, head
-    and call, per resolution; ``rows``: all of it, with configurations, where the table's source has them."""
+    """``nsr`` and ``ms`` of sub-stages per (stage, type, window, resolution), the ms of a first or last stage with those of
+    the stem or head at its width; ``fixed_ms``: of the call, per resolution; ``rows``: the sub-stages with their
+    configurations and their own ms, where the table's source has them."""
 
     hyperspace: Hyperspace
     resolutions: tuple[int, ...]
@@ -109,28 +131,29 @@ def load_table(
     if path.is_dir():
         if device is not None and device != hs.device:
             raise UserError(f"device={device}: hyperspace {hs.name} and its table {path} are made for device={hs.device}")
-        columns, fixed = read_folder(path, hs), {r: 0.0 for r in hs.lut_resolutions}
+        columns, ends = read_folder(path, hs), Ends({r: 0.0 for r in hs.lut_resolutions})
     else:
-        columns, fixed = read_parquet(path)
-    fixed |= {int(r): float(ms) for r, ms in (fixed_ms or {}).items()}
-    table = _assemble(hs, columns, fixed)
+        columns, ends = read_parquet(path)
+    given = {int(r): float(ms) for r, ms in (fixed_ms or {}).items()}
+    table = assemble(hs, columns, replace(ends, call={**ends.call, **given}))
     _check_complete(path, table)
     return table
 
 
-def _assemble(hs: Hyperspace, columns: dict[str, np.ndarray], fixed: dict[int, float]) -> Table:
-    """Views of the columns per key; the columns become sorted by it."""
+def assemble(hs: Hyperspace, columns: dict[str, np.ndarray], ends: Ends) -> Table:
+    """A table of rows in any order: ``columns`` of ``Rows``, or of its ``key``, ``nsr`` and ``ms`` alone."""
     key = columns["key"]
     order = np.lexsort(key.T[::-1])
     if not (order[:-1] < order[1:]).all():
         columns = {name: values[order] for name, values in columns.items()}
         key = columns["key"]
+    rows = Rows(**columns) if "blocks" in columns else None
+    whole = columns["ms"] if rows is None else columns["ms"] + ends.beside(len(hs.stages), rows)
     starts = np.flatnonzero(np.r_[True, (key[1:] != key[:-1]).any(1)]) if len(key) else np.empty(0, int)
     named = [(int(k[0]), int(k[1]), int(k[2]), int(k[3])) for k in key[starts]]
     parts = [slice(a, b) for a, b in zip(starts, [*starts[1:], len(key)], strict=True)]
-    nsr, ms = ({k: columns[name][part] for k, part in zip(named, parts, strict=True)} for name in ("nsr", "ms"))
-    rows = Rows(**columns) if "blocks" in columns else None
-    return Table(hs, tuple(sorted(fixed)), nsr, ms, fixed, rows)
+    nsr, ms = ({k: values[part] for k, part in zip(named, parts, strict=True)} for values in (columns["nsr"], whole))
+    return Table(hs, tuple(sorted(ends.call)), nsr, ms, ends.call, rows)
 
 
 def _check_complete(path: Path, table: Table) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from spaceevo.evolution import Table
 from spaceevo.latency.predictor import Predictor
-from spaceevo.space import Hyperspace, SearchSpace, Subnet, any_space, subnet_graph
+from spaceevo.space import Hyperspace, SearchSpace, Subnet, subnet_graph
 
 DRAWS, TABLE_DRAWS = 400, 4000
 
@@ -46,12 +46,3 @@ def limits_of_table(latency: Limits, table: Table, seed: int) -> list[float]:
             total += float(rows[rng.integers(len(rows))])
         ms.append(total)
     return [round(float(q), 4) for q in np.quantile(ms, sorted(latency.quantiles or ()))]
-
-
-def fixed_ms(predictor: Predictor, hs: Hyperspace, resolution: int) -> float:
-    """Predicted ms of stem, head and the call itself at ``resolution``: the smallest subnet's without its stages."""
-    space = any_space(hs)
-    graph = subnet_graph(Subnet.smallest(space, resolution))
-    searched = {stage.name for stage in space.stages}
-    stages = sum(ms for op, ms in zip(graph.ops, predictor.ops_ms(graph), strict=True) if op.name.split(".")[0] in searched)
-    return predictor.graph_ms(graph) - stages

@@ -35,6 +35,17 @@ def add_stem(g: GraphBuilder, x: Tensor, stem: Stem, width: int, depth: int) -> 
         return g.maxpool("pool", x, kernel=3, stride=2)
 
 
+def add_head(g: GraphBuilder, x: Tensor, hs: Hyperspace, width: int | None) -> Tensor:
+    """Append the head, to the logits; ``width``: of its first convolution, None for the first that the hyperspace has."""
+    with g.scope("head"):
+        if hs.head.final_expand:
+            x = g.conv("final_expand", x, width or hs.head.final_expand[0], act=hs.head.act)
+        x = g.mean("pool", x)
+        if hs.head.feature_mix is not None:
+            x = g.conv("feature_mix", x, hs.head.feature_mix, act=hs.head.act)
+    return g.conv(CLASSIFIER, x, hs.classes, norm=False)
+
+
 def stage_graph(stage: ElasticStage, blocks: Stage, cin: int, hw: int, superset: bool = False) -> Graph:
     """A sub-stage alone, on an input ``[B, cin, hw, hw]``."""
     g = GraphBuilder(cin, hw, superset)
@@ -49,13 +60,7 @@ def subnet_graph(net: Subnet, superset: bool = False) -> Graph:
     x = add_stem(g, g.x, hs.stem, net.stem_width, net.stem_depth)
     for stage, blocks in zip(net.space.all_stages, net.stages, strict=True):
         x = add_stage(g, x, stage, blocks)
-    with g.scope("head"):
-        if hs.head.final_expand:
-            x = g.conv("final_expand", x, net.head_width or hs.head.final_expand[0], act=hs.head.act)
-        x = g.mean("pool", x)
-        if hs.head.feature_mix is not None:
-            x = g.conv("feature_mix", x, hs.head.feature_mix, act=hs.head.act)
-    g.conv(CLASSIFIER, x, hs.classes, norm=False)
+    add_head(g, x, hs, net.head_width)
     return g.graph
 
 

@@ -2,108 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spaceevo.nn.elastic import Quantizer, resize
-from spaceevo.nn.evaluate import ImageSource, calibrate
-from spaceevo.nn.nsr import nsr_loss
-from spaceevo.space import ElasticStage, Graph, StageSpec, format_stage, random_stage, row_cost
-from spaceevo.training.bkd import Student
-from spaceevo.training.teacher import Teacher
+from spaceevo.evolution.points import choose, points, sub_stages
+from spaceevo.nn.elastic import Quantizer
+from spaceevo.nn.evaluate import calibrate
+from spaceevo.nn.nsr import nsr_at
+from spaceevo.space import Graph, StageSpec, format_stage, random_stage, row_cost
+from spaceevo.training.bkd import Student, StudentSpec
+from spaceevo.training.features import BoundaryFeatures
 
 Row = dict[str, Any]
+TRIES = 20  # points a row at most, of which the first that are different sub-stages are taken
 
 
-BATCH = 128  # images whose features are in memory at once
+@dataclass(frozen=True)
+class Examiner:
+    """Measures sub-stages: their BatchNorm statistics are recalibrated on the ``calibration`` features, their NSR is that on
+    the ``validation`` features, fake-quantized. ``variance``: of the teacher's boundary features ``[C]`` each."""
+
+    calibration: BoundaryFeatures
+    validation: BoundaryFeatures
+    variance: Sequence[Tensor]
+    quantizer: Quantizer
+
+    @torch.no_grad()
+    def nsr(self, student: Student, graphs: Sequence[Graph], resolution: int) -> np.ndarray:
+        """Of each of a student's sub-stages ``[graphs]``, for images of ``resolution``."""
+        stage = student.spec.stage
+        sources = list(self.calibration.sources(stage, resolution))
+        recalibrated = [
+            calibrate(student.body, g, (student.enter_stage(x, g.input.channels) for x in sources), self.quantizer)
+            for g in graphs
+        ]
+        noise = np.zeros(len(graphs))
+        for source, target in self.validation.around(stage, resolution):
+            variance = self.variance[stage].to(source.device)
+            for i, (graph, stats) in enumerate(zip(graphs, recalibrated, strict=True)):
+                y = student(source, graph, self.quantizer, stats)
+                noise[i] += len(source) * float(nsr_at(y, target, variance))
+        return noise / self.validation.count
+
+    def one(self, student: Student) -> None:
+        """Measures one random sub-stage, for whoever wants to know how long that takes."""
+        stage, resolution = student.spec.stage, max(self.calibration.resolutions)
+        hw = next(self.calibration.sources(stage, resolution)).shape[-1]
+        blocks = random_stage(student.spec.elastic, np.random.default_rng(stage))
+        self.nsr(student, [student.graph(max(student.spec.input_widths), blocks, hw)], resolution)
 
 
-class BoundaryFeatures:
-    """The teacher's features of ``images``, batch after batch; a set of one batch runs through the teacher once."""
-
-    def __init__(self, teacher: Teacher, images: ImageSource, resolutions: tuple[int, ...]) -> None:
-        self.images, self.resolutions = images, resolutions
-
-        @lru_cache(len(resolutions))
-        @torch.no_grad()
-        def features(resolution: int, start: int) -> list[Tensor]:
-            return teacher.features(resize(images[start : start + BATCH], resolution))
-
-        self._features = features
-
-    def around(self, stage: int, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Input and output ``[B, C, H, W]`` of the teacher's ``stage`` (from 1), batch after batch."""
-        for start in range(0, len(self.images), BATCH):
-            features = self._features(resolution, start)
-            yield features[stage - 1], features[stage]
-
-
-@torch.no_grad()
 def tabulate(
-    student: Student,
-    spec: StageSpec,
-    samples: int,
-    calibration: BoundaryFeatures,
-    validation: BoundaryFeatures,
-    variance: Tensor,
-    quantizer: Quantizer,
-    stage_ms: Callable[[Graph], float],
-    seed: int,
+    student: Student, spec: StageSpec, samples: int, examiner: Examiner, stage_ms: Callable[[Graph], float], seed: int
 ) -> list[Row]:
-    """Rows of one (stage, block type): ``samples`` distinct sub-stages a width window and resolution.
-
-    A row's sub-stage has its BatchNorm statistics recalibrated on the calibration features, and its NSR is measured
-    on the validation features, fake-quantized. ``ms`` is the predictor's sum over the sub-stage's ops.
+    """Rows of one (stage, block type): ``samples`` distinct sub-stages a width window and resolution, all of them together
+    spread evenly. ``ms``: the predictor's sum over the sub-stage's ops.
     """
     s = student.spec
-    rows = []
-    for window in range(spec.windows):
-        elastic = replace(s.elastic, widths=spec.window_widths(window))
-        for resolution in calibration.resolutions:
-            rng = np.random.default_rng([seed, s.stage, s.block, window, resolution])
-            sources = [source for source, _ in calibration.around(s.stage, resolution)]
-            hw = sources[0].shape[-1]
-            sampled = _distinct(elastic, s.input_widths, samples, rng)
-            graphs = [student.graph(cin, blocks, hw) for cin, blocks in sampled]
-            recalibrated = [
-                calibrate(student.body, graph, (student.enter_stage(source, cin) for source in sources), quantizer)
-                for graph, (cin, _) in zip(graphs, sampled, strict=True)
-            ]
-            noise = np.zeros(len(sampled))
-            for source, target in validation.around(s.stage, resolution):
-                for i, (graph, stats) in enumerate(zip(graphs, recalibrated, strict=True)):
-                    noise[i] += len(source) * float(nsr_loss(student(source, graph, quantizer, stats), target, variance))
-            for graph, (cin, blocks), nsr in zip(graphs, sampled, noise / len(validation.images), strict=True):
-                cost = row_cost(graph)
-                rows.append(
-                    dict(
-                        stage=s.stage,
-                        type=s.block,
-                        window=window,
-                        cin=cin,
-                        hw=hw,
-                        resolution=resolution,
-                        config=format_stage(blocks),
-                        nsr=float(nsr),
-                        mmacs=cost.mmacs,
-                        params=cost.params,
-                        ms=stage_ms(graph),
-                    )
+    rows: list[Row] = []
+    keys = list(product(range(spec.windows), examiner.calibration.resolutions))
+    spread = points(max(spec.depths), (len(keys) + TRIES) * samples, _seed_of(s, seed))
+    for i, (window, resolution) in enumerate(keys):
+        own = spread[i * samples : (i + TRIES) * samples]
+        chosen = choose(own, s.elastic, len(s.input_widths), window, spec.window)
+        sampled = list(dict.fromkeys(sub_stages(chosen, s.elastic, s.input_widths)))[:samples]
+        hw = next(examiner.calibration.sources(s.stage, resolution)).shape[-1]
+        graphs = [student.graph(cin, blocks, hw) for cin, blocks in sampled]
+        measured = examiner.nsr(student, graphs, resolution)
+        for graph, (cin, blocks), nsr in zip(graphs, sampled, measured, strict=True):
+            cost = row_cost(graph)
+            rows.append(
+                dict(
+                    stage=s.stage,
+                    type=s.block,
+                    window=window,
+                    cin=cin,
+                    hw=hw,
+                    resolution=resolution,
+                    config=format_stage(blocks),
+                    nsr=float(nsr),
+                    mmacs=cost.mmacs,
+                    params=cost.params,
+                    ms=stage_ms(graph),
                 )
+            )
     return rows
 
 
-def _distinct(elastic: ElasticStage, input_widths: tuple[int, ...], count: int, rng: np.random.Generator) -> list:
-    """Up to ``count`` different (input width, sub-stage) pairs."""
-    found: dict[tuple, None] = {}
-    for _ in range(20 * count):
-        found[(int(rng.choice(input_widths)), random_stage(elastic, rng))] = None
-        if len(found) == count:
-            break
-    return list(found)
+def _seed_of(spec: StudentSpec, seed: int) -> int:
+    return int(np.random.default_rng([seed, spec.stage, spec.block]).integers(2**31))
