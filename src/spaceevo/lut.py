@@ -13,6 +13,7 @@ from spaceevo.app.run import input_path, main_of, output_path, partial, say
 
 if TYPE_CHECKING:
     from spaceevo.space import Hyperspace
+    from spaceevo.training.bkd import Student
     from spaceevo.training.lut import Examiner
 
 TIMED = 8  # students, at most, that tell how long the table will take
