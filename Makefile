@@ -6,7 +6,7 @@ STAMP := $(VENV)/.setup-done
 FASHION := /usr/share/datasets/fashion-mnist
 TESTS ?=
 
-.PHONY: help setup demo test test-all lint bench clean
+.PHONY: help setup demo test test-all lint bench ablate clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -41,6 +41,9 @@ lint: setup ## ruff and mypy
 bench: setup ## the fast versions against the plain ones, in one run
 	@$(RUN) tests/bench.py
 	@OMP_NUM_THREADS=1 $(RUN) tests/bench_evolution.py
+
+ablate: setup ## what learning the quantizers brings, at 8 and 4 bits, from the supernet of a finished `make demo`
+	@$(RUN) tests/ablate_lsq.py runs/demo
 
 clean: ## remove runs and caches; the virtual environment stays
 	rm -rf runs outputs multirun build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
