@@ -78,6 +78,7 @@ def test_an_untouched_model_holds_what_its_card_claims(model: Path, command: Com
         assert told[name, f"top-1 in {claims['runtime']}"]["holds"] is True
         assert told[name, "outputs"]["here"] == "the same, bit for bit"
         assert told[name, "latency, 1 thread"]["here"].endswith("x)") and told[name, "latency, 1 thread"]["holds"] is None
+        assert told[name, "latency, cold caches"]["card"] == f"{claims['cold_ms']:.4g} ms"
     assert told["model.onnx", "agreement with the trained model"]["holds"] is True
     assert told["machine", "CPU flags"]["here"] == "the same"
     lines = done.stdout.splitlines()

@@ -65,7 +65,7 @@ def judge_ops(trained: Trained, file: Inspection, images: np.ndarray) -> list[di
     """
     expected, found = trained.qparams(), {}
     for op, beyond in trained.ops_apart(file, torch.from_numpy(images)):
-        apart = 100 * float((beyond > _allowed(op.kind)).float().mean())
+        apart = 100 * float((~(beyond <= _allowed(op.kind))).float().mean())  # what is no number is apart
         found[op.name] = apart, max(0.0, float(beyond.max()))
     rows = []
     for op in (Op(INPUT, "input", (), 0, 0, 0, 0), *lower(trained.graph).ops):
