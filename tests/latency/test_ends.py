@@ -62,9 +62,7 @@ def rows_of(net: Subnet, predictor: Predictor) -> Iterator[dict]:
     hs = net.space.hyperspace
     searched = net.stages[len(net.stages) - len(hs.stages) :]
     cin = net.stages[0][-1].width if hs.stage0 is not None else net.stem_width
-    for i, (stage, blocks, hw) in enumerate(
-        zip(net.space.stages, searched, stage_input_hw(hs, net.resolution), strict=False)
-    ):
+    for i, (stage, blocks, hw) in enumerate(zip(net.space.stages, searched, stage_input_hw(hs, net.resolution), strict=False)):
         graph = stage_graph(stage, blocks, cin, hw)
         yield dict(
             stage=i + 1, type=net.space.types[i], window=net.space.windows[i], cin=cin, hw=hw, resolution=net.resolution,

@@ -22,8 +22,8 @@ from spaceevo.nn.nsr import nsr_at, nsr_loss
 from spaceevo.space import Graph, Hyperspace, extreme_stage, parse_stage, stage_cost
 from spaceevo.training import features
 from spaceevo.training.bkd import BKDModule, Student, StudentSpec, student_specs
-from spaceevo.training.fit import fit
 from spaceevo.training.features import BoundaryFeatures
+from spaceevo.training.fit import fit
 from spaceevo.training.lut import Examiner, tabulate
 from spaceevo.training.teacher import Teacher, boundary_moments, cnn_teacher
 

@@ -64,9 +64,7 @@ class AdditiveCost:
         return total + self._fixed[resolution, stem[0], stem[1], cin, genes[:, HEAD_WIDTH]]
 
 
-def block_costs(
-    stage: ElasticStage, inputs: tuple[int, ...], sizes: list[int], op: OpCost
-) -> tuple[np.ndarray, np.ndarray]:
+def block_costs(stage: ElasticStage, inputs: tuple[int, ...], sizes: list[int], op: OpCost) -> tuple[np.ndarray, np.ndarray]:
     """Of every block as the first of ``stage`` ``[sizes, inputs, kernels, widths, expands]``, and after the first ``[sizes,
     widths before, kernels, widths, expands]``; ``sizes``: of the stage's input, pixels."""
     out = [-(-hw // stage.stride) for hw in sizes]

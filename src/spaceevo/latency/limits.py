@@ -46,4 +46,3 @@ def limits_of_table(latency: Limits, table: Table, seed: int) -> list[float]:
             total += float(rows[rng.integers(len(rows))])
         ms.append(total)
     return [round(float(q), 4) for q in np.quantile(ms, sorted(latency.quantiles or ()))]
-

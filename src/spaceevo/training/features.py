@@ -25,9 +25,7 @@ BATCH = 128  # images whose features are in memory at once
 class BoundaryFeatures:
     """The teacher's features of ``images``, batch after batch: ``[B, C, H, W]`` on the teacher's device."""
 
-    def __init__(
-        self, teacher: Teacher, images: ImageSource, resolutions: tuple[int, ...], targets: str, folder: Path
-    ) -> None:
+    def __init__(self, teacher: Teacher, images: ImageSource, resolutions: tuple[int, ...], targets: str, folder: Path) -> None:
         """Makes what is not yet in ``folder``.
 
         ``targets``: the features to compare with are those of the image as it is (``full``), or at the ``own`` resolution of
