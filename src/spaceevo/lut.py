@@ -75,7 +75,7 @@ def run(cfg: Config) -> None:
 
 
 def _tell_time(cfg: Config, hs: Hyperspace, examiner: Examiner, students: list[Student], side_by_side: Callable) -> None:
-    """How long the table takes, from a sub-stage of each of a few students; the first time, a sub-stage takes longer."""
+    """How long the table takes, from a sub-stage of each of a few students; the first time, they take longer."""
     few = students[:: -(-len(students) // TIMED)] if students else []
     for _ in range(2):
         began = time.monotonic()
@@ -84,7 +84,8 @@ def _tell_time(cfg: Config, hs: Hyperspace, examiner: Examiner, students: list[S
         seconds = time.monotonic() - began
     rows = sum(hs.stages[s.spec.stage - 1].windows for s in students) * cfg.tabulate.samples * len(hs.lut_resolutions)
     if rows:
-        say(f"lut: about {seconds / len(few) * rows:.0f} s for {rows:,} rows")
+        a_row = seconds / len(few) / len(hs.lut_resolutions)
+        say(f"lut: about {a_row * rows:.0f} s for {rows:,} rows")
 
 
 main = entrypoint("lut", main_of("lut"))

@@ -34,6 +34,8 @@ def test_table_of_ones_own_is_searched_in_a_run_folder_of_its_own(command: Comma
     history = pd.read_parquet(run / "search_space.parquet")
     assert len(history) == 60 and found["space"] == history.space[history.score.idxmax()]
     assert found["limits_ms"] == [0.2, 0.5] and found["score"] == pytest.approx(sum(found["per_limit"]))
+    assert -1 <= found["halves_tau"] <= 1
+    assert f"alike to a Kendall's tau of {found['halves_tau']:.3f}" in done.stdout
     record = json.loads((run / "provenance" / "search_space.json").read_text())
     assert list(record["inputs"]) == ["lut"]
     assert "up to date" in command("search_space", lut, *SMALL, *QUICK).stdout
@@ -79,6 +81,7 @@ def test_exhaustive_search_is_no_worse_than_evolution(command: Command, lut: str
     ("overrides", "message"),
     [
         (("device=pixel4",), "device=pixel4: hyperspace tiny and its table"),
+        (("search_space.rows=model",), "search_space.rows=model: must be measured with lut=...: the model needs"),
         (("lut=nowhere",), "lut=nowhere: no such file or folder"),
     ],
 )
@@ -96,6 +99,7 @@ def test_bad_input_gets_one_line(command: Command, lut: str, overrides: tuple[st
         ("search=exhaustive dimensions=op", "search_space.search=exhaustive: needs search_space.dimensions=both"),
         ("dimensions=op", "search_space.dimensions=op: needs search_space.base="),
         ("fitting=true", "search_space.fitting=true: needs search_space.mode=sampled"),
+        ("rows=dense", "search_space.rows=dense: no such rows; there are: auto, model, measured"),
         ("top=6000", "search_space.top=6000: must be at most search_space.draws=5000"),
     ],
 )

@@ -10,8 +10,8 @@ import numpy as np
 
 from spaceevo.space import BlockConfig, ElasticStage, Stage
 
-#: Indices of choices: of the input width and the depth's value ``[N]``; of kernel, width (among all of the stage's) and
-#: expand of every block ``[N, deepest]``.
+#: The input width's index and the depth ``[N]``; of every block ``[N, deepest]`` the indices of kernel, width (among all of the
+#: stage's) and expand.
 Chosen = tuple[np.ndarray, ...]
 
 

@@ -51,11 +51,13 @@ class Examiner:
         return noise / self.validation.count
 
     def one(self, student: Student) -> None:
-        """Measures one random sub-stage, for whoever wants to know how long that takes."""
-        stage, resolution = student.spec.stage, max(self.calibration.resolutions)
-        hw = next(self.calibration.sources(stage, resolution)).shape[-1]
-        blocks = random_stage(student.spec.elastic, np.random.default_rng(stage))
-        self.nsr(student, [student.graph(max(student.spec.input_widths), blocks, hw)], resolution)
+        """Measures a random sub-stage at every resolution, for whoever wants to know how long that takes."""
+        spec = student.spec
+        rng = np.random.default_rng([spec.stage, spec.block])
+        cin, blocks = int(rng.choice(spec.input_widths)), random_stage(spec.elastic, rng)
+        for resolution in self.calibration.resolutions:
+            hw = next(self.calibration.sources(spec.stage, resolution)).shape[-1]
+            self.nsr(student, [student.graph(cin, blocks, hw)], resolution)
 
 
 def tabulate(
