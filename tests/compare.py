@@ -1,8 +1,8 @@
-"""``make compare``: standard networks trained alone beside the exported models of a finished run, measured in one interleaved run.
+"""``make compare``: standard networks trained alone beside the exported models of a finished run, timed in one run.
 
 Each network (``spaceevo.space.standard``) is trained by the trainer of ``stage=finish``, from nothing, for the run's whole time
-divided by its number of models (or ``seconds``), quantization-aware for the last part, written by the same exporter, and also
-quantized after training; the better counts. Test top-1 in percent; ms as cards have it.
+divided by its number of models (or ``seconds``), quantization-aware for the last part, written by the same exporter; it counts with
+its trained quantizers or with quantizers fitted anew to its weights, whichever is better. Test top-1 in percent; ms as cards have it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
                 fit(module, data, CPU, False, Path(folder), epochs, module.steps)
             net.eval()
             int8 = top1(recalibrated(net, graph, calibration, quantizer(cfg)).logits(test), images.test_labels)
-            net.init_quantizers(calibration, [graph], graph, quantizer(cfg))  # the same weights, quantized after training
+            net.init_quantizers(calibration, [graph], graph, quantizer(cfg))  # fitted anew
             after = top1(recalibrated(net, graph, calibration, quantizer(cfg)).logits(test), images.test_labels)
             accuracies[label] = max(int8, after)
             files |= {f"{label}/{n}": c for n, c in int8_and_fp32(net, graph, calibration, quantizer(cfg)).files.items()}
@@ -74,7 +74,9 @@ def main() -> None:
         rounds=cfg.benchmark.rounds, runs=cfg.benchmark.runs, threads=cfg.device.threads, spread_s=cfg.benchmark.spread_s
     )
     timed = {name: content for name, content in files.items() if not name.endswith("fp32.onnx")}
-    times = {name: latency(taken) for name, taken in measure_files(timed, **timing).items()}
+    times = {
+        name: latency(taken) for name, taken in measure_files(timed, b.rounds, b.runs, cfg.device.threads, b.spread_s).items()
+    }
     rows = {label: (top, times[f"{label}/model.onnx"], times[f"{label}/model.tflite"]) for label, top in accuracies.items()}
     found = {card["name"] for card in cards}
     for label, (top, onnx, tflite) in sorted(rows.items(), key=lambda row: row[1][1]):
