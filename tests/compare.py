@@ -1,8 +1,9 @@
 """``make compare``: standard networks trained alone beside the exported models of a finished run, timed in one run.
 
-Each network (``spaceevo.space.standard``) is trained by the trainer of ``stage=finish``, from nothing, for the run's whole time
-divided by its number of models (or ``seconds``), quantization-aware for the last part, written by the same exporter; it counts with
-its trained quantizers or with quantizers fitted anew to its weights, whichever is better. Test top-1 in percent; ms as cards have it.
+Each network (``spaceevo.space.standard``) is trained by the trainer of ``stage=finish``, from nothing, for the run's whole
+time divided by its number of models (or ``--seconds``), quantization-aware for the last part, and written by the same exporter;
+it counts with its trained quantizers or with quantizers fitted anew to its weights, whichever is better. Test top-1 in percent;
+ms as cards have it.
 """
 
 from __future__ import annotations
@@ -70,9 +71,7 @@ def main() -> None:
         accuracies[label] = card["top1_runtime"]
         folder = given.run_dir / "models" / label
         files |= {f"{label}/{name}": (folder / name).read_bytes() for name in ("model.onnx", "model.tflite")}
-    timing = dict(
-        rounds=cfg.benchmark.rounds, runs=cfg.benchmark.runs, threads=cfg.device.threads, spread_s=cfg.benchmark.spread_s
-    )
+    b = cfg.benchmark
     timed = {name: content for name, content in files.items() if not name.endswith("fp32.onnx")}
     times = {
         name: latency(taken) for name, taken in measure_files(timed, b.rounds, b.runs, cfg.device.threads, b.spread_s).items()

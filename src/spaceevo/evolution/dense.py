@@ -23,7 +23,7 @@ class DenseRows:
     def __init__(self, sparse: Table, op_ms: OpCost, ends: Ends) -> None:
         """``op_ms``: the predicted ms of an op; ``ends``: of what surrounds the stages."""
         hs, self._ends, self.hyperspace = sparse.hyperspace, ends, sparse.hyperspace
-        parts = []
+        parts, deepest = [], max(max(spec.depths) for spec in hs.stages)
         for stage, spec in enumerate(hs.stages):
             spread = points(max(spec.depths), SUB_STAGES, 0)
             for block in spec.types:
@@ -34,7 +34,7 @@ class DenseRows:
                     chosen = choose(spread, elastic, len(inputs), window, spec.window)
                     for i, resolution in enumerate(sparse.resolutions):
                         key, price = (stage, block, window, resolution), [part[i] for part in costs]
-                        parts.append(_columns(key, elastic, inputs, sizes[i], chosen, price))
+                        parts.append(_columns(key, elastic, inputs, sizes[i], chosen, price, deepest))
         self._columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         self._features = features_of(self._columns["key"][:, 3], self._columns["cin"], self._columns["blocks"])
 
@@ -50,10 +50,10 @@ class DenseRows:
 
 
 def _columns(
-    key: Key, stage: ElasticStage, inputs: tuple[int, ...], hw: int, chosen: Chosen, costs: list[np.ndarray]
+    key: Key, stage: ElasticStage, inputs: tuple[int, ...], hw: int, chosen: Chosen, costs: list[np.ndarray], deepest: int
 ) -> dict[str, np.ndarray]:
     """The key's rows as the columns of ``Rows``; ``costs``: of a first block and of one after it, as ``block_costs`` has
-    them."""
+    them; ``deepest``: the blocks of any stage's deepest sub-stage."""
     cin, depth, kernel, width, expand = chosen
     first, rest = costs
     ms = first[cin, kernel[:, 0], width[:, 0], expand[:, 0]]
@@ -61,8 +61,10 @@ def _columns(
         ms = ms + rest[width[:, i - 1], kernel[:, i], width[:, i], expand[:, i]] * (depth > i)
     expands = [np.nan if e is None else e for e in stage.block.expands]
     choices = (stage.block.kernels, stage.widths, expands)
-    blocks = np.stack([np.array(c, np.float32)[index] for c, index in zip(choices, (kernel, width, expand), strict=True)], 2)
-    blocks[np.arange(kernel.shape[1]) >= depth[:, None]] = 0
+    here = np.arange(kernel.shape[1]) < depth[:, None]
+    blocks = np.zeros((len(ms), deepest, 3), np.float32)
+    for field, (choice, index) in enumerate(zip(choices, (kernel, width, expand), strict=True)):
+        blocks[:, : kernel.shape[1], field] = np.where(here, np.array(choice, np.float32)[index], 0)
     unknown = np.full(len(ms), np.nan)
     return dict(
         key=np.tile(np.array(key, np.int16), (len(ms), 1)),
