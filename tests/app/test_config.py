@@ -70,10 +70,10 @@ def test_config_and_folder_agree_on_a_hyperspace() -> None:
         assert configured == load_hyperspace(name).with_task(1, 10)
 
 
-def test_demo_and_tiny_hyperspaces_have_four_stages_and_three_windows() -> None:
+def test_demo_and_tiny_hyperspaces_have_three_stages_and_windows_at_least() -> None:
     for name in ("demo", "tiny"):
         space = load_hyperspace(name)
-        assert len(space.stages) >= 4 and all(stage.windows >= 3 for stage in space.stages)
+        assert len(space.stages) >= 3 and all(stage.windows >= 3 for stage in space.stages)
         first = "".join("0" for _ in space.stages)
         assert str(SearchSpace.parse(f"{name}-{first}-{first}")) == f"{name}-{first}-{first}"
 

@@ -63,7 +63,7 @@ def test_changed_config_reruns_just_what_depends_on_it(ran: list[str]) -> None:
     run_pipeline(tiny())
     ran.clear()
     run_pipeline(tiny("qat.lr=0.001"))
-    assert ran == ["qat", "search_subnet", "export", "benchmark", "report"]
+    assert ran == ["qat", "search_subnet", "finish", "export", "benchmark", "report"]
     ran.clear()
     run_pipeline(tiny("qat.lr=0.001", "trainer.progress_bar=true", "data.workers=1", "threads=2"))
     assert ran == []
@@ -188,8 +188,9 @@ def test_subnets_may_be_searched_for_other_limits_in_the_same_space(ran: list[st
     run_pipeline(tiny())
     ran.clear()
     execute("search_subnet", tiny("latency.limits_ms=[1.0]", "out_dir=runs/tiny/multirun/a"))
+    execute("finish", tiny("latency.limits_ms=[1.0]", "out_dir=runs/tiny/multirun/a"))
     execute("export", tiny("latency.limits_ms=[1.0]", "out_dir=runs/tiny/multirun/a"))
-    assert ran == ["search_subnet", "export"]
+    assert ran == ["search_subnet", "finish", "export"]
     assert Path("runs/tiny/multirun/a/pareto.yaml").exists()
 
 

@@ -15,7 +15,7 @@ from spaceevo.evolution.points import choose, points, sub_stages
 from spaceevo.evolution.table import assemble
 from spaceevo.space import BlockConfig, Graph, Op, SearchSpace, Stage, load_hyperspace, stage_graph, stage_input_hw
 
-HS = load_hyperspace("demo")
+HS = load_hyperspace("small")
 ENDS = Ends({r: 0.01 for r in HS.lut_resolutions})
 LIMITS = [0.06, 0.1, 0.2]
 

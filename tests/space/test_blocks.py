@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spaceevo.errors import UserError
 from spaceevo.space import (
     BlockChoice,
     BlockConfig,
@@ -24,6 +25,7 @@ from spaceevo.space import (
     subnet_graph,
 )
 from spaceevo.space.blocks import BLOCK_TYPES, NO_EXPAND
+from spaceevo.space.standard import STANDARD, standard_graph
 
 
 def by_hand8(channels: float) -> int:
@@ -280,3 +282,36 @@ def test_graph_runs_in_order_and_tensors_fit() -> None:
 def test_a_made_up_activation_is_refused() -> None:
     with pytest.raises(ValueError, match="'gelu': must be one of relu, relu6, hswish, swish"):
         one_block("mbv2", 16, 3, 16, 2.0, 1, 8, act="gelu")
+
+
+def test_the_demo_hyperspace_holds_the_plain_ladder() -> None:
+    """Four, five and six plain 3x3 convolutions of widths 16, 32, 48, 96 are subnets of one of its spaces."""
+    hs = load_hyperspace("demo").with_task(1, 10)
+    space = SearchSpace.parse("demo-000-112", hs)
+
+    def macs(graph: Graph) -> list[int]:
+        return [op.macs for op in graph.ops]
+
+    for name, stages in (
+        ("plain4", ((32,), (48,), (96,))),
+        ("plain5", ((32,), (48, 48), (96,))),
+        ("plain", ((32, 32), (48, 48), (96,))),
+    ):
+        blocks = tuple(tuple(BlockConfig(3, width, None) for width in stage) for stage in stages)
+        net = Subnet.parse(space, str(Subnet(space, 16, blocks, 28)))
+        assert macs(subnet_graph(net)) == macs(standard_graph(name, 1.0, 1, 10, 28))
+
+
+@pytest.mark.parametrize("name", STANDARD)
+@pytest.mark.parametrize(("hw", "last"), [(28, 4), (32, 4), (224, 7)])
+def test_standard_networks_end_on_a_map_that_suits_the_images(name: str, hw: int, last: int) -> None:
+    graph = standard_graph(name, 1.0, 3, 7, hw)
+    assert graph.output.channels == 7
+    pool = next(op for op in graph.ops if op.name == "head.pool")
+    strides = 1 + sum(stage.stride == 2 for stage in STANDARD[name].stages)
+    assert pool.in_hw == (last if strides >= 5 or hw < 100 else -(-hw // 2**strides))
+
+
+def test_an_unknown_standard_network_is_named() -> None:
+    with pytest.raises(UserError, match=r"baselines=vgg: no such baselines; there are: plain4"):
+        standard_graph("vgg", 1.0, 1, 10, 28)

@@ -1,0 +1,101 @@
+"""One network trained alone: it learns, a time budget becomes a number of steps once, and a finished subnet reads back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY
+
+from spaceevo.app.config import compose, hyperspace
+from spaceevo.data import ImagesModule, input_range, load_data, normalize
+from spaceevo.errors import UserError
+from spaceevo.nn.elastic import Elastic, Quantizer
+from spaceevo.nn.evaluate import calibrate, logits, resized, top1
+from spaceevo.space import SearchSpace, Subnet, subnet_graph
+from spaceevo.space.standard import standard_graph
+from spaceevo.training.alone import AloneModule, falling, steps_within
+from spaceevo.training.checkpoint import load_finished, load_supernet, save_checkpoint
+from spaceevo.training.fit import fit
+
+CPU = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
+QUANT = Quantizer(8)
+
+
+def module(quantized_from: float, steps: int) -> AloneModule:
+    cfg = compose("train", ["experiment=tiny"])
+    torch.manual_seed(0)
+    graph = standard_graph("plain4", 0.5, 1, 10, 16)
+    images = normalize(load_data(cfg.data).train[:256], cfg.data)
+    recipe = replace(cfg.finish, lr=0.1, batch=64, quantized_from=quantized_from)
+    return AloneModule(Elastic(graph, input_range(cfg.data)), graph, recipe, steps, 0, QUANT, images)
+
+
+def test_a_network_alone_learns_and_is_quantized_for_the_last_part(tmp_path: Path) -> None:
+    cfg = compose("train", ["experiment=tiny"])
+    images = load_data(cfg.data)
+    data = ImagesModule(images, cfg.data, 64, 0)
+    alone = module(0.7, 4 * data.steps_per_epoch)
+    fit(alone, data, CPU, False, tmp_path, 4, alone.steps)
+    assert alone.global_step == alone.steps
+    net, graph = alone.net.eval(), alone.graph
+    x = normalize(images.val, cfg.data)
+    stats = calibrate(net, graph, resized(normalize(images.train[:256], cfg.data), 16), QUANT)
+    assert top1(logits(net, graph, stats, x, QUANT), images.val_labels) > 85
+    units = [float(p.output.scale.unit) for p in net.ops_by_name.values()]
+    assert 1.0 not in units  # fitted when quantization began
+
+
+def test_steps_of_a_fit_end_it_within_an_epoch(tmp_path: Path) -> None:
+    cfg = compose("train", ["experiment=tiny"])
+    data = ImagesModule(load_data(cfg.data), cfg.data, 64, 0)
+    alone = module(0.0, 3)
+    fit(alone, data, CPU, False, tmp_path, 1, 3)
+    assert alone.global_step == 3 < data.steps_per_epoch
+
+
+def test_the_rate_rises_and_falls_to_nothing() -> None:
+    rates = [falling(step, 100, 0.1) for step in range(101)]
+    assert rates[0] < 0.2 and max(rates) == rates[9] == pytest.approx(0.91) and rates[-1] == 0
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+
+
+def test_seconds_become_steps_once(tmp_path: Path) -> None:
+    alone, record = module(0.5, 0), tmp_path / "steps.json"
+    before = {name: value.clone() for name, value in alone.net.state_dict().items()}
+    batch = torch.randn(64, 1, 16, 16), torch.arange(64) % 10
+    steps = steps_within(2.0, alone, batch, record)
+    told = json.loads(record.read_text())
+    assert steps == told["steps"] == max(1, round(2.0 / told["step_s"])) and told["seconds"] == 2.0
+    assert steps_within(1e6, alone, batch, record) == steps  # a resumed run does what it began
+    for name, value in alone.net.state_dict().items():
+        assert torch.equal(value, before[name]), name  # measured on a copy
+
+
+def test_no_seconds_leave_the_inherited_weights_as_the_paper_has_it(tiny_run: Path) -> None:
+    cfg = compose("train", [*TINY, f"run_dir={tiny_run}"])
+    assert compose("train", [*TINY, "finish.epochs=0"]).finish.epochs == 0
+    net, space = load_supernet(tiny_run / "qat.ckpt", hyperspace(cfg))
+    for path in tiny_run.glob("finished/*.ckpt"):
+        own, told = load_finished(path, space, Quantizer().weight_bits if told_bits(path) == 8 else 7)
+        graph = subnet_graph(Subnet.parse(space, told["subnet"]))
+        moved = [not torch.equal(own.weight(op), net.weight(op)) for op in graph.ops if op.has_weight]
+        assert told["steps"] > 0 and all(moved)
+        assert 0 <= told["top1_inherited"] <= 100 and 0 <= told["top1_val"] <= 100
+
+
+def told_bits(path: Path) -> int:
+    return int(torch.load(path, weights_only=True)["weight_bits"])
+
+
+def test_what_is_no_finished_subnet_is_named(tiny_run: Path, tmp_path: Path) -> None:
+    space = SearchSpace.parse("tiny-0120-0000", hyperspace(compose("train", TINY)))
+    save_checkpoint(tmp_path / "other.ckpt", {"state_dict": {}})
+    with pytest.raises(UserError, match=r"other\.ckpt: not the checkpoint of a finished subnet"):
+        load_finished(tmp_path / "other.ckpt", space, 8)
+    path = next(tiny_run.glob("finished/*.ckpt"))
+    with pytest.raises(UserError, match=r"trained with weights of \d bits, this device's have 4"):
+        load_finished(path, space, 4)
