@@ -56,10 +56,11 @@ def plain_fake_quant(x: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
 def fake_quant() -> None:
     x = torch.randn(32, 64, 28, 28).to(memory_format=torch.channels_last).requires_grad_()
     scale, offset = torch.tensor(0.02, requires_grad=True), torch.tensor(-2.0, requires_grad=True)
+    zero = torch.tensor(100.0, requires_grad=True)
     compare(
         "LSQ+ fake quantization, 32x64x28x28, forward and backward",
         lambda: plain_fake_quant(x, scale, offset).sum().backward(),
-        lambda: fake_quant_activation(x, scale, offset).sum().backward(),
+        lambda: fake_quant_activation(x, scale, zero).sum().backward(),
     )
 
 
