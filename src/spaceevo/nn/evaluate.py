@@ -82,3 +82,11 @@ def resized(images: ImageSource, hw: int, batch: int | None = None) -> Iterator[
 def top1(scores: Tensor, labels: Tensor) -> float:
     """Top-1 accuracy in percent."""
     return 100 * float(multiclass_accuracy(scores.argmax(1), labels, scores.shape[1], average="micro"))
+
+
+def recalibrated_top1(
+    net: Elastic, graph: Graph, quantizer: Quantizer | None, calibration: Tensor, images: ImageSource, labels: Tensor
+) -> float:
+    """Top-1 in percent with BatchNorm statistics recalibrated on ``calibration`` ``[N, C, H, W]``."""
+    stats = calibrate(net, graph, resized(calibration, graph.input.hw), quantizer)
+    return top1(logits(net, graph, stats, images, quantizer), labels)

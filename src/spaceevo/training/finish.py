@@ -14,8 +14,8 @@ from spaceevo.app.run import input_path, output_path, partial, say
 from spaceevo.app.steps import STEPS, command_for
 from spaceevo.app.upstream import step_images
 from spaceevo.data import ImagesModule, Normalized, normalize
-from spaceevo.nn.elastic import Elastic, Quantizer
-from spaceevo.nn.evaluate import ImageSource, calibrate, logits, resized, top1
+from spaceevo.nn.elastic import Elastic
+from spaceevo.nn.evaluate import recalibrated_top1
 from spaceevo.nn.extract import Extracted
 from spaceevo.space import Graph, Subnet, subnet_graph
 from spaceevo.training.alone import AloneModule, steps_within
@@ -41,9 +41,9 @@ def finish(cfg: Config) -> None:
             continue
         graph = subnet_graph(Subnet.parse(space, entry["subnet"]))
         own = Extracted(net, graph, {}).net.to(memory_format=torch.channels_last)
-        inherited = judged(own, graph, quantizer(cfg), calibration, *validation)
+        inherited = recalibrated_top1(own, graph, quantizer(cfg), calibration, *validation)
         steps = _train(cfg, entry["name"], own, graph, images, calibration)
-        finished = judged(own, graph, quantizer(cfg), calibration, *validation)
+        finished = recalibrated_top1(own, graph, quantizer(cfg), calibration, *validation)
         say(f"finish: {entry['name']}: {finished:.2f} % validation top-1 after {steps} steps, {inherited:.2f} % inherited")
         more: dict[str, Any] = dict(subnet=entry["subnet"], steps=steps, weight_bits=bits, split=images.split)
         save_supernet(path, own, space, top1_val=finished, top1_inherited=inherited, **more)
@@ -71,11 +71,3 @@ def _train(cfg: Config, name: str, own: Elastic, graph: Graph, images: Any, cali
     fit(module, data, trainer_arguments(cfg), make_logger(cfg, f"finish-{name}"), folder, epochs, steps)
     own.eval()
     return steps
-
-
-def judged(
-    net: Elastic, graph: Graph, quantizer: Quantizer | None, calibration: Tensor, images: ImageSource, labels: Tensor
-) -> float:
-    """Top-1 in percent with BatchNorm statistics recalibrated on ``calibration`` ``[N, C, H, W]``."""
-    stats = calibrate(net, graph, resized(calibration, graph.input.hw), quantizer)
-    return top1(logits(net, graph, stats, images, quantizer), labels)

@@ -20,7 +20,7 @@ from spaceevo.data import ImagesModule, Normalized, input_range, normalize
 from spaceevo.errors import UserError
 from spaceevo.latency.host import weight_bits
 from spaceevo.nn.elastic import Quantizer
-from spaceevo.nn.evaluate import calibrate, logits, resized, top1
+from spaceevo.nn.evaluate import recalibrated_top1, resized, top1
 from spaceevo.space import Hyperspace, SearchSpace, Subnet, subnet_graph
 from spaceevo.training.bkd import BKDModule, Student, student_specs
 from spaceevo.training.checkpoint import load_checkpoint, load_supernet, save_checkpoint, save_supernet
@@ -217,9 +217,8 @@ def _extremes(cfg: Config, module: SupernetModule, images: Any) -> list[float]:
     accuracies = []
     for net_of in (Subnet.largest, Subnet.smallest):
         graph = subnet_graph(net_of(space))
-        stats = calibrate(net, graph, resized(train, graph.input.hw), quant)
-        scores = logits(net, graph, stats, Normalized(images.val, cfg.data), quant)
-        accuracies.append(top1(scores, images.val_labels))
+        validation = Normalized(images.val, cfg.data), images.val_labels
+        accuracies.append(recalibrated_top1(net, graph, quant, train, *validation))
     name = "supernet" if quant is None else "qat"
     say(f"{name}: largest {accuracies[0]:.2f} %, smallest {accuracies[1]:.2f} % validation top-1")
     return accuracies
