@@ -159,7 +159,8 @@ class TeacherConfig:
 
 @dataclass
 class TrainerConfig:
-    """Arguments of ``lightning.Trainer``."""
+    """Arguments of ``lightning.Trainer``; ``precision: auto``: FP32, but where supernet and finish do not quantize the faster of
+    it and bf16 on this machine."""
 
     accelerator: str = MISSING
     devices: int | str = MISSING
@@ -382,7 +383,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "search_subnet.quality": ("supernet", "lut"),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.strategy": ("auto", "ddp"),
-    "trainer.precision": ("32-true", "bf16-mixed"),
+    "trainer.precision": ("32-true", "bf16-mixed", "auto"),
     "logger.name": ("csv", "tensorboard", "wandb"),
     "search_space.search": ("aging", "random", "exhaustive"),
     "search_space.mode": ("sampled", "exact"),

@@ -18,7 +18,7 @@ from spaceevo.nn.elastic import Elastic
 from spaceevo.nn.evaluate import recalibrated_top1
 from spaceevo.nn.extract import Extracted
 from spaceevo.space import Graph, Subnet, subnet_graph
-from spaceevo.training.alone import AloneModule, steps_within
+from spaceevo.training.alone import AloneModule, set_pace
 from spaceevo.training.checkpoint import load_supernet, save_supernet
 from spaceevo.training.fit import fit
 from spaceevo.training.recipes import make_logger, quantizer, start, trainer_arguments
@@ -60,14 +60,10 @@ def _train(cfg: Config, name: str, own: Elastic, graph: Graph, images: Any, cali
     data = ImagesModule(images, cfg.data, recipe.batch, cfg.seed + 2)
     module = AloneModule(own, graph, recipe, 0, cfg.seed, quantizer(cfg), calibration)
     if recipe.epochs is not None:
-        steps = round(recipe.epochs * data.steps_per_epoch)
-    elif recipe.seconds:
-        x, y = next(iter(data.train_dataloader()))
-        steps = steps_within(recipe.seconds, module, (normalize(x, cfg.data), y), folder / "steps.json")
-    else:
-        steps = 0
-    module.steps = steps
-    epochs = math.ceil(steps / data.steps_per_epoch)
-    fit(module, data, trainer_arguments(cfg), make_logger(cfg, f"finish-{name}"), folder, epochs, steps)
+        module.steps = round(recipe.epochs * data.steps_per_epoch)
+    if recipe.seconds or module.steps:
+        set_pace(module, recipe.seconds, data.example(), cfg.trainer.precision, folder)
+    epochs = math.ceil(module.steps / data.steps_per_epoch)
+    fit(module, data, trainer_arguments(cfg), make_logger(cfg, f"finish-{name}"), folder, epochs, module.steps)
     own.eval()
-    return steps
+    return module.steps
