@@ -11,12 +11,12 @@ def run(cfg: Config) -> None:
     """Train and compare what is not up to date, draw the report with it, and print the verdict last."""
     import yaml
 
-    from spaceevo.report.verdict import verdict_words
+    from spaceevo.report.verdict import verdict_sums, verdict_words
 
     if execute("baseline", cfg):
         execute("report", cfg)
     found = yaml.safe_load(input_path(cfg, "baselines.yaml").read_text())
-    for line in verdict_words(found):
+    for line in [*verdict_words(found), *verdict_sums(found)]:
         say(f"baseline: {line}")
 
 

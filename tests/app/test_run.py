@@ -16,6 +16,10 @@ from spaceevo.app.steps import STEPS
 from spaceevo.errors import UserError
 
 
+#: What the pipeline runs.
+PIPELINE = [name for name, step in STEPS.items() if not step.optional]
+
+
 def raise_version(monkeypatch: pytest.MonkeyPatch, name: str) -> int:
     """As if the code of a step had changed its meaning since; returns the new version."""
     monkeypatch.setitem(STEPS, name, dataclasses.replace(STEPS[name], version=STEPS[name].version + 1))
@@ -50,7 +54,7 @@ def provenance(step: str) -> dict:
 
 def test_pipeline_runs_every_step_in_order_and_then_nothing(ran: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_pipeline(tiny())
-    assert ran == list(STEPS)
+    assert ran == PIPELINE
     ran.clear()
     assert not run_pipeline(tiny())
     assert ran == []
@@ -221,9 +225,9 @@ def test_interrupted_step_goes_on_and_ends_with_the_same_artifacts(
     monkeypatch.delenv("STOP_IN")
     ran.clear()
     run_pipeline(tiny("run_dir=killed"))
-    assert ran == list(STEPS)[list(STEPS).index(step) :]
+    assert ran == PIPELINE[PIPELINE.index(step) :]
     assert not Path("killed/partial").exists()
-    for name in STEPS:
+    for name in PIPELINE:
         outputs = [
             json.loads(Path(folder, "provenance", f"{name}.json").read_text())["outputs"] for folder in ("whole", "killed")
         ]

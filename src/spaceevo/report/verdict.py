@@ -39,33 +39,48 @@ def verdict(
 
 
 def verdict_words(found: Mapping[str, Any]) -> list[str]:
-    """The verdicts of ``baselines.yaml`` in words, the sum of each runtime last."""
-    return [line for told in found["verdict"] for line in _words(found, told)]
+    """The verdicts of ``baselines.yaml`` in words: network by network, and model by model, in each runtime."""
+    return [line for told in found["verdict"] for line in [*_beside_words(found, told), *_beaten_words(found, told)]]
 
 
-def _words(found: Mapping[str, Any], told: Mapping[str, Any]) -> list[str]:
-    runtime = told["runtime"]
-    networks, models, at = ({row["name"]: row for row in found[key]} for key in ("networks", "models", "at"))
+def verdict_sums(found: Mapping[str, Any]) -> list[str]:
+    """The sum of them, a line a runtime."""
     lines = []
-    for row in told["beside"]:
-        where = f"{runtime}: at the latency of {_figures(networks[row['baseline']], runtime)}"
-        if row["model"] is None:
-            lines.append(f"{where} the run has none so fast")
-        else:
-            mine = _figures(at[row["model"]], runtime)
-            lines.append(f"{where} the run has {mine}: {row['points']:+.2f} points, {row['speed']:.2f} times the speed")
-    for name, by in told["beaten"].items():
-        mine = f"{runtime}: {_figures(models[name], runtime)}"
-        beaten = "is beaten by " + ", ".join(_figures(networks[net], runtime) for net in by)
-        lines.append(f"{mine} {beaten if by else 'is beaten by no baseline'}")
-    lost = sum(bool(by) for by in told["beaten"].values())
-    more = sum(row["model"] is not None and row["points"] > 0 for row in told["beside"])
-    none = sum(row["model"] is None for row in told["beside"])
-    lines.append(
-        f"{runtime}: baselines beat {lost} of {len(told['beaten'])} models; at a baseline's latency the run is more accurate "
-        f"than {more} of {len(told['beside'])}, and has none so fast as {none}"
-    )
+    for told in found["verdict"]:
+        beaten, beside = told["beaten"], [row for row in told["beside"] if row["model"] is not None]
+        lines.append(
+            f"{told['runtime']}: baselines beat {sum(map(bool, beaten.values()))} of {len(beaten)} models; at a baseline's "
+            f"latency the run is more accurate than {sum(row['points'] > 0 for row in beside)} of {len(told['beside'])} "
+            f"baselines, and has none so fast as {len(told['beside']) - len(beside)}"
+        )
     return lines
+
+
+def _beside_words(found: Mapping[str, Any], told: Mapping[str, Any]) -> list[str]:
+    """What the run has at the latency of each network."""
+    runtime, lines = told["runtime"], []
+    networks, at = (_by_name(found[key]) for key in ("networks", "at"))
+    for row in told["beside"]:
+        has = "none so fast"
+        if row["model"] is not None:
+            mine = _figures(at[row["model"]], runtime)
+            has = f"{mine}: {row['points']:+.2f} points, {row['speed']:.2f} times the speed"
+        lines.append(f"{runtime}: at the latency of {_figures(networks[row['baseline']], runtime)} the run has {has}")
+    return lines
+
+
+def _beaten_words(found: Mapping[str, Any], told: Mapping[str, Any]) -> list[str]:
+    """Which networks beat each model."""
+    runtime, lines = told["runtime"], []
+    networks, models = (_by_name(found[key]) for key in ("networks", "models"))
+    for name, by in told["beaten"].items():
+        winners = ", ".join(_figures(networks[net], runtime) for net in by) or "no baseline"
+        lines.append(f"{runtime}: {_figures(models[name], runtime)} is beaten by {winners}")
+    return lines
+
+
+def _by_name(rows: Sequence[Candidate]) -> dict[str, Candidate]:
+    return {row["name"]: row for row in rows}
 
 
 def _figures(candidate: Candidate, runtime: str) -> str:
