@@ -70,7 +70,7 @@ def baselines(cfg: Config) -> None:
     folders = [output_path(cfg, f"baselines/{network.name}/card.json") for network in networks]
     cards = [json.loads(path.read_text()) for path in folders]
     models = input_paths(cfg, "models/*/card.json")
-    at = _searched_at(cfg, [card["measured_ms"] for card in cards]) if cfg.baseline.search else None
+    at = searched_at(cfg, [card["measured_ms"] for card in cards]) if cfg.baseline.search else None
     told = _measured(cfg, {"networks": folders, "models": models, "at": at or []})
     if at is None:
         told["at"] = copy.deepcopy(told["models"])
@@ -185,7 +185,7 @@ def merged(limits_ms: Sequence[float]) -> list[float]:
     return kept
 
 
-def _searched_at(cfg: Config, limits_ms: Sequence[float]) -> list[Path]:
+def searched_at(cfg: Config, limits_ms: Sequence[float]) -> list[Path]:
     """The run searched, finished and exported at ``limits_ms``, in a folder of its own.
 
     Returns:
