@@ -156,6 +156,19 @@ def test_a_finished_network_is_not_trained_again_after_a_kill_or_beside_others(t
     assert found_in(folder)["networks"][0]["steps"] != marked  # another recipe
 
 
+@pytest.mark.slow
+def test_killed_while_the_run_is_finished_at_a_latency_it_goes_on_from_there(tiny_run: Path, tmp_path: Path) -> None:
+    folder = copied(tiny_run, tmp_path / "run")
+    (tmp_path / "killer").mkdir()
+    kill_when(folder / "baselines/at/finished/*.ckpt", line(folder, "baseline.widths=[4]"), tmp_path / "killer")
+    kept = [folder / f"baselines/{LARGE}/card.json", folder / "baselines/at/pareto.yaml"]
+    before = [path.read_bytes() for path in kept]
+    run(folder, "baseline.widths=[4]")
+    assert [path.read_bytes() for path in kept] == before  # neither measured nor searched anew
+    assert found_in(folder)["at"][0]["limit_ms"] == found_in(folder)["networks"][0]["limit_ms"]
+    assert not (folder / "partial").exists() and not (folder / "baselines/at/partial").exists()
+
+
 def test_limits_that_no_subnet_keeps_are_told_and_no_failure(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,7 +97,7 @@ def _export(cfg: Config, networks: Sequence[Network], images: Images, seconds: f
     by = Judges.of(cfg, images)
     models = []
     for i, network in enumerate(networks, 1):
-        say(f"baseline: {network.name}, {i} of {len(networks)}, {seconds:.0f} s")
+        say(f"baseline: {network.name}, {i} of {len(networks)}, {seconds:.3g} s")
         path, steps = _train(cfg, network, images, by, seconds)
         models.append(_quantized(cfg, network, path, images, by, dict(steps=steps, seconds=seconds)))
     gate("baseline", models)
