@@ -8,12 +8,18 @@ import json
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from spaceevo.app.artifacts import recorded
 from spaceevo.app.config import Config, compose
 from spaceevo.app.run import execute, run_pipeline
 from spaceevo.app.steps import STEPS
+from spaceevo.atomic import atomic_write
 from spaceevo.errors import UserError
+
+#: What the pipeline runs.
+PIPELINE = [name for name, step in STEPS.items() if not step.optional]
 
 
 def raise_version(monkeypatch: pytest.MonkeyPatch, name: str) -> int:
@@ -50,7 +56,7 @@ def provenance(step: str) -> dict:
 
 def test_pipeline_runs_every_step_in_order_and_then_nothing(ran: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_pipeline(tiny())
-    assert ran == list(STEPS)
+    assert ran == PIPELINE
     ran.clear()
     assert not run_pipeline(tiny())
     assert ran == []
@@ -200,9 +206,12 @@ def test_run_folder_of_another_configuration_is_refused_until_told_to_start_over
     with pytest.raises(UserError, match=r"run_dir=runs/tiny is another configuration's \(blocks\.name tiny -> conv"):
         execute("profile", tiny("blocks=conv"))
     assert Path("runs/tiny/report.html").exists()
+    at = "out_dir=runs/tiny/baselines/at"
+    execute("search_subnet", tiny("latency.limits_ms=[1.0]", at))
     ran.clear()
     execute("profile", tiny("blocks=conv", "start_over=true"))
     assert ran == ["profile"]
+    assert not list(Path("runs/tiny/baselines").rglob("*.*"))
     assert not Path("runs/tiny/report.html").exists()
     assert Path("runs/tiny/notes.txt").read_text() == "mine"
 
@@ -221,9 +230,9 @@ def test_interrupted_step_goes_on_and_ends_with_the_same_artifacts(
     monkeypatch.delenv("STOP_IN")
     ran.clear()
     run_pipeline(tiny("run_dir=killed"))
-    assert ran == list(STEPS)[list(STEPS).index(step) :]
+    assert ran == PIPELINE[PIPELINE.index(step) :]
     assert not Path("killed/partial").exists()
-    for name in STEPS:
+    for name in PIPELINE:
         outputs = [
             json.loads(Path(folder, "provenance", f"{name}.json").read_text())["outputs"] for folder in ("whole", "killed")
         ]
@@ -279,3 +288,17 @@ def test_provenance_tells_how_an_artifact_was_made() -> None:
     assert record["config"]["tabulate.samples"] == 3 and record["seed"] == 3
     assert record["inputs"]["teacher.ckpt"] == provenance("teacher")["outputs"]["teacher.ckpt"]
     assert record["code_version"] and record["peak_rss_mib"] > 0 and record["wall_s"] >= 0 and record["started"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are counted anew on Linux alone")
+def test_a_steps_peak_memory_is_also_that_of_before_another_ran_within_it() -> None:
+    cfg = tiny()
+    folder = Path(cfg.out_dir)
+    for name in ("profile", "teacher"):
+        for pattern in STEPS[name].outputs:
+            atomic_write(folder / pattern, "")
+    with recorded(STEPS["teacher"], cfg, folder, {}, 0.0):
+        np.ones(50_000_000)  # 400 MB, given back at once
+        with recorded(STEPS["profile"], cfg, folder, {}, 0.0):
+            pass
+    assert provenance("teacher")["peak_rss_mib"] > provenance("profile")["peak_rss_mib"] + 300

@@ -34,6 +34,7 @@ class RunData:
         records: provenance by step, in the pipeline's order, but for the report's own.
         kernels, lut, history, subnets, benchmark: the parquet tables; latencies in ms, accuracies in percent.
         pareto: ``pareto.yaml``: the chosen subnets, the Pareto front and its hypervolume.
+        baselines: ``baselines.yaml``: standard networks beside the run's models, and the verdict.
         table: the accuracy table once more, as the search reads it.
     """
 
@@ -46,12 +47,18 @@ class RunData:
     history: pd.DataFrame | None
     subnets: pd.DataFrame | None
     pareto: dict[str, Any] | None
+    baselines: dict[str, Any] | None
     table: Table | None
     cards: list[dict[str, Any]]
     benchmark: pd.DataFrame | None
     records: dict[str, Record]
     hyperspace: Hyperspace
     space: SearchSpace | None
+
+    @property
+    def pipeline(self) -> dict[str, Record]:
+        """The records of the pipeline's steps alone."""
+        return {name: record for name, record in self.records.items() if not STEPS[name].optional}
 
 
 def load_run(folders: Sequence[Path]) -> RunData:
@@ -109,6 +116,7 @@ def load_run(folders: Sequence[Path]) -> RunData:
         history=table("search_space.parquet"),
         subnets=table("subnets.parquet"),
         pareto=plain("pareto.yaml"),
+        baselines=plain("baselines.yaml"),
         table=load_table(tables[0][0], hs) if (tables := find("lut.parquet")) else None,
         cards=sorted(cards, key=lambda card: (card["limit_ms"], card["mmacs"])),
         benchmark=benchmark,

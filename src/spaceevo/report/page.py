@@ -12,6 +12,7 @@ import numpy as np
 from spaceevo.app.steps import producer_of
 from spaceevo.atomic import atomic_write
 from spaceevo.report import figures, search_figures
+from spaceevo.report.baseline_figures import fronts
 from spaceevo.report.data import (
     RunData,
     best_spaces,
@@ -23,6 +24,7 @@ from spaceevo.report.data import (
     within_limit,
 )
 from spaceevo.report.figures import significant
+from spaceevo.report.verdict import verdict_sums, verdict_words
 from spaceevo.space import SearchSpace
 
 CLOUD = 1000  # random subnets drawn of a space
@@ -49,7 +51,9 @@ def build_report(run_dir: Path, out: Path, overrides: Sequence[str] | None = Non
         heat=[] if data.lut is None else table_cells(data.lut, data.hyperspace, data.space),
         close=close,
         maker=lambda pattern: " ".join(["python -m", f"spaceevo.{producer_of(pattern).command}", *given]),
-        total_s=sum(record["wall_s"] for record in data.records.values()),
+        total_s=sum(record["wall_s"] for record in data.pipeline.values()),
+        verdict_words=verdict_words,
+        verdict_sums=verdict_sums,
     )
     atomic_write(out / "report.html", html)
 
@@ -105,8 +109,12 @@ def draw(data: RunData, others: Mapping[str, RunData] | None = None) -> dict[str
             drawings["cloud"] = search_figures.cloud(clouds[0], clouds[1], data.search["limits_ms"], top)
     if data.kernels is not None and (data.kernels.kind == "block").any():
         drawings["blocks"] = figures.block_latency(profiled_blocks(data.kernels, data.hyperspace))
-    if data.records:
-        drawings["time"] = figures.wall_time(data.records)
+    if data.pipeline:
+        drawings["time"] = figures.wall_time(data.pipeline)
+    if data.baselines is not None:
+        drawings |= {
+            f"baselines-{told['runtime']}": fronts(data.baselines, told["runtime"]) for told in data.baselines["verdict"]
+        }
     return drawings
 
 
