@@ -17,9 +17,9 @@ from spaceevo.nn.elastic import Elastic, Quantizer
 from spaceevo.nn.evaluate import calibrate, logits, resized, top1
 from spaceevo.space import SearchSpace, Subnet, subnet_graph
 from spaceevo.space.standard import standard_graph
-from spaceevo.training.alone import AloneModule, falling, set_pace
+from spaceevo.training.alone import AloneModule, set_pace
 from spaceevo.training.checkpoint import load_finished, load_supernet, save_checkpoint
-from spaceevo.training.fit import fit
+from spaceevo.training.fit import falling, fit
 
 CPU = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
 QUANT = Quantizer(8)

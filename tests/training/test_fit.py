@@ -129,6 +129,7 @@ RECIPE = SimpleNamespace(
     warmup=0.17,
     largest_first=0.0,
     dropout=0.0,
+    schedule="cosine",
     targets="full",
 )
 

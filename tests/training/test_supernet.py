@@ -42,6 +42,7 @@ RECIPE = SimpleNamespace(
     clip_norm=5.0,
     largest_first=0.0,
     dropout=0.0,
+    schedule="cosine",
 )
 
 

@@ -246,7 +246,7 @@ class SearchSpaceConfig:
 @dataclass
 class SupernetConfig:
     """Sandwich-rule training of the supernet, in FP32 or quantization-aware; ``images``: an epoch's, drawn anew for each,
-    null for all; ``warmup``: the share of the steps over which the learning rate rises."""
+    null for all; ``warmup``: the share of the steps over which the learning rate rises, before it falls by ``schedule``."""
 
     epochs: int = MISSING
     images: int | None = MISSING
@@ -260,6 +260,7 @@ class SupernetConfig:
     clip_norm: float = MISSING
     largest_first: float = MISSING
     dropout: float = MISSING
+    schedule: str = MISSING
 
 
 @dataclass
@@ -402,6 +403,8 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "data.name": ("fashion_mnist", "digits", "cifar10", "imagenet"),
     "teacher.name": ("cnn", "efficientnet_b5"),
     "bkd.targets": ("full", "own"),
+    "supernet.schedule": ("linear", "cosine"),
+    "qat.schedule": ("linear", "cosine"),
     "export.calibrate": ("null", "minmax", "entropy", "percentile"),
     "search_subnet.search": ("evolution", "random"),
     "search_subnet.quality": ("supernet", "lut"),

@@ -15,7 +15,7 @@ from spaceevo.atomic import write_json
 from spaceevo.nn.elastic import Elastic, Quantizer, resize
 from spaceevo.space import Graph
 from spaceevo.training.bkd import parameter_groups
-from spaceevo.training.fit import average_gradients, set_lr, step_rng
+from spaceevo.training.fit import average_gradients, falling, set_lr, step_rng
 from spaceevo.training.pace import pace, step_seconds
 
 INIT_IMAGES = 256
@@ -56,11 +56,6 @@ class AloneModule(L.LightningModule):
         loss = F.cross_entropy(scores.float(), y)
         self.log("loss", loss, prog_bar=True)
         return loss
-
-
-def falling(step: int, total: int, warmup: float) -> float:
-    """Learning-rate factor: linear warm-up over the share ``warmup`` of the steps, on a line that falls to 0."""
-    return (1 - step / total) * min(1.0, (step + 1) / max(1.0, warmup * total))
 
 
 def set_pace(module: AloneModule, seconds: float | None, batch: tuple[Tensor, Tensor], precision: str, folder: Path) -> None:

@@ -98,6 +98,11 @@ def cosine(step: int, total: int, warmup: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
+def falling(step: int, total: int, warmup: float) -> float:
+    """Learning-rate factor: linear warm-up over the share ``warmup`` of the steps, on a line that falls to 0."""
+    return (1 - step / total) * min(1.0, (step + 1) / max(1.0, warmup * total))
+
+
 def set_lr(optimizer: Optimizer, factor: float) -> None:
     """Scale every group's own base rate."""
     for group in optimizer.param_groups:

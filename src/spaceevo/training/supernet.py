@@ -12,7 +12,7 @@ from torch import Tensor
 from spaceevo.nn.elastic import Elastic, Quantizer, resize
 from spaceevo.space import SearchSpace, Subnet, subnet_graph, superset_graph
 from spaceevo.training.bkd import parameter_groups
-from spaceevo.training.fit import average_gradients, cosine, set_lr, step_rng
+from spaceevo.training.fit import average_gradients, cosine, falling, set_lr, step_rng
 from spaceevo.training.sandwich import sandwich_subnets
 
 
@@ -78,11 +78,16 @@ class SupernetModule(L.LightningModule):
             self.manual_backward(inplace_distillation(self._scores(x, path), soft))
         average_gradients(self.net)
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
-        set_lr(optimizer, cosine(step, self.steps, round(self.recipe.warmup * self.steps)))
+        set_lr(optimizer, self._rate(step))
         optimizer.step()
         optimizer.zero_grad()
         self.log("loss", loss.detach(), prog_bar=True)
         self.log("top1", (soft.argmax(1) == y).float().mean() * 100, prog_bar=True)
+
+    def _rate(self, step: int) -> float:
+        if self.recipe.schedule == "linear":
+            return falling(step, self.steps, self.recipe.warmup)
+        return cosine(step, self.steps, round(self.recipe.warmup * self.steps))
 
     def _scores(self, x: Tensor, path: Subnet, dropout: float = 0.0) -> Tensor:
         """Logits ``[B, classes]``."""
