@@ -63,7 +63,7 @@ def test_changed_config_reruns_just_what_depends_on_it(ran: list[str]) -> None:
     run_pipeline(tiny())
     ran.clear()
     run_pipeline(tiny("qat.lr=0.001"))
-    assert ran == ["qat", "search_subnet", "finish", "export", "benchmark", "report"]
+    assert ran == ["qat", "tau", "search_subnet", "finish", "export", "benchmark", "report"]
     ran.clear()
     run_pipeline(tiny("qat.lr=0.001", "trainer.progress_bar=true", "data.workers=1", "threads=2"))
     assert ran == []

@@ -261,6 +261,15 @@ class SupernetConfig:
 
 
 @dataclass
+class TauConfig:
+    """How well the accuracy table orders subnets: ``subnets``, random ones of the found space, that are evaluated for it (0: it
+    is not measured) and begin the search; ``resamples``: of its bootstrap interval."""
+
+    subnets: int = MISSING
+    resamples: int = MISSING
+
+
+@dataclass
 class SearchSubnetConfig:
     """Constrained evolution over subnets (section 5); ``population``: of a generation, of which each limit has its own.
 
@@ -361,6 +370,7 @@ class Config:
     search_space: SearchSpaceConfig = field(default_factory=SearchSpaceConfig)
     supernet: SupernetConfig = field(default_factory=SupernetConfig)
     qat: SupernetConfig = field(default_factory=SupernetConfig)
+    tau: TauConfig = field(default_factory=TauConfig)
     search_subnet: SearchSubnetConfig = field(default_factory=SearchSubnetConfig)
     finish: FinishConfig = field(default_factory=FinishConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
@@ -402,6 +412,10 @@ CHECKED = (
     "data", "teacher", "profile", "predictor", "bkd", "tabulate", "search_space", "supernet", "qat", "search_subnet", "finish",
     "export", "benchmark",
 )  # fmt: skip
+
+
+#: Fewer evaluated subnets tell no order.
+TAU_SUBNETS = 10
 
 
 def folder_name(text: str) -> str:
@@ -489,6 +503,7 @@ def check(cfg: Config) -> None:
         if count < least:
             raise bad_value(key, count, f"{least} or more")
     _check_latency(cfg.latency)
+    _check_tau(cfg.tau)
     if (cfg.finish.seconds is None) == (cfg.finish.epochs is None):
         both = "both are" if cfg.finish.epochs is not None else "neither is"
         raise UserError(
@@ -542,6 +557,13 @@ def _check_number(key: str, name: str, value: Any) -> None:
         raise bad_value(key, value, "0 or more" if zero else "more than 0")
     if name in FRACTIONS and value >= 1:
         raise bad_value(key, value, "less than 1")
+
+
+def _check_tau(tau: TauConfig) -> None:
+    if tau.subnets != 0 and tau.subnets < TAU_SUBNETS:
+        raise bad_value("tau.subnets", tau.subnets, f"{TAU_SUBNETS} or more, which a tau needs, or 0 for none")
+    if tau.resamples < 1:
+        raise bad_value("tau.resamples", tau.resamples, "1 or more")
 
 
 def _check_latency(latency: LatencyConfig) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spaceevo.app.config import Config
 
-KERNELS, PREDICTOR = "latency/kernels.parquet", "latency/predictor.json"
+KERNELS, PREDICTOR, TAU = "latency/kernels.parquet", "latency/predictor.json", "tau.parquet"
 #: The images that are learned from and searched on; ``data.test_limit`` matters to the export alone.
 DATA = (
     "data.name", "data.channels", "data.classes", "data.image_size", "data.mean", "data.std", "data.flip", "data.shift",
@@ -17,6 +17,7 @@ DATA = (
 SPACE = ("hyperspace", "blocks")
 TIMING = ("benchmark.rounds", "benchmark.runs", "benchmark.spread_s")
 JUDGED = ("search_subnet.calibration_images", "search_subnet.judge_images")
+STEERED = ("search_subnet.calibration_images", "search_subnet.validation_images")
 SCHEME = ("device.name", "device.runtime", "device.weight_bits", "device.padding")
 
 
@@ -138,16 +139,26 @@ STEPS: dict[str, Step] = {
             version=2,
         ),
         Step(
+            "tau",
+            "tau",
+            "measures how well the accuracy table orders random subnets of the trained supernet (Kendall's tau)",
+            (*DATA, *SPACE, "space", *SCHEME, "tau", *STEERED),
+            ("space.yaml", "qat.ckpt", "lut.parquet"),
+            (TAU, "tau.yaml"),
+            "spaceevo.tau:run",
+            free=("latency",),
+        ),
+        Step(
             "search_subnet",
             "search_subnet",
             "finds the most accurate quantized subnet within each latency limit",
             (*DATA, *SPACE, "space", "device", "latency", "search_subnet", *TIMING),
-            ("space.yaml", "qat.ckpt", "lut.parquet", PREDICTOR),
+            ("space.yaml", "qat.ckpt", "lut.parquet", PREDICTOR, TAU),
             ("subnets.parquet", "pareto.yaml"),
             "spaceevo.search_subnet:run",
             free=("latency",),
             needs_latency=True,
-            version=2,
+            version=3,
         ),
         Step(
             "finish",
@@ -199,6 +210,8 @@ STEPS: dict[str, Step] = {
                 "lut.parquet",
                 "space.yaml",
                 "search_space.parquet",
+                TAU,
+                "tau.yaml",
                 "subnets.parquet",
                 "pareto.yaml",
                 "models/*/card.json",
@@ -216,14 +229,18 @@ VOLATILE = ("data.root", "data.workers", "data.download")
 
 def inputs_of(step: Step, cfg: Config) -> tuple[str, ...]:
     """What ``step`` reads under ``cfg``: ``space=`` replaces ``space.yaml``, ``device.predictor=`` the profile, ``lut=`` what
-    the search of the space reads; subnets are judged by the supernet or by the table."""
+    the search of the space reads; subnets are judged by the supernet or by the table, and by the supernet from those on that
+    the table was judged by, where the run has a table of its own."""
     skipped = set()
     if cfg.space is not None:
         skipped.add("space.yaml")
     if cfg.device.predictor is not None:
         skipped.add(KERNELS)
     if step.name == "search_subnet":
-        skipped.add("qat.ckpt" if cfg.search_subnet.quality == "lut" else "lut.parquet")
+        by_table = cfg.search_subnet.quality == "lut"
+        skipped.add("qat.ckpt" if by_table else "lut.parquet")
+        if by_table or cfg.tau.subnets == 0 or cfg.space is not None or cfg.lut is not None:
+            skipped.add(TAU)
     if table_of(step, cfg) is not None:
         skipped |= {"lut.parquet", PREDICTOR}
     return step.inputs if step.lenient else tuple(path for path in step.inputs if path not in skipped)

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from spaceevo.app.artifacts import Record, matches, read_record
-from spaceevo.app.steps import KERNELS, STEPS
+from spaceevo.app.steps import KERNELS, STEPS, TAU
 from spaceevo.errors import UserError
 from spaceevo.evolution import Table, load_table
 from spaceevo.space import Hyperspace, SearchSpace
@@ -32,7 +32,8 @@ class RunData:
         cards: the exported models' cards by rising limit, each with ``folder``, its place relative to the run, and
             ``again_ms``, what the benchmark measured (None without one).
         records: provenance by step, in the pipeline's order, but for the report's own.
-        kernels, lut, history, subnets, benchmark: the parquet tables; latencies in ms, accuracies in percent.
+        kernels, lut, history, judged, subnets, benchmark: the parquet tables; latencies in ms, accuracies in percent.
+        taus: ``tau.yaml``: how well the table orders the subnets ``judged``.
         pareto: ``pareto.yaml``: the chosen subnets, the Pareto front and its hypervolume.
         table: the accuracy table once more, as the search reads it.
     """
@@ -44,6 +45,8 @@ class RunData:
     lut: pd.DataFrame | None
     search: dict[str, Any] | None
     history: pd.DataFrame | None
+    judged: pd.DataFrame | None
+    taus: dict[str, Any] | None
     subnets: pd.DataFrame | None
     pareto: dict[str, Any] | None
     table: Table | None
@@ -107,6 +110,8 @@ def load_run(folders: Sequence[Path]) -> RunData:
         lut=table("lut.parquet"),
         search=search,
         history=table("search_space.parquet"),
+        judged=table(TAU),
+        taus=plain("tau.yaml"),
         subnets=table("subnets.parquet"),
         pareto=plain("pareto.yaml"),
         table=load_table(tables[0][0], hs) if (tables := find("lut.parquet")) else None,
