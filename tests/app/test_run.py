@@ -15,6 +15,9 @@ from spaceevo.app.run import execute, run_pipeline
 from spaceevo.app.steps import STEPS
 from spaceevo.errors import UserError
 
+#: What the pipeline runs.
+PIPELINE = [name for name, step in STEPS.items() if not step.optional]
+
 
 def raise_version(monkeypatch: pytest.MonkeyPatch, name: str) -> int:
     """As if the code of a step had changed its meaning since; returns the new version."""
@@ -50,7 +53,7 @@ def provenance(step: str) -> dict:
 
 def test_pipeline_runs_every_step_in_order_and_then_nothing(ran: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_pipeline(tiny())
-    assert ran == list(STEPS)
+    assert ran == PIPELINE
     ran.clear()
     assert not run_pipeline(tiny())
     assert ran == []
@@ -221,9 +224,9 @@ def test_interrupted_step_goes_on_and_ends_with_the_same_artifacts(
     monkeypatch.delenv("STOP_IN")
     ran.clear()
     run_pipeline(tiny("run_dir=killed"))
-    assert ran == list(STEPS)[list(STEPS).index(step) :]
+    assert ran == PIPELINE[PIPELINE.index(step) :]
     assert not Path("killed/partial").exists()
-    for name in STEPS:
+    for name in PIPELINE:
         outputs = [
             json.loads(Path(folder, "provenance", f"{name}.json").read_text())["outputs"] for folder in ("whole", "killed")
         ]
@@ -279,3 +282,12 @@ def test_provenance_tells_how_an_artifact_was_made() -> None:
     assert record["config"]["tabulate.samples"] == 3 and record["seed"] == 3
     assert record["inputs"]["teacher.ckpt"] == provenance("teacher")["outputs"]["teacher.ckpt"]
     assert record["code_version"] and record["peak_rss_mib"] > 0 and record["wall_s"] >= 0 and record["started"]
+
+
+def test_optional_steps_run_where_they_are_asked_for_and_nothing_is_built_on_them(ran: list[str]) -> None:
+    optional = [name for name, step in STEPS.items() if step.optional]
+    run_pipeline(tiny(f"also={optional}".replace("'", "").replace(" ", "")))
+    assert ran == list(STEPS)
+    ran.clear()
+    run_pipeline(tiny("fig8_qt.spaces=5"))  # which fig8_qt was not made with
+    assert ran == []

@@ -30,7 +30,7 @@ def cards(folder: Path) -> list[dict]:
 
 
 def test_every_step_leaves_its_artifacts_and_a_record(tiny_run: Path) -> None:
-    for step in STEPS.values():
+    for step in (step for step in STEPS.values() if not step.optional):
         record = json.loads((tiny_run / f"provenance/{step.name}.json").read_text())
         assert record["outputs"] and record["wall_s"] > 0 and record["seed"] == 0
         for pattern in step.outputs:

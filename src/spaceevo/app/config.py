@@ -334,6 +334,19 @@ class BenchmarkConfig:
 
 
 @dataclass
+class Fig8QtConfig:
+    """Figure 8 of the paper: ``spaces``, random ones, each trained as the found one is but for the epochs and an epoch's images
+    (null: all), and judged by the best of ``subnets`` random ones within each latency limit."""
+
+    spaces: int = MISSING
+    supernet_epochs: int = MISSING
+    supernet_images: int | None = MISSING
+    qat_epochs: int = MISSING
+    qat_images: int | None = MISSING
+    subnets: int = MISSING
+
+
+@dataclass
 class ReportConfig:
     """``compare``: run folders, of other devices, whose preferences the report shows beside this run's."""
 
@@ -354,6 +367,7 @@ class Config:
     space: str | None = MISSING
     model: str | None = MISSING
     lut: str | None = MISSING
+    also: list[str] = MISSING
     stage: StageConfig = field(default_factory=StageConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     latency: LatencyConfig = field(default_factory=LatencyConfig)
@@ -375,6 +389,7 @@ class Config:
     finish: FinishConfig = field(default_factory=FinishConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
+    fig8_qt: Fig8QtConfig = field(default_factory=Fig8QtConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
 
 
@@ -410,12 +425,12 @@ FRACTIONS = {
 }  # fmt: skip
 CHECKED = (
     "data", "teacher", "profile", "predictor", "bkd", "tabulate", "search_space", "supernet", "qat", "search_subnet", "finish",
-    "export", "benchmark",
+    "export", "benchmark", "fig8_qt",
 )  # fmt: skip
 
 
-#: Fewer evaluated subnets tell no order.
-TAU_SUBNETS = 10
+#: Fewer evaluated subnets, or trained spaces, tell no order.
+TAU_SUBNETS, FIG8_SPACES = 10, 4
 
 
 def folder_name(text: str) -> str:
@@ -504,6 +519,8 @@ def check(cfg: Config) -> None:
             raise bad_value(key, count, f"{least} or more")
     _check_latency(cfg.latency)
     _check_tau(cfg.tau)
+    if cfg.fig8_qt.spaces < FIG8_SPACES:
+        raise bad_value("fig8_qt.spaces", cfg.fig8_qt.spaces, f"{FIG8_SPACES} or more")
     if (cfg.finish.seconds is None) == (cfg.finish.epochs is None):
         both = "both are" if cfg.finish.epochs is not None else "neither is"
         raise UserError(

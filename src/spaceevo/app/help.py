@@ -36,6 +36,7 @@ COMMON_KEYS = {
     "debug": "show the Python traceback of an error",
 }
 SPACE_KEY = {"space": "a search space to use in place of the found one, e.g. demo-012-123"}
+ALSO_KEY = {"also": "optional steps to run too, e.g. [fig8_qt]"}
 LUT_KEY = {"lut": "an accuracy table to use in place of lut.parquet: such a file, or a folder of the authors' CSV files"}
 #: The entrypoints' most used keys beside the common ones and those of their own section.
 SECTIONS = {
@@ -53,6 +54,8 @@ EXAMPLES = {
         "search_space.dimensions=op search_space.base=demo-000-111",
     ),
     "search_subnet": ("-m latency=tight,loose", "subnet_search=paper search_subnet.quality=lut"),
+    "tau": ("run_dir=runs/demo tau.subnets=200",),
+    "fig8_qt": ("run_dir=runs/demo", "run_dir=runs/demo fig8_qt.spaces=30"),
     "report": ("run_dir=runs/demo", "run_dir=runs/host report.compare=[runs/pixel4]"),
     "verify": ("path=runs/demo/models/host-0.300ms", "path=host-0.300ms data.root=/mnt/images out_dir=/tmp"),
     "quantize": ("model=mobilenet_v2 data=cifar10", "model=resnet18 weights=resnet18.pth data=cifar10 calibrate=entropy"),
@@ -99,7 +102,7 @@ def overview() -> str:
     lines = ["SpaceEvo: images, a device and latency limits in, verified INT8 models out.", ""]
     lines += [
         "python -m spaceevo.pipeline [key=value ...]",
-        "    runs all of the following in order, what is not up to date",
+        "    runs all of the following in order but the optional ones, what is not up to date",
         "",
     ]
     for step in STEPS.values():
@@ -124,7 +127,7 @@ def entrypoint_help(config_name: str) -> str:
     lines = [f"python -m spaceevo.{config_name} [key=value ...]", ""]
     if config_name == "pipeline":
         lines += ["Runs every step that is not up to date, in order, from where a killed run stopped:"]
-        lines += _wrapped("  ", ", ".join(STEPS))
+        lines += _wrapped("  ", ", ".join(step.name for step in STEPS.values() if not step.optional))
         lines += ["", "Reads images; writes everything below the run folder, report.html last."]
     for step in steps:
         title = f"stage={step.name}: " if config_name == "train" else ""
@@ -138,6 +141,7 @@ def entrypoint_help(config_name: str) -> str:
     lines += ["", "Keys (key=value):"]
     defaults = asdict(compose(config_name))
     keys = {**COMMON_KEYS, **(SPACE_KEY if config_name in ("train", "search_subnet", "pipeline") else {})}
+    keys |= ALSO_KEY if config_name == "pipeline" else {}
     keys |= LUT_KEY if config_name in ("search_space", "pipeline") else {}
     for key, what in keys.items():
         lines += _wrapped(f"  {f'{key}={_value(defaults[key])}':<28} ", what)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spaceevo.app.config import Config
+from spaceevo.errors import bad_choice
 
 KERNELS, PREDICTOR, TAU = "latency/kernels.parquet", "latency/predictor.json", "tau.parquet"
+FIG8 = "fig8_qt.parquet"
 #: The images that are learned from and searched on; ``data.test_limit`` matters to the export alone.
 DATA = (
     "data.name", "data.channels", "data.classes", "data.image_size", "data.mean", "data.std", "data.flip", "data.shift",
@@ -18,6 +20,9 @@ SPACE = ("hyperspace", "blocks")
 TIMING = ("benchmark.rounds", "benchmark.runs", "benchmark.spread_s")
 JUDGED = ("search_subnet.calibration_images", "search_subnet.judge_images")
 STEERED = ("search_subnet.calibration_images", "search_subnet.validation_images")
+SCORED = (
+    "search_space.rows", "search_space.draws", "search_space.top", "search_subnet.mutate_probability", "tau.resamples",
+)  # fmt: skip
 SCHEME = ("device.name", "device.runtime", "device.weight_bits", "device.padding")
 
 
@@ -33,6 +38,7 @@ class Step:
         free: config subtrees that the makers of its inputs may differ in.
         needs_latency: reads predicted or measured latencies of the device.
         lenient: shows whatever the run folder holds, of any config.
+        optional: no part of the pipeline, and nothing is built on it: it is run by its own command.
         version: of what the step makes of its inputs and config; raise it by one whenever a change of the code makes that
             something else (a fault mended, another meaning of a column), and not where only its speed or form changes.
             What an older version made is made again, and no step reads it.
@@ -48,6 +54,7 @@ class Step:
     free: tuple[str, ...] = ()
     needs_latency: bool = False
     lenient: bool = False
+    optional: bool = False
     version: int = 1
 
 
@@ -199,6 +206,17 @@ STEPS: dict[str, Step] = {
             version=2,
         ),
         Step(
+            "fig8_qt",
+            "fig8_qt",
+            "trains random spaces and compares their accuracy with their Q-T scores (in the pipeline with also=[fig8_qt])",
+            (*DATA, *SPACE, "device", "latency", *SCORED, "fig8_qt", "supernet", "qat", *STEERED, "trainer.precision"),
+            ("lut.parquet", PREDICTOR),
+            (FIG8, "fig8_qt.yaml"),
+            "spaceevo.fig8_qt:run",
+            needs_latency=True,
+            optional=True,
+        ),
+        Step(
             "report",
             "report",
             "draws what the run folder holds as one HTML page",
@@ -216,6 +234,8 @@ STEPS: dict[str, Step] = {
                 "pareto.yaml",
                 "models/*/card.json",
                 "benchmark.parquet",
+                FIG8,
+                "fig8_qt.yaml",
             ),
             ("report.html", "figures/*.png"),
             "spaceevo.report:run",
@@ -258,8 +278,16 @@ def producer_of(pattern: str) -> Step:
 
 def needed_steps(cfg: Config) -> list[Step]:
     """The steps a whole pipeline runs: all, but for those whose results ``cfg`` gives and, of a device that is not here, the
-    benchmark."""
-    needed, waiting = set(), ["benchmark" if cfg.device.runtime != "none" else "export"]
+    benchmark; of the optional ones those that ``also`` names.
+
+    Raises:
+        UserError: ``also`` names something else.
+    """
+    optional = [step.name for step in STEPS.values() if step.optional]
+    for name in cfg.also:
+        if name not in optional:
+            raise bad_choice("also", name, optional)
+    needed, waiting = set(), ["benchmark" if cfg.device.runtime != "none" else "export", *cfg.also]
     while waiting:
         name = waiting.pop()
         if name not in needed:

@@ -28,14 +28,15 @@ class Made(NamedTuple):
 
 
 def upstream(step: Step, cfg: Config, folders: Folders) -> Iterator[Made]:
-    """All that ``step`` reads under ``cfg`` and that has a record, then all that was read to make that, and so on."""
+    """All that ``step`` reads under ``cfg`` and that has a record, then all that was read to make that, and so on; what an
+    optional step made is shown as it is."""
     waiting, seen = [(step, step.free)], set()
     while waiting:
         reader, free = waiting.pop()
         for pattern in inputs_of(reader, cfg):
             maker = producer_of(pattern)
             held = folders.holder(maker)
-            if held is None or (maker.name, free) in seen:
+            if held is None or maker.optional or (maker.name, free) in seen:
                 continue
             seen.add((maker.name, free))
             yield Made(held[0] / pattern, maker, held[1], free)

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from spaceevo.app.artifacts import Record, matches, read_record
-from spaceevo.app.steps import KERNELS, STEPS, TAU
+from spaceevo.app.steps import FIG8, KERNELS, STEPS, TAU
 from spaceevo.errors import UserError
 from spaceevo.evolution import Table, load_table
 from spaceevo.space import Hyperspace, SearchSpace
@@ -34,6 +34,7 @@ class RunData:
         records: provenance by step, in the pipeline's order, but for the report's own.
         kernels, lut, history, judged, subnets, benchmark: the parquet tables; latencies in ms, accuracies in percent.
         taus: ``tau.yaml``: how well the table orders the subnets ``judged``.
+        fig8, trained: ``fig8_qt.yaml`` and ``.parquet``: random spaces trained, and the tau of their Q-T scores.
         pareto: ``pareto.yaml``: the chosen subnets, the Pareto front and its hypervolume.
         table: the accuracy table once more, as the search reads it.
     """
@@ -47,6 +48,8 @@ class RunData:
     history: pd.DataFrame | None
     judged: pd.DataFrame | None
     taus: dict[str, Any] | None
+    fig8: dict[str, Any] | None
+    trained: pd.DataFrame | None
     subnets: pd.DataFrame | None
     pareto: dict[str, Any] | None
     table: Table | None
@@ -55,6 +58,11 @@ class RunData:
     records: dict[str, Record]
     hyperspace: Hyperspace
     space: SearchSpace | None
+
+    @property
+    def pipeline(self) -> dict[str, Record]:
+        """The records of the pipeline's steps alone."""
+        return {name: record for name, record in self.records.items() if not STEPS[name].optional}
 
 
 def load_run(folders: Sequence[Path]) -> RunData:
@@ -112,6 +120,8 @@ def load_run(folders: Sequence[Path]) -> RunData:
         history=table("search_space.parquet"),
         judged=table(TAU),
         taus=plain("tau.yaml"),
+        fig8=plain("fig8_qt.yaml"),
+        trained=table(FIG8),
         subnets=table("subnets.parquet"),
         pareto=plain("pareto.yaml"),
         table=load_table(tables[0][0], hs) if (tables := find("lut.parquet")) else None,

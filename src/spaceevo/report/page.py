@@ -23,7 +23,7 @@ from spaceevo.report.data import (
     within_limit,
 )
 from spaceevo.report.figures import significant
-from spaceevo.report.tau_figures import table_against_accuracy, tau_words
+from spaceevo.report.tau_figures import score_against_accuracy, table_against_accuracy, tau_words
 from spaceevo.space import SearchSpace
 
 CLOUD = 1000  # random subnets drawn of a space
@@ -50,7 +50,7 @@ def build_report(run_dir: Path, out: Path, overrides: Sequence[str] | None = Non
         heat=[] if data.lut is None else table_cells(data.lut, data.hyperspace, data.space),
         close=close,
         maker=lambda pattern: " ".join(["python -m", f"spaceevo.{producer_of(pattern).command}", *given]),
-        total_s=sum(record["wall_s"] for record in data.records.values()),
+        total_s=sum(record["wall_s"] for record in data.pipeline.values()),
     )
     atomic_write(out / "report.html", html)
 
@@ -109,8 +109,10 @@ def draw(data: RunData, others: Mapping[str, RunData] | None = None) -> dict[str
         drawings["tau"] = table_against_accuracy(data.judged)
     if data.kernels is not None and (data.kernels.kind == "block").any():
         drawings["blocks"] = figures.block_latency(profiled_blocks(data.kernels, data.hyperspace))
-    if data.records:
-        drawings["time"] = figures.wall_time(data.records)
+    if data.pipeline:
+        drawings["time"] = figures.wall_time(data.pipeline)
+    if data.trained is not None and data.fig8 is not None:
+        drawings["fig8"] = score_against_accuracy(data.trained)
     return drawings
 
 

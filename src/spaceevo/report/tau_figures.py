@@ -24,6 +24,17 @@ def table_against_accuracy(frame: pd.DataFrame) -> Drawing:
     return Drawing(figure, "INT8 accuracy of random subnets against the NSR sum that the accuracy table predicts")
 
 
+def score_against_accuracy(frame: pd.DataFrame) -> Drawing:
+    """Mean INT8 top-1 of the best subnets of the spaces of ``fig8_qt.parquet`` against their Q-T scores."""
+    figure, ax = new()
+    rows = frame.sort_values("score")
+    ax.plot(rows.score, rows.top1, "o", ms=6, mew=0, c=COLORS["blue"])
+    ax.lines[-1].set_gid("fig8-spaces")
+    ax.set(xlabel="Q-T score, better to the right", ylabel="mean INT8 top-1 within the limits, %")
+    tips = [f"{row.space}: Q-T score {row.score:.4g}, {row.top1:.2f} %" for row in rows.itertuples()]
+    return Drawing(figure, "INT8 accuracy of random spaces once trained against their Q-T scores", ("fig8-spaces", tips))
+
+
 def tau_words(tau: dict[str, Any]) -> str:
     """A tau with its interval: ``0.53 (95 %: 0.38 to 0.66)``."""
     if tau["tau"] is None:
