@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from spaceevo.errors import bad_value
 if TYPE_CHECKING:
     from spaceevo.data import Images
     from spaceevo.latency.predictor import Predictor
+    from spaceevo.nn.elastic import Elastic
     from spaceevo.space import Hyperspace, SearchSpace
 
 CANDIDATES = 20  # random spaces for each that is trained: which of them, is drawn
@@ -34,6 +36,7 @@ def run(cfg: Config) -> None:
     from spaceevo.evolution.kendall import kendall
     from spaceevo.latency.predictor import Predictor
     from spaceevo.search_space import score_of, tables_of
+    from spaceevo.training.checkpoint import load_supernet
 
     hs, predictor = hyperspace(cfg), Predictor.load(input_path(cfg, "latency/predictor.json"))
     images = step_images("fig8_qt", cfg)
@@ -46,10 +49,17 @@ def run(cfg: Config) -> None:
     candidates = _candidates(hs, predictor, limits, cfg.fig8_qt.spaces, rng)
     chosen = spread([float(score(space)) for space in candidates], cfg.fig8_qt.spaces, rng)
     rows: list[dict[str, Any]] = []
+    told = False
     for number, space in enumerate((candidates[i] for i in chosen), 1):
         per_limit = score.per_limit(space)
         say(f"fig8_qt: {number} of {len(chosen)}: {space}, Q-T score {per_limit.sum():.3f}")
-        best = _train(cfg, hs, space, predictor, limits, images)
+        began, job = time.monotonic(), shorter(cfg, space)
+        whole = all([execute("supernet", job), execute("qat", job)])
+        best = _best(job, space, load_supernet(input_path(job, "qat.ckpt"), hs)[0], predictor, limits, images)
+        if whole and not told:
+            minutes = (time.monotonic() - began) / 60 * (len(chosen) - number)
+            say(f"fig8_qt: about {minutes:.0f} minutes for {len(chosen) - number} more spaces")
+            told = True
         top1 = [entry["top1"] for entry in best]
         say(f"fig8_qt: {space}: {np.mean(top1):.2f} %, the mean of {', '.join(f'{t:.2f}' for t in top1)} % within the limits")
         row = dict(space=str(space), score=float(per_limit.sum()), top1=float(np.mean(top1)))
@@ -59,8 +69,8 @@ def run(cfg: Config) -> None:
     found = dict(**asdict(tau), resamples=cfg.tau.resamples, limits_ms=limits, **asdict(cfg.fig8_qt))
     write_parquet(output_path(cfg, "fig8_qt.parquet"), frame, {"limits_ms": limits})
     write_yaml(output_path(cfg, "fig8_qt.yaml"), found)
-    told = "no tau, since all are equal" if tau.tau is None else f"{tau.tau:.2f} (95 %: {tau.low:.2f} to {tau.high:.2f})"
-    say(f"fig8_qt: Kendall's tau of Q-T score and mean top-1 over {tau.count} random spaces: {told}")
+    words = "no tau, since all are equal" if tau.tau is None else f"{tau.tau:.2f} (95 %: {tau.low:.2f} to {tau.high:.2f})"
+    say(f"fig8_qt: Kendall's tau of Q-T score and mean top-1 over {tau.count} random spaces: {words}")
 
 
 def _candidates(
@@ -95,19 +105,14 @@ def spread(scores: Sequence[float], wanted: int, rng: np.random.Generator) -> li
     return [int(rng.choice(part)) for part in np.array_split(np.argsort(scores, kind="stable"), wanted)]
 
 
-def _train(
-    cfg: Config, hs: Hyperspace, space: SearchSpace, predictor: Predictor, limits: Sequence[float], images: Images
+def _best(
+    cfg: Config, space: SearchSpace, net: Elastic, predictor: Predictor, limits: Sequence[float], images: Images
 ) -> list[dict[str, Any]]:
-    """Train a space in a folder of its own, where a killed run goes on, and find its best subnet within each limit."""
+    """The best subnet within each limit: its top-1 in percent on the images that steer the search, and its predicted ms."""
     from spaceevo.evolution import AdditiveCost, GeneCode, constrained_evolution
-    from spaceevo.training.checkpoint import load_supernet
     from spaceevo.training.judges import searching
 
-    job = shorter(cfg, space)
-    for step in ("supernet", "qat"):
-        execute(step, job)
-    net, _ = load_supernet(input_path(job, "qat.ckpt"), hs)
-    judge = searching(cfg, net, images, partial(job, "fig8_qt") / "evaluated.json")
+    judge = searching(cfg, net, images, partial(cfg, "fig8_qt") / "evaluated.json")
     code = GeneCode(space)
     predicted_ms = AdditiveCost(code, predictor.graph_ms, predictor.op_ms)
     best = []
@@ -131,7 +136,8 @@ def _train(
 
 
 def shorter(cfg: Config, space: SearchSpace) -> Config:
-    """The config that trains ``space`` as the found one is trained, but for the length, in its part of this step's folder."""
+    """The config that trains ``space`` as the found one is trained, but for the length, in a folder of its own, where a killed
+    run goes on."""
     recipe = cfg.fig8_qt
     return replace(
         cfg,
