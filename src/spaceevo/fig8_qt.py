@@ -108,26 +108,29 @@ def spread(scores: Sequence[float], wanted: int, rng: np.random.Generator) -> li
 def _best(
     cfg: Config, space: SearchSpace, net: Elastic, predictor: Predictor, limits: Sequence[float], images: Images
 ) -> list[dict[str, Any]]:
-    """The best subnet within each limit: its top-1 in percent on the images that steer the search, and its predicted ms."""
+    """The best subnet within each of ``limits``, which rise: its top-1 in percent on the images that steer the search, and its
+    predicted ms. The best of a limit is among those tried for every larger one."""
     from spaceevo.evolution import AdditiveCost, GeneCode, constrained_evolution
+    from spaceevo.space import Subnet
     from spaceevo.training.judges import searching
 
     judge = searching(cfg, net, images, partial(cfg, "fig8_qt") / "evaluated.json")
     code = GeneCode(space)
     predicted_ms = AdditiveCost(code, predictor.graph_ms, predictor.op_ms)
-    best = []
+    best: list[dict[str, Any]] = []
     for limit in limits:
         archive = constrained_evolution(
             code,
             predicted_ms,
             [limit],
             lambda genes: judge.quality(code.decode(genes)),
-            population=cfg.fig8_qt.subnets,
+            population=cfg.fig8_qt.subnets + len(best),
             parents=1,
             generations=0,
             mutate_probability=cfg.search_subnet.mutate_probability,
             seed=cfg.seed,
             cheapest=predicted_ms.cheapest(),
+            seeds=[Subnet.parse(space, entry["subnet"]) for entry in best],
         )
         first = archive.ranked(limit)[0]
         (subnet,) = archive.subnets([first])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,15 @@ from scipy.stats import kendalltau
 from spaceevo.app.artifacts import config_subset
 from spaceevo.app.config import compose, hyperspace
 from spaceevo.app.steps import STEPS, needed_steps
+from spaceevo.data import load_data
 from spaceevo.errors import UserError
 from spaceevo.evolution import QTScore
-from spaceevo.fig8_qt import _candidates, shorter, spread
+from spaceevo.fig8_qt import _best, _candidates, shorter, spread
 from spaceevo.latency.predictor import Predictor
 from spaceevo.report.page import build_report
 from spaceevo.search_space import tables_of
 from spaceevo.space import SearchSpace, Subnet, subnet_graph
+from spaceevo.training.checkpoint import load_supernet
 
 SHORT = ("fig8_qt.supernet_epochs=2", "fig8_qt.supernet_images=128", "fig8_qt.qat_images=64")
 
@@ -115,6 +118,18 @@ def test_no_limit_that_a_space_cannot_keep(tiny_run: Path) -> None:
         _candidates(hs, predictor, [1.0, min(fastest) / 10], 4, rng)
     some = _candidates(hs, predictor, [float(np.median(fastest)), 1.0], 2, rng)
     assert len(some) == len(set(some)) == 40
+
+
+def test_a_larger_limit_is_no_worse_and_its_subnets_keep_it(tiny_run: Path, tmp_path: Path) -> None:
+    cfg = compose("fig8_qt", [*TINY, f"run_dir={tiny_run}", f"out_dir={tmp_path}"])
+    net, space = load_supernet(tiny_run / "qat.ckpt", hyperspace(cfg))
+    predictor, rng = Predictor.load(tiny_run / "latency/predictor.json"), np.random.default_rng(0)
+    ms = [predictor.graph_ms(subnet_graph(Subnet.sample(space, rng))) for _ in range(50)]
+    limits = np.quantile(ms, [0.2, 0.5, 1.0]).tolist()
+    for seed in range(6):
+        best = _best(replace(cfg, seed=seed), space, net, predictor, limits, load_data(cfg.data))
+        top1 = [entry["top1"] for entry in best]
+        assert top1 == sorted(top1) and all(entry["ms"] <= limit for entry, limit in zip(best, limits, strict=True))
 
 
 @given(st.lists(st.integers(-50, 50), min_size=4, max_size=60), st.integers(0, 5))
