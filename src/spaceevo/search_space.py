@@ -27,10 +27,10 @@ def run(cfg: Config) -> None:
     from spaceevo.atomic import write_parquet, write_yaml
     from spaceevo.evolution import check_limits, space_edge
 
-    tables, limits = _tables(cfg)
+    tables, limits = tables_of(cfg)
     table = tables.whole
     check_limits(table, limits)
-    score = _score(cfg, table, limits)
+    score = score_of(cfg, table, limits)
     tau = _halves_tau(cfg, tables, limits)
     result = search(cfg, score)
     per_limit = [float(q) for q in score.per_limit(result.space)]
@@ -103,21 +103,22 @@ def search(cfg: Config, score: QTScore) -> Evolution:
 
 
 @dataclass(frozen=True)
-class _Tables:
+class Tables:
     """What is searched, and what it would be with each half of the rows alone; none where a key has one row only."""
 
     whole: Table
     halves: tuple[Table, ...]
 
 
-def _score(cfg: Config, table: Table, limits: list[float]) -> QTScore:
+def score_of(cfg: Config, table: Table, limits: list[float]) -> QTScore:
+    """The Q-T score that ``search_space`` asks for."""
     from spaceevo.evolution import QTScore
 
     recipe = cfg.search_space
     return QTScore(table, limits, recipe.draws, recipe.top, cfg.seed, recipe.mode, recipe.fitting)
 
 
-def _halves_tau(cfg: Config, tables: _Tables, limits: list[float]) -> float | None:
+def _halves_tau(cfg: Config, tables: Tables, limits: list[float]) -> float | None:
     """Kendall's tau of random spaces between the halves of the table."""
     import numpy as np
 
@@ -128,11 +129,11 @@ def _halves_tau(cfg: Config, tables: _Tables, limits: list[float]) -> float | No
         return None
     rng = np.random.default_rng([cfg.seed, 0x7A0])
     spaces = [SearchSpace.sample(tables.whole.hyperspace, rng) for _ in range(SPACES)]
-    one, other = (_score(cfg, half, limits) for half in tables.halves)
+    one, other = (score_of(cfg, half, limits) for half in tables.halves)
     return agreement(one, other, spaces)
 
 
-def _tables(cfg: Config) -> tuple[_Tables, list[float]]:
+def tables_of(cfg: Config) -> tuple[Tables, list[float]]:
     """The accuracy table, the run's own or the one given, as it is searched, and the limits in ms.
 
     Raises:
@@ -151,7 +152,7 @@ def _tables(cfg: Config) -> tuple[_Tables, list[float]]:
         if rows == "model":
             raise bad_value("search_space.rows", rows, "measured with lut=...: the model needs the run's latency predictor")
         table = load_table(Path(cfg.lut), hs, cfg.device.name)
-        return _Tables(table, halves(table) or ()), limits_of_table(cfg.latency, table, cfg.seed)
+        return Tables(table, halves(table) or ()), limits_of_table(cfg.latency, table, cfg.seed)
     predictor = Predictor.load(input_path(cfg, "latency/predictor.json"))
     limits = resolve_limits(cfg.latency, predictor, hs, cfg.seed)
     table = load_table(input_path(cfg, "lut.parquet"), hs)
@@ -160,7 +161,7 @@ def _tables(cfg: Config) -> tuple[_Tables, list[float]]:
     if rows == "model" or (rows == "auto" and few):
         dense = DenseRows(table, predictor.op_ms, ends_of(predictor, hs))
         parts = [dense.table(part.rows) for part in parts if part.rows is not None]
-    return _Tables(parts[0], tuple(parts[1:])), limits
+    return Tables(parts[0], tuple(parts[1:])), limits
 
 
 main = entrypoint("search_space", main_of("search_space"))

@@ -55,7 +55,7 @@ def run(cfg: Config) -> None:
             seed=cfg.seed,
             cheapest=predicted_ms.cheapest(),
             search=recipe.search,
-            seeds=[Subnet.largest(judge.space, resolution) for resolution in hs.resolutions],
+            seeds=[*(Subnet.largest(judge.space, resolution) for resolution in hs.resolutions), *judge.known],
         )
     chosen: list[dict[str, Any]] = []
     for name, limit in zip(model_names(cfg.device.name, limits), limits, strict=True):

@@ -69,7 +69,7 @@ def test_changed_config_reruns_just_what_depends_on_it(ran: list[str]) -> None:
     run_pipeline(tiny())
     ran.clear()
     run_pipeline(tiny("qat.lr=0.001"))
-    assert ran == ["qat", "search_subnet", "finish", "export", "benchmark", "report"]
+    assert ran == ["qat", "tau", "search_subnet", "finish", "export", "benchmark", "report"]
     ran.clear()
     run_pipeline(tiny("qat.lr=0.001", "trainer.progress_bar=true", "data.workers=1", "threads=2"))
     assert ran == []
@@ -302,3 +302,12 @@ def test_a_steps_peak_memory_is_also_that_of_before_another_ran_within_it() -> N
         with recorded(STEPS["profile"], cfg, folder, {}, 0.0):
             pass
     assert provenance("teacher")["peak_rss_mib"] > provenance("profile")["peak_rss_mib"] + 300
+
+
+def test_optional_steps_run_where_they_are_asked_for_and_nothing_is_built_on_them(ran: list[str]) -> None:
+    optional = [name for name, step in STEPS.items() if step.optional]
+    run_pipeline(tiny(f"also={optional}".replace("'", "").replace(" ", "")))
+    assert ran == list(STEPS)
+    ran.clear()
+    run_pipeline(tiny("fig8_qt.spaces=5"))  # which fig8_qt was not made with
+    assert ran == []

@@ -16,10 +16,12 @@ MID_STEP = (
     ("partial/teacher/last.ckpt", "teacher.ckpt"),
     ("partial/bkd/fp32/done.json", "lut.parquet"),
     ("partial/supernet/last.ckpt", "supernet.ckpt"),
+    ("partial/tau/evaluated.json", "tau.parquet"),
     ("partial/search_subnet/evaluated.json", "pareto.yaml"),
 )
 WEIGHTS = (
-    "teacher.ckpt", "bkd/*.safetensors", "supernet.ckpt", "qat.ckpt", "lut.parquet", "search_space.parquet", "subnets.parquet",
+    "teacher.ckpt", "bkd/*.safetensors", "supernet.ckpt", "qat.ckpt", "lut.parquet", "search_space.parquet", "tau.parquet",
+    "subnets.parquet",
 )  # fmt: skip
 
 
@@ -28,7 +30,7 @@ def hashes(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-def test_killed_in_four_steps_ends_with_the_same_weights_bit_for_bit(tiny_run: Path, tmp_path: Path) -> None:
+def test_killed_in_five_steps_ends_with_the_same_weights_bit_for_bit(tiny_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     # The device's latencies are measured and so never twice the same: both runs start from one profile.
     shutil.copytree(tiny_run / "latency", folder / "latency")

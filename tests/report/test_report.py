@@ -25,7 +25,7 @@ from spaceevo.report.figures import significant
 from spaceevo.report.page import build_report, count, points, seconds, size
 from spaceevo.space import load_hyperspace
 
-FIGURES = {"accuracy", "prediction", "evolution", "space", "cloud", "types", "widths", "blocks", "time"}
+FIGURES = {"accuracy", "prediction", "evolution", "space", "cloud", "types", "widths", "blocks", "time", "tau"}
 HOSTILE = '<script>alert("x")</script> $x^2$ & --><b>'
 
 

@@ -264,6 +264,15 @@ class SupernetConfig:
 
 
 @dataclass
+class TauConfig:
+    """How well the accuracy table orders subnets: ``subnets``, random ones of the found space, that are evaluated for it (0: it
+    is not measured) and begin the search; ``resamples``: of its bootstrap interval."""
+
+    subnets: int = MISSING
+    resamples: int = MISSING
+
+
+@dataclass
 class SearchSubnetConfig:
     """Constrained evolution over subnets (section 5); ``population``: of a generation, of which each limit has its own.
 
@@ -349,6 +358,19 @@ class BaselineConfig:
 
 
 @dataclass
+class Fig8QtConfig:
+    """Figure 8 of the paper: ``spaces``, random ones, each trained as the found one is but for the epochs and an epoch's images
+    (null: all), and judged by the best of ``subnets`` random ones within each latency limit."""
+
+    spaces: int = MISSING
+    supernet_epochs: int = MISSING
+    supernet_images: int | None = MISSING
+    qat_epochs: int = MISSING
+    qat_images: int | None = MISSING
+    subnets: int = MISSING
+
+
+@dataclass
 class ReportConfig:
     """``compare``: run folders, of other devices, whose preferences the report shows beside this run's."""
 
@@ -370,6 +392,7 @@ class Config:
     model: str | None = MISSING
     lut: str | None = MISSING
     baselines: list[str] = MISSING
+    also: list[str] = MISSING
     stage: StageConfig = field(default_factory=StageConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     latency: LatencyConfig = field(default_factory=LatencyConfig)
@@ -386,11 +409,13 @@ class Config:
     search_space: SearchSpaceConfig = field(default_factory=SearchSpaceConfig)
     supernet: SupernetConfig = field(default_factory=SupernetConfig)
     qat: SupernetConfig = field(default_factory=SupernetConfig)
+    tau: TauConfig = field(default_factory=TauConfig)
     search_subnet: SearchSubnetConfig = field(default_factory=SearchSubnetConfig)
     finish: FinishConfig = field(default_factory=FinishConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
+    fig8_qt: Fig8QtConfig = field(default_factory=Fig8QtConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
 
 
@@ -428,8 +453,12 @@ FRACTIONS = {
 }  # fmt: skip
 CHECKED = (
     "data", "teacher", "profile", "predictor", "bkd", "tabulate", "search_space", "supernet", "qat", "search_subnet", "finish",
-    "export", "benchmark", "baseline",
+    "export", "benchmark", "baseline", "fig8_qt",
 )  # fmt: skip
+
+
+#: Fewer evaluated subnets, or trained spaces, tell no order.
+TAU_SUBNETS, FIG8_SPACES = 10, 4
 
 
 def folder_name(text: str) -> str:
@@ -518,6 +547,9 @@ def check(cfg: Config) -> None:
             raise bad_value(key, count, f"{least} or more")
     _check_latency(cfg.latency)
     _check_baselines(cfg)
+    _check_tau(cfg.tau)
+    if cfg.fig8_qt.spaces < FIG8_SPACES:
+        raise bad_value("fig8_qt.spaces", cfg.fig8_qt.spaces, f"{FIG8_SPACES} or more")
     if (cfg.finish.seconds is None) == (cfg.finish.epochs is None):
         both = "both are" if cfg.finish.epochs is not None else "neither is"
         raise UserError(
@@ -571,6 +603,13 @@ def _check_number(key: str, name: str, value: Any) -> None:
         raise bad_value(key, value, "0 or more" if zero else "more than 0")
     if name in FRACTIONS and value >= 1:
         raise bad_value(key, value, "less than 1")
+
+
+def _check_tau(tau: TauConfig) -> None:
+    if tau.subnets != 0 and tau.subnets < TAU_SUBNETS:
+        raise bad_value("tau.subnets", tau.subnets, f"{TAU_SUBNETS} or more, which a tau needs, or 0 for none")
+    if tau.resamples < 1:
+        raise bad_value("tau.resamples", tau.resamples, "1 or more")
 
 
 def _check_latency(latency: LatencyConfig) -> None:

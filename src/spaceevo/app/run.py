@@ -29,7 +29,7 @@ from spaceevo.app.artifacts import (
     recorded,
 )
 from spaceevo.app.config import Config, check_images, check_judges
-from spaceevo.app.steps import AT_BASELINES, STEPS, Step, check_device, command_for, needed_steps
+from spaceevo.app.steps import AT_BASELINES, STEERED, STEPS, Step, check_device, command_for, needed_steps
 from spaceevo.app.upstream import check_makers
 from spaceevo.atomic import UNFINISHED, write_json, write_yaml
 from spaceevo.errors import UserError
@@ -159,7 +159,7 @@ def _require_latency(step: Step, cfg: Config) -> None:
 def _require_images(step: Step, cfg: Config) -> None:
     if "data.image_size" in step.keys:
         check_images(cfg)
-    if "search_subnet" in step.keys:
+    if {"search_subnet", *STEERED} & set(step.keys):
         check_judges(cfg)
 
 

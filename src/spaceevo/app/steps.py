@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spaceevo.app.config import Config
+from spaceevo.errors import bad_choice
 
-KERNELS, PREDICTOR = "latency/kernels.parquet", "latency/predictor.json"
+KERNELS, PREDICTOR, TAU = "latency/kernels.parquet", "latency/predictor.json", "tau.parquet"
+FIG8 = "fig8_qt.parquet"
 #: The images that are learned from and searched on; ``data.test_limit`` matters to the export alone.
 DATA = (
     "data.name", "data.channels", "data.classes", "data.image_size", "data.mean", "data.std", "data.flip", "data.shift",
@@ -17,6 +19,10 @@ DATA = (
 SPACE = ("hyperspace", "blocks")
 TIMING = ("benchmark.rounds", "benchmark.runs", "benchmark.spread_s")
 JUDGED = ("search_subnet.calibration_images", "search_subnet.judge_images")
+STEERED = ("search_subnet.calibration_images", "search_subnet.validation_images")
+SCORED = (
+    "search_space.rows", "search_space.draws", "search_space.top", "search_subnet.mutate_probability", "tau.resamples",
+)  # fmt: skip
 SCHEME = ("device.name", "device.runtime", "device.weight_bits", "device.padding")
 MODEL_FILES = ("model.onnx", "model.tflite", "model.safetensors", "fp32.onnx", "parity.json", "card.json")
 #: Where a run is searched at the latencies of its baselines: a folder like a multirun's job's.
@@ -143,16 +149,26 @@ STEPS: dict[str, Step] = {
             version=2,
         ),
         Step(
+            "tau",
+            "tau",
+            "measures how well the accuracy table orders random subnets of the trained supernet (Kendall's tau)",
+            (*DATA, *SPACE, "space", *SCHEME, "tau", *STEERED),
+            ("space.yaml", "qat.ckpt", "lut.parquet"),
+            (TAU, "tau.yaml"),
+            "spaceevo.tau:run",
+            free=("latency",),
+        ),
+        Step(
             "search_subnet",
             "search_subnet",
             "finds the most accurate quantized subnet within each latency limit",
             (*DATA, *SPACE, "space", "device", "latency", "search_subnet", *TIMING),
-            ("space.yaml", "qat.ckpt", "lut.parquet", PREDICTOR),
+            ("space.yaml", "qat.ckpt", "lut.parquet", PREDICTOR, TAU),
             ("subnets.parquet", "pareto.yaml"),
             "spaceevo.search_subnet:run",
             free=("latency",),
             needs_latency=True,
-            version=2,
+            version=3,
         ),
         Step(
             "finish",
@@ -197,6 +213,17 @@ STEPS: dict[str, Step] = {
             optional=True,
         ),
         Step(
+            "fig8_qt",
+            "fig8_qt",
+            "trains random spaces and compares their accuracy with their Q-T scores (in the pipeline with also=[fig8_qt])",
+            (*DATA, *SPACE, "device", "latency", *SCORED, "fig8_qt", "supernet", "qat", *STEERED, "trainer.precision"),
+            ("lut.parquet", PREDICTOR),
+            (FIG8, "fig8_qt.yaml"),
+            "spaceevo.fig8_qt:run",
+            needs_latency=True,
+            optional=True,
+        ),
+        Step(
             "report",
             "report",
             "draws what the run folder holds as one HTML page",
@@ -208,11 +235,15 @@ STEPS: dict[str, Step] = {
                 "lut.parquet",
                 "space.yaml",
                 "search_space.parquet",
+                TAU,
+                "tau.yaml",
                 "subnets.parquet",
                 "pareto.yaml",
                 "models/*/card.json",
                 "benchmark.parquet",
                 "baselines.yaml",
+                FIG8,
+                "fig8_qt.yaml",
             ),
             ("report.html", "figures/*.png"),
             "spaceevo.report:run",
@@ -226,14 +257,18 @@ VOLATILE = ("data.root", "data.workers", "data.download")
 
 def inputs_of(step: Step, cfg: Config) -> tuple[str, ...]:
     """What ``step`` reads under ``cfg``: ``space=`` replaces ``space.yaml``, ``device.predictor=`` the profile, ``lut=`` what
-    the search of the space reads; subnets are judged by the supernet or by the table."""
+    the search of the space reads; subnets are judged by the supernet or by the table, and by the supernet from those on that
+    the table was judged by, where the run has a table of its own."""
     skipped = set()
     if cfg.space is not None:
         skipped.add("space.yaml")
     if cfg.device.predictor is not None:
         skipped.add(KERNELS)
     if step.name == "search_subnet":
-        skipped.add("qat.ckpt" if cfg.search_subnet.quality == "lut" else "lut.parquet")
+        by_table = cfg.search_subnet.quality == "lut"
+        skipped.add("qat.ckpt" if by_table else "lut.parquet")
+        if by_table or cfg.tau.subnets == 0 or cfg.space is not None or cfg.lut is not None:
+            skipped.add(TAU)
     if table_of(step, cfg) is not None:
         skipped |= {"lut.parquet", PREDICTOR}
     return step.inputs if step.lenient else tuple(path for path in step.inputs if path not in skipped)
@@ -251,8 +286,16 @@ def producer_of(pattern: str) -> Step:
 
 def needed_steps(cfg: Config) -> list[Step]:
     """The steps a whole pipeline runs: all, but for those whose results ``cfg`` gives and, of a device that is not here, the
-    benchmark."""
-    needed, waiting = set(), ["benchmark" if cfg.device.runtime != "none" else "export"]
+    benchmark; of the optional ones those that ``also`` names.
+
+    Raises:
+        UserError: ``also`` names something else.
+    """
+    optional = [step.name for step in STEPS.values() if step.optional]
+    for name in cfg.also:
+        if name not in optional:
+            raise bad_choice("also", name, optional)
+    needed, waiting = set(), ["benchmark" if cfg.device.runtime != "none" else "export", *cfg.also]
     while waiting:
         name = waiting.pop()
         if name not in needed:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 class NSRProxy:
-    """``proxy(genes) -> [N]``: the predicted NSR summed over the searched stages, lower is better."""
+    """``proxy(genes) -> [N]``: the predicted NSR summed over the searched stages, lower is better; ``stages(genes)``: of each
+    of them ``[N, stages]``."""
 
     def __init__(self, code: GeneCode, lut: pd.DataFrame) -> None:
         """``lut``: rows of ``lut.parquet``.
@@ -39,18 +40,21 @@ class NSRProxy:
             self._models.append(SmoothNsr(rows.type.to_numpy(), features, rows.nsr.to_numpy(float)))
 
     def __call__(self, genes: Genes) -> np.ndarray:
+        return self.stages(genes).sum(1)
+
+    def stages(self, genes: Genes) -> np.ndarray:
         hs = self.code.space.hyperspace
         resolution = np.asarray(hs.resolutions)[genes[:, RESOLUTION]]
         cin = np.asarray(hs.stem.widths)[genes[:, STEM_WIDTH]]
-        total = np.zeros(len(genes))
+        nsr = np.zeros((len(genes), len(self._searched)))
         for here in self.code.stages:
             blocks = _values(here, genes)
             if here in self._searched:
                 i = self._searched.index(here)
                 types = np.full(len(genes), self.code.space.types[i])
-                total += self._models[i].nsr(types, features_of(resolution, cin, blocks))
+                nsr[:, i] = self._models[i].nsr(types, features_of(resolution, cin, blocks))
             cin = blocks[np.arange(len(genes)), here.depths(genes) - 1, 1]
-        return total
+        return nsr
 
 
 def _values(here: StageGenes, genes: Genes) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from spaceevo.app.artifacts import Record, matches, read_record
-from spaceevo.app.steps import KERNELS, STEPS
+from spaceevo.app.steps import FIG8, KERNELS, STEPS, TAU
 from spaceevo.errors import UserError
 from spaceevo.evolution import Table, load_table
 from spaceevo.space import Hyperspace, SearchSpace
@@ -32,7 +32,9 @@ class RunData:
         cards: the exported models' cards by rising limit, each with ``folder``, its place relative to the run, and
             ``again_ms``, what the benchmark measured (None without one).
         records: provenance by step, in the pipeline's order, but for the report's own.
-        kernels, lut, history, subnets, benchmark: the parquet tables; latencies in ms, accuracies in percent.
+        kernels, lut, history, judged, subnets, benchmark: the parquet tables; latencies in ms, accuracies in percent.
+        taus: ``tau.yaml``: how well the table orders the subnets ``judged``.
+        fig8, trained: ``fig8_qt.yaml`` and ``.parquet``: random spaces trained, and the tau of their Q-T scores.
         pareto: ``pareto.yaml``: the chosen subnets, the Pareto front and its hypervolume.
         baselines: ``baselines.yaml``: standard networks beside the run's models, and the verdict.
         table: the accuracy table once more, as the search reads it.
@@ -45,6 +47,10 @@ class RunData:
     lut: pd.DataFrame | None
     search: dict[str, Any] | None
     history: pd.DataFrame | None
+    judged: pd.DataFrame | None
+    taus: dict[str, Any] | None
+    fig8: dict[str, Any] | None
+    trained: pd.DataFrame | None
     subnets: pd.DataFrame | None
     pareto: dict[str, Any] | None
     baselines: dict[str, Any] | None
@@ -114,6 +120,10 @@ def load_run(folders: Sequence[Path]) -> RunData:
         lut=table("lut.parquet"),
         search=search,
         history=table("search_space.parquet"),
+        judged=table(TAU),
+        taus=plain("tau.yaml"),
+        fig8=plain("fig8_qt.yaml"),
+        trained=table(FIG8),
         subnets=table("subnets.parquet"),
         pareto=plain("pareto.yaml"),
         baselines=plain("baselines.yaml"),

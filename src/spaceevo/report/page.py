@@ -24,6 +24,7 @@ from spaceevo.report.data import (
     within_limit,
 )
 from spaceevo.report.figures import significant
+from spaceevo.report.tau_figures import score_against_accuracy, table_against_accuracy, tau_words
 from spaceevo.report.verdict import verdict_sums, verdict_words
 from spaceevo.space import SearchSpace
 
@@ -78,6 +79,7 @@ def render(template: str, **values: Any) -> str:
         thousands="{:,}".format,
         seconds=seconds,
         within=within_limit,
+        tau=tau_words,
     )
     return environment.get_template(template).render(**values)
 
@@ -107,6 +109,8 @@ def draw(data: RunData, others: Mapping[str, RunData] | None = None) -> dict[str
             clouds = [cloud(data.table, spaces, CLOUD, 1) for spaces in ([data.space], random)]
             top = recipe.get("search_space.top", 1)
             drawings["cloud"] = search_figures.cloud(clouds[0], clouds[1], data.search["limits_ms"], top)
+    if data.judged is not None and data.taus is not None:
+        drawings["tau"] = table_against_accuracy(data.judged)
     if data.kernels is not None and (data.kernels.kind == "block").any():
         drawings["blocks"] = figures.block_latency(profiled_blocks(data.kernels, data.hyperspace))
     if data.pipeline:
@@ -115,6 +119,8 @@ def draw(data: RunData, others: Mapping[str, RunData] | None = None) -> dict[str
         drawings |= {
             f"baselines-{told['runtime']}": fronts(data.baselines, told["runtime"]) for told in data.baselines["verdict"]
         }
+    if data.trained is not None and data.fig8 is not None:
+        drawings["fig8"] = score_against_accuracy(data.trained)
     return drawings
 
 

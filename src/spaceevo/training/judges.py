@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,11 +13,13 @@ from torch import Tensor
 
 from spaceevo.app.config import Config
 from spaceevo.app.run import input_path, partial, say
+from spaceevo.app.steps import STEPS, TAU, inputs_of
 from spaceevo.app.upstream import step_images
-from spaceevo.data import Normalized, normalize
+from spaceevo.data import Images, Normalized, normalize
 from spaceevo.evolution import GeneCode
 from spaceevo.evolution.genes import Genes
 from spaceevo.evolution.proxy import NSRProxy
+from spaceevo.nn.elastic import Elastic
 from spaceevo.nn.evaluate import ImageSource
 from spaceevo.space import Hyperspace, SearchSpace, Subnet
 from spaceevo.training.checkpoint import load_supernet
@@ -32,8 +35,8 @@ class Judge:
     """How good subnets are, higher is better: ``search`` while there are many, ``final`` of the few that are measured,
     ``judge`` of the chosen ones and the Pareto front, by images that nothing was chosen by.
 
-    ``searched``, ``judged``: the columns of the first and the last; ``sign``: -1 where they hold a loss; ``worthless``: the
-    reference point's quality, and ``reference``, what it is.
+    ``known``: subnets whose ``search`` quality is known beforehand. ``searched``, ``judged``: the columns of the first and the
+    last; ``sign``: -1 where they hold a loss; ``worthless``: the reference point's quality, and ``reference``, what it is.
     """
 
     space: SearchSpace
@@ -46,6 +49,7 @@ class Judge:
     sign: int
     worthless: float
     reference: str
+    known: Sequence[Subnet] = ()
 
 
 def supernet_judge(
@@ -54,20 +58,18 @@ def supernet_judge(
     """Quantized top-1 in percent on validation images, of the trained supernet's weights: the first few in the search, all
     but the last of the finalists, the last of what was found. ``total``: how many subnets the search will ask for,
     within ``limits`` that rise."""
-    recipe, device = cfg.search_subnet, device_of(cfg.trainer.accelerator)
     net, space = load_supernet(input_path(cfg, "qat.ckpt"), hs)
-    images = step_images("search_subnet", cfg)
-    calibration = normalize(images.train[: recipe.calibration_images], cfg.data)
-    validation, labels, folder = Normalized(images.val, cfg.data), images.val_labels, partial(cfg, "search_subnet")
-    few, choosing = slice(recipe.validation_images), range(len(labels) - recipe.judge_images)
-    judging = range(choosing.stop, len(labels))
-
-    def on(pixels: ImageSource, labels: Tensor, cache: str) -> SubnetEvaluator:
-        return SubnetEvaluator(net.to(device), quantizer(cfg), calibration, pixels, labels, folder / cache, device)
-
-    searcher = on(validation[few], labels[few], "evaluated.json")
-    finals = on(Part(validation, choosing), labels[: choosing.stop], "finalists.json")
-    judge = on(Part(validation, judging), labels[judging.start :], "judged.json")
+    images, folder = step_images("search_subnet", cfg), partial(cfg, "search_subnet")
+    choosing = range(len(images.val) - cfg.search_subnet.judge_images)
+    judging = range(choosing.stop, len(images.val))
+    before = evaluated_before(cfg)
+    searcher = searching(cfg, net, images, folder / "evaluated.json")
+    searcher.known |= before
+    validation = Normalized(images.val, cfg.data)
+    finals, judge = (
+        evaluator(cfg, net, images, Part(validation, some), images.val_labels[some.start : some.stop], folder / cache)
+        for some, cache in ((choosing, "finalists.json"), (judging, "judged.json"))
+    )
     code = GeneCode(space)
     telling = _Telling(total, sum(limits) / len(limits) / limits[0])
 
@@ -76,15 +78,38 @@ def supernet_judge(
         for start in range(0, len(genes), CHUNK):
             subnets = code.decode(genes[start : start + CHUNK])
             known = sum(str(subnet) in searcher.known for subnet in subnets)
-            progress(known)  # before a kill
+            resumed = known - sum(str(subnet) in before for subnet in subnets)
+            progress(resumed)  # before a kill
             began = time.monotonic()
             found += searcher.quality(subnets, progress)
-            telling.took(time.monotonic() - began, len(subnets) - known, known)
+            telling.took(time.monotonic() - began, len(subnets) - known, resumed)
         return found
 
     classes = cfg.data.classes
     chance = 100 / classes, f"chance level of {classes} classes"
-    return Judge(space, code, search, finals.quality, judge.quality, "top1_search", "top1_val", 1, *chance)
+    known = [Subnet.parse(space, text) for text in before]
+    return Judge(space, code, search, finals.quality, judge.quality, "top1_search", "top1_val", 1, *chance, known)
+
+
+def evaluated_before(cfg: Config) -> dict[str, float]:
+    """Top-1 in percent, on the images that steer the search, of the subnets that the table was judged by."""
+    if TAU not in inputs_of(STEPS["search_subnet"], cfg):
+        return {}
+    frame = pd.read_parquet(input_path(cfg, TAU))
+    return dict(zip(frame.subnet, frame.top1_search, strict=True))
+
+
+def searching(cfg: Config, net: Elastic, images: Images, cache: Path) -> SubnetEvaluator:
+    """Evaluates subnets of a trained supernet on the validation images that steer the search, which stay in memory."""
+    few = slice(cfg.search_subnet.validation_images)
+    return evaluator(cfg, net, images, Normalized(images.val, cfg.data)[few], images.val_labels[few], cache)
+
+
+def evaluator(cfg: Config, net: Elastic, images: Images, pixels: ImageSource, labels: Tensor, cache: Path) -> SubnetEvaluator:
+    """Evaluates subnets of a trained supernet on ``pixels``, their statistics recalibrated on training ``images``."""
+    device = device_of(cfg.trainer.accelerator)
+    calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
+    return SubnetEvaluator(net.to(device), quantizer(cfg), calibration, pixels, labels, cache, device)
 
 
 class _Telling:
