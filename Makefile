@@ -45,8 +45,8 @@ bench: setup ## the fast versions against the plain ones, in one run
 ablate: setup ## what learning the quantizers brings, at 8 and 4 bits, from the supernet of a finished `make demo`
 	@$(RUN) tests/ablate_lsq.py runs/demo
 
-compare: setup ## standard networks trained alone, as long as one model of a finished `make demo` took, beside its models
-	@$(RUN) tests/compare.py runs/demo
+compare: demo ## the demo, then standard networks trained as long as it took a model, beside its models
+	@$(RUN) -m spaceevo.baseline experiment=demo
 
 clean: ## remove runs and caches; the virtual environment stays
 	rm -rf runs outputs multirun build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

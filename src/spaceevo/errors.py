@@ -13,6 +13,14 @@ class ClaimError(UserError):
     exit_code = 3
 
 
+class LimitError(UserError):
+    """No subnet keeps a latency limit; ``smallest_ms``: the least limit that one is known to keep."""
+
+    def __init__(self, text: str, smallest_ms: float) -> None:
+        super().__init__(text)
+        self.smallest_ms = smallest_ms
+
+
 def bad_value(key: str, value: object, allowed: str) -> UserError:
     """The error for ``key`` having ``value`` where only ``allowed`` is possible."""
     return UserError(f"{key}={value}: must be {allowed}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from spaceevo.app.cli import entrypoint
 from spaceevo.app.config import Config, hyperspace
 from spaceevo.app.run import input_path, main_of, output_path, say
-from spaceevo.errors import UserError
+from spaceevo.errors import LimitError
 
 if TYPE_CHECKING:
     from spaceevo.evolution import Archive
@@ -57,8 +58,8 @@ def run(cfg: Config) -> None:
             seeds=[*(Subnet.largest(judge.space, resolution) for resolution in hs.resolutions), *judge.known],
         )
     chosen: list[dict[str, Any]] = []
-    for limit in limits:
-        chosen.append(_choose(cfg, limit, archive, chosen, judge, predicted_ms))
+    for name, limit in zip(model_names(cfg.device.name, limits), limits, strict=True):
+        chosen.append(_choose(cfg, name, limit, archive, chosen, judge, predicted_ms))
     frame = _frame(archive, limits, judge, {entry["subnet"] for entry in chosen})
     by_subnet = frame.set_index("subnet")
     for entry in chosen:
@@ -88,10 +89,22 @@ def run(cfg: Config) -> None:
     )
 
 
+def model_names(device: str, limits: Sequence[float]) -> list[str]:
+    """``<device>-<limit>ms`` of different ``limits``: three decimals, or as many as tell them apart."""
+    digits = next(n for n in count(3) if len({f"{limit:.{n}f}" for limit in limits}) == len(set(limits)))
+    return [f"{device}-{limit:.{digits}f}ms" for limit in limits]
+
+
 def _choose(
-    cfg: Config, limit: float, archive: Archive, smaller: list[dict[str, Any]], judge: Judge, predicted_ms: Callable
+    cfg: Config,
+    name: str,
+    limit: float,
+    archive: Archive,
+    smaller: list[dict[str, Any]],
+    judge: Judge,
+    predicted_ms: Callable,
 ) -> dict[str, Any]:
-    """The entry of ``limit``: the best finalist, never worse than those of ``smaller`` limits."""
+    """The entry of ``limit``, as the model ``name``: the best finalist, never worse than those of ``smaller`` limits."""
     from spaceevo.space import Subnet
 
     winners = [Subnet.parse(judge.space, entry["subnet"]) for entry in smaller]
@@ -100,7 +113,7 @@ def _choose(
     best, measured = _within(cfg, limit, list(dict.fromkeys([*winners, *ranked])), few, judge.final)
     ms = float(predicted_ms(judge.code.encode([best]))[0])
     return dict(
-        name=f"{cfg.device.name}-{limit:.3f}ms",
+        name=name,
         limit_ms=limit,
         subnet=str(best),
         space=str(judge.space),
@@ -155,7 +168,7 @@ def _within(
     """Of the first ``few`` in ``ranked`` that measure within ``limit``, the best by ``judge``, and its ms.
 
     Raises:
-        UserError: none of them all measures within the limit.
+        LimitError: none of them all measures within the limit.
     """
     from spaceevo.deploy.timing import timing_writer
     from spaceevo.latency.host import weight_bits
@@ -178,9 +191,11 @@ def _within(
             break
     if not fitting:
         fastest = min(measured.values())
-        raise UserError(
+        smallest = fastest / MEASURED_HEADROOM
+        raise LimitError(
             f"latency.limits_ms={limit:g}: none of the {len(ranked)} subnets predicted within it measures within it; "
-            f"the fastest of them takes {fastest:.4g} ms, which a limit of {fastest / MEASURED_HEADROOM:.4g} ms allows"
+            f"the fastest of them takes {fastest:.4g} ms, which a limit of {smallest:.4g} ms allows",
+            smallest,
         )
     _, best = max(zip(judge(fitting), fitting, strict=True), key=lambda pair: pair[0])
     return best, measured[best]

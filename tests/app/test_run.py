@@ -8,11 +8,14 @@ import json
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from spaceevo.app.artifacts import recorded
 from spaceevo.app.config import Config, compose
 from spaceevo.app.run import execute, run_pipeline
 from spaceevo.app.steps import STEPS
+from spaceevo.atomic import atomic_write
 from spaceevo.errors import UserError
 
 #: What the pipeline runs.
@@ -203,9 +206,12 @@ def test_run_folder_of_another_configuration_is_refused_until_told_to_start_over
     with pytest.raises(UserError, match=r"run_dir=runs/tiny is another configuration's \(blocks\.name tiny -> conv"):
         execute("profile", tiny("blocks=conv"))
     assert Path("runs/tiny/report.html").exists()
+    at = "out_dir=runs/tiny/baselines/at"
+    execute("search_subnet", tiny("latency.limits_ms=[1.0]", at))
     ran.clear()
     execute("profile", tiny("blocks=conv", "start_over=true"))
     assert ran == ["profile"]
+    assert not list(Path("runs/tiny/baselines").rglob("*.*"))
     assert not Path("runs/tiny/report.html").exists()
     assert Path("runs/tiny/notes.txt").read_text() == "mine"
 
@@ -291,3 +297,17 @@ def test_optional_steps_run_where_they_are_asked_for_and_nothing_is_built_on_the
     ran.clear()
     run_pipeline(tiny("fig8_qt.spaces=5"))  # which fig8_qt was not made with
     assert ran == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are counted anew on Linux alone")
+def test_a_steps_peak_memory_is_also_that_of_before_another_ran_within_it() -> None:
+    cfg = tiny()
+    folder = Path(cfg.out_dir)
+    for name in ("profile", "teacher"):
+        for pattern in STEPS[name].outputs:
+            atomic_write(folder / pattern, "")
+    with recorded(STEPS["teacher"], cfg, folder, {}, 0.0):
+        np.ones(50_000_000)  # 400 MB, given back at once
+        with recorded(STEPS["profile"], cfg, folder, {}, 0.0):
+            pass
+    assert provenance("teacher")["peak_rss_mib"] > provenance("profile")["peak_rss_mib"] + 300

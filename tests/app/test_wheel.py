@@ -41,6 +41,7 @@ def test_wheel_works_in_an_empty_folder_with_its_configs(tmp_path: Path) -> None
         "report/template.html",
         "report/style.css",
         "report/cards.html",
+        "report/baselines.html",
         "report/sweep.html",
         "latency/fitted/pixel4.json",
     ):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spaceevo.errors import UserError
+from spaceevo.errors import LimitError, UserError
 from spaceevo.evolution import AdditiveCost, Archive, GeneCode, constrained_evolution, hypervolume, pareto_front
 from spaceevo.evolution.proxy import NSRProxy
 from spaceevo.space import (
@@ -247,8 +247,9 @@ def test_a_limit_that_only_other_subnets_than_the_least_of_every_choice_keep_is_
 
 def test_limit_below_the_smallest_subnet_names_it() -> None:
     smallest = mmacs(Subnet.smallest(SPACE))
-    with pytest.raises(UserError) as error:
+    with pytest.raises(LimitError) as error:
         search(0.9 * smallest, 1.0)
+    assert error.value.smallest_ms == pytest.approx(smallest)
     assert f"{0.9 * smallest:g}: below the" in str(error.value) and str(SPACE) in str(error.value)
     assert f"the smallest reachable is {smallest:.4g}" in str(error.value)
     assert len(search(smallest * (1 + 1e-9), population=5, generations=1))  # it can be reached

@@ -17,7 +17,7 @@ from spaceevo.nn.elastic import Elastic, Quantizer
 from spaceevo.nn.evaluate import calibrate, logits, resized, top1
 from spaceevo.space import SearchSpace, Subnet, subnet_graph
 from spaceevo.space.standard import standard_graph
-from spaceevo.training.alone import AloneModule, falling, steps_within
+from spaceevo.training.alone import AloneModule, falling, set_pace
 from spaceevo.training.checkpoint import load_finished, load_supernet, save_checkpoint
 from spaceevo.training.fit import fit
 
@@ -67,12 +67,29 @@ def test_seconds_become_steps_once(tmp_path: Path) -> None:
     alone, record = module(0.5, 0), tmp_path / "steps.json"
     before = {name: value.clone() for name, value in alone.net.state_dict().items()}
     batch = torch.randn(64, 1, 16, 16), torch.arange(64) % 10
-    steps = steps_within(2.0, alone, batch, record)
-    told = json.loads(record.read_text())
+    set_pace(alone, 2.0, batch, "auto", tmp_path)
+    told, steps, bf16 = json.loads(record.read_text()), alone.steps, alone.bf16
     assert steps == told["steps"] == max(1, round(2.0 / told["step_s"])) and told["seconds"] == 2.0
-    assert steps_within(1e6, alone, batch, record) == steps  # a resumed run does what it began
+    pace = json.loads((tmp_path / "pace.json").read_text())
+    assert bf16 is (pace["step_s"]["bf16"] < pace["step_s"]["fp32"])
+    (tmp_path / "pace.json").write_text(json.dumps(pace | {"bf16": not bf16}))
+    set_pace(alone, 1e6, batch, "auto", tmp_path)  # a resumed run does what it began
+    assert alone.steps == steps and alone.bf16 is not bf16
     for name, value in alone.net.state_dict().items():
         assert torch.equal(value, before[name]), name  # measured on a copy
+
+
+@pytest.mark.parametrize("quantized_from", [0.0, 1.0])
+def test_steps_that_do_not_quantize_alone_run_in_bf16(quantized_from: float, tmp_path: Path) -> None:
+    cfg = compose("train", ["experiment=tiny"])
+    weights = []
+    for bf16 in (False, True):
+        alone = module(quantized_from, 2)
+        alone.bf16 = bf16
+        fit(alone, ImagesModule(load_data(cfg.data), cfg.data, 64, 0), CPU, False, tmp_path / str(bf16), 1, 2)
+        weights.append(torch.cat([p.weight.detach().flatten() for p in alone.net.ops_by_name.values() if hasattr(p, "weight")]))
+    assert torch.equal(*weights) is (quantized_from == 0.0)
+    assert torch.allclose(*weights, atol=0.05)
 
 
 def test_no_seconds_leave_the_inherited_weights_as_the_paper_has_it(tiny_run: Path) -> None:

@@ -205,8 +205,11 @@ def recorded(step: Step, cfg: Config, folder: Path, hashes: dict[str, str], sinc
     """
     begun = time.time()
     wall, cpu = time.perf_counter(), _cpu_s()
-    _reset_peak()
-    yield
+    _begin_peak()
+    try:
+        yield
+    finally:
+        peak = _end_peak()
     written = matches(folder, step.outputs)
     for path in list(written):
         if (folder / path).stat().st_mtime < since:
@@ -232,7 +235,7 @@ def recorded(step: Step, cfg: Config, folder: Path, hashes: dict[str, str], sinc
         "seed": cfg.seed,
         "wall_s": round(time.perf_counter() - wall, 3),
         "cpu_s": round(_cpu_s() - cpu, 3),
-        "peak_rss_mib": _peak_mib(),
+        "peak_rss_mib": peak,
         "started": _iso(begun),
         "finished": _iso(time.time()),
     }
@@ -292,6 +295,25 @@ def _iso(moment: float) -> str:
 def _cpu_s() -> float:
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
+
+
+_UNDER_WAY: list[int] = []  # peaks in MiB of the steps under way, the outer first, up to where an inner one began
+
+
+def _begin_peak() -> None:
+    """Count the peak memory from now on; a step may run another."""
+    if _UNDER_WAY:
+        _UNDER_WAY[-1] = max(_UNDER_WAY[-1], _peak_mib())
+    _UNDER_WAY.append(0)
+    _reset_peak()
+
+
+def _end_peak() -> int:
+    """MiB since the last ``_begin_peak`` that was not ended."""
+    peak = max(_UNDER_WAY.pop(), _peak_mib())
+    if _UNDER_WAY:
+        _UNDER_WAY[-1] = max(_UNDER_WAY[-1], peak)
+    return peak
 
 
 def _reset_peak() -> None:

@@ -13,6 +13,7 @@ from spaceevo.errors import UserError, bad_choice, bad_value
 from spaceevo.space.graph import PADDINGS
 from spaceevo.space.hyperspace import Hyperspace
 from spaceevo.space.searchspace import only_space
+from spaceevo.space.standard import STANDARD
 
 
 @dataclass
@@ -159,7 +160,8 @@ class TeacherConfig:
 
 @dataclass
 class TrainerConfig:
-    """Arguments of ``lightning.Trainer``."""
+    """Arguments of ``lightning.Trainer``; ``precision: auto``: FP32, but where supernet and finish do not quantize the faster
+    of it and bf16 on this machine."""
 
     accelerator: str = MISSING
     devices: int | str = MISSING
@@ -334,6 +336,27 @@ class BenchmarkConfig:
 
 
 @dataclass
+class BaselineConfig:
+    """Standard networks trained alone, from nothing, beside the run's models.
+
+    Attributes:
+        widths: multipliers of every network's widths; None: the network's own ladder.
+        seconds: for training each; None: the run's whole time divided by its number of models.
+        search: the run is also searched, and finished, at the latency of each.
+    """
+
+    widths: list[float] | None = MISSING
+    seconds: float | None = MISSING
+    search: bool = MISSING
+    batch: int = MISSING
+    lr: float = MISSING
+    momentum: float = MISSING
+    weight_decay: float = MISSING
+    warmup: float = MISSING
+    quantized_from: float = MISSING
+
+
+@dataclass
 class Fig8QtConfig:
     """Figure 8 of the paper: ``spaces``, random ones, each trained as the found one is but for the epochs and an epoch's images
     (null: all), and judged by the best of ``subnets`` random ones within each latency limit."""
@@ -367,6 +390,7 @@ class Config:
     space: str | None = MISSING
     model: str | None = MISSING
     lut: str | None = MISSING
+    baselines: list[str] = MISSING
     also: list[str] = MISSING
     stage: StageConfig = field(default_factory=StageConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
@@ -389,6 +413,7 @@ class Config:
     finish: FinishConfig = field(default_factory=FinishConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
+    baseline: BaselineConfig = field(default_factory=BaselineConfig)
     fig8_qt: Fig8QtConfig = field(default_factory=Fig8QtConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
 
@@ -407,7 +432,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "search_subnet.quality": ("supernet", "lut"),
     "trainer.accelerator": ("auto", "cpu", "gpu"),
     "trainer.strategy": ("auto", "ddp"),
-    "trainer.precision": ("32-true", "bf16-mixed"),
+    "trainer.precision": ("32-true", "bf16-mixed", "auto"),
     "logger.name": ("csv", "tensorboard", "wandb"),
     "search_space.search": ("aging", "random", "exhaustive"),
     "search_space.mode": ("sampled", "exact"),
@@ -425,7 +450,7 @@ FRACTIONS = {
 }  # fmt: skip
 CHECKED = (
     "data", "teacher", "profile", "predictor", "bkd", "tabulate", "search_space", "supernet", "qat", "search_subnet", "finish",
-    "export", "benchmark", "fig8_qt",
+    "export", "benchmark", "baseline", "fig8_qt",
 )  # fmt: skip
 
 
@@ -518,6 +543,7 @@ def check(cfg: Config) -> None:
         if count < least:
             raise bad_value(key, count, f"{least} or more")
     _check_latency(cfg.latency)
+    _check_baselines(cfg)
     _check_tau(cfg.tau)
     if cfg.fig8_qt.spaces < FIG8_SPACES:
         raise bad_value("fig8_qt.spaces", cfg.fig8_qt.spaces, f"{FIG8_SPACES} or more")
@@ -594,3 +620,16 @@ def _check_latency(latency: LatencyConfig) -> None:
             raise bad_value(f"latency.{key}", values, allowed)
         if len(set(values)) < len(values):
             raise bad_value(f"latency.{key}", values, "without repeats")
+
+
+def _check_baselines(cfg: Config) -> None:
+    for name in cfg.baselines:
+        if name not in STANDARD:
+            raise bad_choice("baselines", name, STANDARD)
+    if not cfg.baselines or len(set(cfg.baselines)) < len(cfg.baselines):
+        raise bad_value("baselines", cfg.baselines, f"a list of one or more of {', '.join(STANDARD)}, without repeats")
+    widths = cfg.baseline.widths
+    if widths is not None and not (widths and all(width > 0 for width in widths) and len(set(widths)) == len(widths)):
+        raise bad_value("baseline.widths", widths, "null or a list of numbers above 0, without repeats")
+    if cfg.baseline.seconds == 0:
+        raise bad_value("baseline.seconds", cfg.baseline.seconds, "null or more than 0")

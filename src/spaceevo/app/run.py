@@ -29,7 +29,7 @@ from spaceevo.app.artifacts import (
     recorded,
 )
 from spaceevo.app.config import Config, check_images, check_judges
-from spaceevo.app.steps import STEERED, STEPS, Step, check_device, command_for, needed_steps
+from spaceevo.app.steps import AT_BASELINES, STEERED, STEPS, Step, check_device, command_for, needed_steps
 from spaceevo.app.upstream import check_makers
 from spaceevo.atomic import UNFINISHED, write_json, write_yaml
 from spaceevo.errors import UserError
@@ -261,6 +261,8 @@ def remove_artifacts(folder: Path) -> None:
     shutil.rmtree(folder / "partial", ignore_errors=True)
     with suppress(OSError):
         (folder / "run.yaml").unlink()
+    if (folder / AT_BASELINES).is_dir():
+        remove_artifacts(folder / AT_BASELINES)
 
 
 def main_of(step_name: str) -> Callable[[Config], None]:

@@ -24,6 +24,9 @@ SCORED = (
     "search_space.rows", "search_space.draws", "search_space.top", "search_subnet.mutate_probability", "tau.resamples",
 )  # fmt: skip
 SCHEME = ("device.name", "device.runtime", "device.weight_bits", "device.padding")
+MODEL_FILES = ("model.onnx", "model.tflite", "model.safetensors", "fp32.onnx", "parity.json", "card.json")
+#: Where a run is searched at the latencies of its baselines: a folder like a multirun's job's.
+AT_BASELINES = "baselines/at"
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Step:
         free: config subtrees that the makers of its inputs may differ in.
         needs_latency: reads predicted or measured latencies of the device.
         lenient: shows whatever the run folder holds, of any config.
-        optional: no part of the pipeline, and nothing is built on it: it is run by its own command.
+        optional: no part of the pipeline unless ``also`` names it, and nothing is built on it: it is run by its own command.
         version: of what the step makes of its inputs and config; raise it by one whenever a change of the code makes that
             something else (a fault mended, another meaning of a column), and not where only its speed or form changes.
             What an older version made is made again, and no step reads it.
@@ -183,14 +186,7 @@ STEPS: dict[str, Step] = {
             "writes the found subnets as INT8 models and checks them against the trained ones",
             (*DATA, "data.test_limit", *SPACE, "device", "export", "search_subnet.calibration_images", *TIMING),
             ("pareto.yaml", "qat.ckpt", "finished/*.ckpt"),
-            (
-                "models/*/model.onnx",
-                "models/*/model.tflite",
-                "models/*/model.safetensors",
-                "models/*/fp32.onnx",
-                "models/*/parity.json",
-                "models/*/card.json",
-            ),
+            tuple(f"models/*/{name}" for name in MODEL_FILES),
             "spaceevo.export:run",
             version=2,
         ),
@@ -204,6 +200,17 @@ STEPS: dict[str, Step] = {
             "spaceevo.benchmark:run",
             needs_latency=True,
             version=2,
+        ),
+        Step(
+            "baseline",
+            "baseline",
+            "trains standard networks as long as the run took a model, and says which beat its models (not in the pipeline)",
+            (*DATA, "data.test_limit", "device", "baselines", "baseline", "export", *JUDGED, *TIMING, "trainer.precision"),
+            ("models/*/model.onnx", "models/*/model.tflite", "models/*/card.json"),
+            ("baselines.yaml", *(f"baselines/*/{name}" for name in ("trained.ckpt", *MODEL_FILES))),
+            "spaceevo.training.baselines:baselines",
+            free=("latency",),
+            optional=True,
         ),
         Step(
             "fig8_qt",
@@ -234,6 +241,7 @@ STEPS: dict[str, Step] = {
                 "pareto.yaml",
                 "models/*/card.json",
                 "benchmark.parquet",
+                "baselines.yaml",
                 FIG8,
                 "fig8_qt.yaml",
             ),
@@ -311,8 +319,8 @@ def overrides(cfg: Config) -> list[str]:
 
 def check_device(step: Step, cfg: Config) -> str | None:
     """Why ``step`` cannot run for want of latencies, predicted or measured, or None."""
-    if step.name == "benchmark" and cfg.device.runtime == "none":
-        return f"device={cfg.device.name}: is not here to be measured (runtime none); the benchmark measures device=host"
+    if step.name in ("benchmark", "baseline") and cfg.device.runtime == "none":
+        return f"device={cfg.device.name}: is not here to be measured (runtime none); the {step.name} measures device=host"
     if (
         table_of(step, cfg) is not None
         or not step.needs_latency

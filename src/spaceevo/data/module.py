@@ -100,6 +100,11 @@ class ImagesModule(L.LightningDataModule):
             self.dataset, batch_size=None, sampler=self.sampler, num_workers=workers, persistent_workers=workers > 0
         )
 
+    def example(self) -> tuple[Tensor, Tensor]:
+        """The first batch, as a training step gets it."""
+        pixels, labels = next(iter(self.train_dataloader()))
+        return normalize(pixels, self.dataset.cfg), labels
+
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         pixels, labels = batch
         return normalize(pixels, self.dataset.cfg), labels

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spaceevo.errors import UserError, bad_choice
+from spaceevo.errors import LimitError, bad_choice
 from spaceevo.evolution.genes import GeneCode, Genes
 from spaceevo.evolution.pareto import pareto_front
 from spaceevo.space import Subnet
@@ -83,7 +83,8 @@ def constrained_evolution(
     generation at once and never twice for a subnet. Equal input, equal result.
 
     Raises:
-        UserError: even the cheapest subnet costs more than a limit (names what can be reached); an unknown ``search``.
+        LimitError: even the cheapest subnet costs more than a limit (names what can be reached).
+        UserError: an unknown ``search``.
     """
     if search not in SEARCHES:
         raise bad_choice("search_subnet.search", search, SEARCHES)
@@ -168,7 +169,8 @@ def _check_limits(code: GeneCode, least: float, limits: Sequence[float]) -> None
     """``least``: what the cheapest subnet of all costs, ms."""
     for limit in limits:
         if least > limit:
-            raise UserError(
+            raise LimitError(
                 f"latency.limits_ms={limit:g}: below the fastest subnet of {code.space}; "
-                f"the smallest reachable is {least:.4g} ms"
+                f"the smallest reachable is {least:.4g} ms",
+                least,
             )

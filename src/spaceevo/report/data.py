@@ -36,6 +36,7 @@ class RunData:
         taus: ``tau.yaml``: how well the table orders the subnets ``judged``.
         fig8, trained: ``fig8_qt.yaml`` and ``.parquet``: random spaces trained, and the tau of their Q-T scores.
         pareto: ``pareto.yaml``: the chosen subnets, the Pareto front and its hypervolume.
+        baselines: ``baselines.yaml``: standard networks beside the run's models, and the verdict.
         table: the accuracy table once more, as the search reads it.
     """
 
@@ -52,6 +53,7 @@ class RunData:
     trained: pd.DataFrame | None
     subnets: pd.DataFrame | None
     pareto: dict[str, Any] | None
+    baselines: dict[str, Any] | None
     table: Table | None
     cards: list[dict[str, Any]]
     benchmark: pd.DataFrame | None
@@ -124,6 +126,7 @@ def load_run(folders: Sequence[Path]) -> RunData:
         trained=table(FIG8),
         subnets=table("subnets.parquet"),
         pareto=plain("pareto.yaml"),
+        baselines=plain("baselines.yaml"),
         table=load_table(tables[0][0], hs) if (tables := find("lut.parquet")) else None,
         cards=sorted(cards, key=lambda card: (card["limit_ms"], card["mmacs"])),
         benchmark=benchmark,

@@ -12,6 +12,7 @@ import numpy as np
 from spaceevo.app.steps import producer_of
 from spaceevo.atomic import atomic_write
 from spaceevo.report import figures, search_figures
+from spaceevo.report.baseline_figures import fronts
 from spaceevo.report.data import (
     RunData,
     best_spaces,
@@ -24,6 +25,7 @@ from spaceevo.report.data import (
 )
 from spaceevo.report.figures import significant
 from spaceevo.report.tau_figures import score_against_accuracy, table_against_accuracy, tau_words
+from spaceevo.report.verdict import verdict_sums, verdict_words
 from spaceevo.space import SearchSpace
 
 CLOUD = 1000  # random subnets drawn of a space
@@ -51,6 +53,8 @@ def build_report(run_dir: Path, out: Path, overrides: Sequence[str] | None = Non
         close=close,
         maker=lambda pattern: " ".join(["python -m", f"spaceevo.{producer_of(pattern).command}", *given]),
         total_s=sum(record["wall_s"] for record in data.pipeline.values()),
+        verdict_words=verdict_words,
+        verdict_sums=verdict_sums,
     )
     atomic_write(out / "report.html", html)
 
@@ -111,6 +115,10 @@ def draw(data: RunData, others: Mapping[str, RunData] | None = None) -> dict[str
         drawings["blocks"] = figures.block_latency(profiled_blocks(data.kernels, data.hyperspace))
     if data.pipeline:
         drawings["time"] = figures.wall_time(data.pipeline)
+    if data.baselines is not None:
+        drawings |= {
+            f"baselines-{told['runtime']}": fronts(data.baselines, told["runtime"]) for told in data.baselines["verdict"]
+        }
     if data.trained is not None and data.fig8 is not None:
         drawings["fig8"] = score_against_accuracy(data.trained)
     return drawings

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,14 +16,14 @@ from spaceevo.nn.elastic import Elastic, Quantizer, resize
 from spaceevo.space import Graph
 from spaceevo.training.bkd import parameter_groups
 from spaceevo.training.fit import average_gradients, set_lr, step_rng
+from spaceevo.training.pace import pace, step_seconds
 
-WARM_UP, TIMED = 5, 25  # steps before, and in, the measurement that turns seconds into steps
 INIT_IMAGES = 256
 
 
 class AloneModule(L.LightningModule):
     """Cross entropy with SGD, the rate falling linearly to 0; quantization-aware from the share ``quantized_from`` of the
-    steps on, its quantizers fitted to ``images`` then."""
+    steps on, its quantizers fitted to ``images`` then; before, in bf16 if ``bf16`` is set."""
 
     def __init__(
         self, net: Elastic, graph: Graph, recipe: Any, steps: int, seed: int, quantizer: Quantizer, images: Tensor
@@ -33,7 +31,7 @@ class AloneModule(L.LightningModule):
         super().__init__()
         self.net, self.graph, self.recipe = net, graph, recipe
         self.steps, self.seed, self.quantizer = steps, seed, quantizer
-        self._images = images[:INIT_IMAGES]
+        self.bf16, self._images = False, images[:INIT_IMAGES]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         r = self.recipe
@@ -52,8 +50,10 @@ class AloneModule(L.LightningModule):
             )
         set_lr(cast(torch.optim.Optimizer, self.optimizers()), falling(step, self.steps, self.recipe.warmup))
         x = resize(x, self.graph.input.hw)
-        scores = self.net(x, self.graph, quantizer=self.quantizer if step >= switch else None).flatten(1)
-        loss = F.cross_entropy(scores, y)
+        quantizer = self.quantizer if step >= switch else None
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16 and quantizer is None):
+            scores = self.net(x, self.graph, quantizer=quantizer).flatten(1)
+        loss = F.cross_entropy(scores.float(), y)
         self.log("loss", loss, prog_bar=True)
         return loss
 
@@ -63,24 +63,16 @@ def falling(step: int, total: int, warmup: float) -> float:
     return (1 - step / total) * min(1.0, (step + 1) / max(1.0, warmup * total))
 
 
-def steps_within(seconds: float, module: AloneModule, batch: tuple[Tensor, Tensor], record: Path) -> int:
-    """How many of ``module``'s steps take ``seconds``, by the first of them, on a copy; what was found once stands in
-    ``record``, so that a resumed run does as many."""
-    if record.exists():
-        return int(json.loads(record.read_text())["steps"])
-    net, quantized = copy.deepcopy(module.net), 1 - module.recipe.quantized_from
-    x, y = resize(batch[0], module.graph.input.hw), batch[1]
-    optimizer = torch.optim.SGD(net.parameters(), 1e-6, 0.9, nesterov=True)
-    taken = 0.0
-    for share, quantizer in ((quantized, module.quantizer), (1 - quantized, None)):
-        if share:
-            for i in range(WARM_UP + TIMED):
-                if i == WARM_UP:
-                    begin = time.perf_counter()
-                F.cross_entropy(net(x, module.graph, quantizer=quantizer).flatten(1), y).backward()
-                optimizer.step()
-                optimizer.zero_grad()
-            taken += share * (time.perf_counter() - begin) / TIMED
-    steps = max(1, round(seconds / taken))
-    write_json(record, {"seconds": seconds, "step_s": taken, "steps": steps})
-    return steps
+def set_pace(module: AloneModule, seconds: float | None, batch: tuple[Tensor, Tensor], precision: str, folder: Path) -> None:
+    """Sets ``module.bf16``, and where ``seconds`` are given ``module.steps`` to as many as take so long, by the first of them;
+    what was found once stands in ``folder``, so that a resumed run does as many."""
+    module.bf16, plain = pace(module.net, module.graph, batch, precision, folder / "pace.json")
+    if seconds is None:
+        return
+    record = folder / "steps.json"
+    if not record.exists():
+        share = 1 - module.recipe.quantized_from
+        quantized = step_seconds(module.net, module.graph, batch, module.quantizer, False) if share else 0.0
+        step = share * quantized + (1 - share) * plain
+        write_json(record, {"seconds": seconds, "step_s": step, "steps": max(1, round(seconds / step))})
+    module.steps = int(json.loads(record.read_text())["steps"])

@@ -9,16 +9,16 @@ import torch
 import yaml
 from torch import Tensor
 
-from spaceevo.app.config import Config, hyperspace
+from spaceevo.app.config import Config, FinishConfig, hyperspace
 from spaceevo.app.run import input_path, output_path, partial, say
 from spaceevo.app.steps import STEPS, command_for
 from spaceevo.app.upstream import step_images
-from spaceevo.data import ImagesModule, Normalized, normalize
+from spaceevo.data import Images, ImagesModule, Normalized, normalize
 from spaceevo.nn.elastic import Elastic
 from spaceevo.nn.evaluate import recalibrated_top1
 from spaceevo.nn.extract import Extracted
 from spaceevo.space import Graph, Subnet, subnet_graph
-from spaceevo.training.alone import AloneModule, steps_within
+from spaceevo.training.alone import AloneModule, set_pace
 from spaceevo.training.checkpoint import load_supernet, save_supernet
 from spaceevo.training.fit import fit
 from spaceevo.training.recipes import make_logger, quantizer, start, trainer_arguments
@@ -42,7 +42,7 @@ def finish(cfg: Config) -> None:
         graph = subnet_graph(Subnet.parse(space, entry["subnet"]))
         own = Extracted(net, graph, {}).net.to(memory_format=torch.channels_last)
         inherited = recalibrated_top1(own, graph, quantizer(cfg), calibration, *validation)
-        steps = _train(cfg, entry["name"], own, graph, images, calibration)
+        steps = train_alone(cfg, cfg.finish, "finish", entry["name"], own, graph, images, calibration)
         finished = recalibrated_top1(own, graph, quantizer(cfg), calibration, *validation)
         say(f"finish: {entry['name']}: {finished:.2f} % validation top-1 after {steps} steps, {inherited:.2f} % inherited")
         more: dict[str, Any] = dict(subnet=entry["subnet"], steps=steps, weight_bits=bits, split=images.split)
@@ -50,24 +50,22 @@ def finish(cfg: Config) -> None:
         (partial(cfg, "finish") / f"{entry['name']}.done").touch()
 
 
-def _train(cfg: Config, name: str, own: Elastic, graph: Graph, images: Any, calibration: Tensor) -> int:
-    """Train ``own`` in place.
+def train_alone(
+    cfg: Config, recipe: FinishConfig, step: str, name: str, own: Elastic, graph: Graph, images: Images, calibration: Tensor
+) -> int:
+    """Train ``own``, all of ``graph``, in place by ``recipe``; a kill loses no finished epoch of the step ``step``.
 
     Returns:
         The number of steps.
     """
-    recipe, folder = cfg.finish, partial(cfg, "finish") / name
+    folder = partial(cfg, step) / name
     data = ImagesModule(images, cfg.data, recipe.batch, cfg.seed + 2)
     module = AloneModule(own, graph, recipe, 0, cfg.seed, quantizer(cfg), calibration)
     if recipe.epochs is not None:
-        steps = round(recipe.epochs * data.steps_per_epoch)
-    elif recipe.seconds:
-        x, y = next(iter(data.train_dataloader()))
-        steps = steps_within(recipe.seconds, module, (normalize(x, cfg.data), y), folder / "steps.json")
-    else:
-        steps = 0
-    module.steps = steps
-    epochs = math.ceil(steps / data.steps_per_epoch)
-    fit(module, data, trainer_arguments(cfg), make_logger(cfg, f"finish-{name}"), folder, epochs, steps)
+        module.steps = round(recipe.epochs * data.steps_per_epoch)
+    if recipe.seconds or module.steps:
+        set_pace(module, recipe.seconds, data.example(), cfg.trainer.precision, folder)
+    epochs = math.ceil(module.steps / data.steps_per_epoch)
+    fit(module, data, trainer_arguments(cfg), make_logger(cfg, f"{step}-{name}"), folder, epochs, module.steps)
     own.eval()
-    return steps
+    return module.steps

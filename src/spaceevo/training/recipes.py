@@ -25,6 +25,7 @@ from spaceevo.space import Hyperspace, SearchSpace, Subnet, subnet_graph
 from spaceevo.training.bkd import BKDModule, Student, student_specs
 from spaceevo.training.checkpoint import load_checkpoint, load_supernet, save_checkpoint, save_supernet
 from spaceevo.training.fit import fit
+from spaceevo.training.pace import pace
 from spaceevo.training.supernet import SupernetModule, init_qat, make_supernet
 from spaceevo.training.teacher import (
     Teacher,
@@ -69,7 +70,7 @@ def trainer_arguments(cfg: Config) -> dict[str, Any]:
         accelerator=t.accelerator,
         devices=t.devices,
         strategy=t.strategy,
-        precision=t.precision,
+        precision="32-true" if t.precision == "auto" else t.precision,
         enable_progress_bar=t.progress_bar,
     )
 
@@ -188,6 +189,8 @@ def supernet(cfg: Config) -> None:
     images = step_images("supernet", cfg)
     data = ImagesModule(images, cfg.data, cfg.supernet.batch, cfg.seed, limit=cfg.supernet.images)
     module = SupernetModule(net, space, cfg.supernet, cfg.supernet.epochs * data.steps_per_epoch, cfg.seed)
+    largest, record = subnet_graph(Subnet.largest(space)), partial(cfg, "supernet") / "pace.json"
+    module.bf16, _ = pace(net, largest, data.example(), cfg.trainer.precision, record)
     fit(module, data, trainer_arguments(cfg), make_logger(cfg, "supernet"), partial(cfg, "supernet"), cfg.supernet.epochs)
     save_supernet(output_path(cfg, "supernet.ckpt"), net, space, split=images.split, top1_val=_extremes(cfg, module, images))
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spaceevo.nn.elastic import Elastic, Quantizer, resize
-from spaceevo.space import SearchSpace, subnet_graph, superset_graph
+from spaceevo.space import SearchSpace, Subnet, subnet_graph, superset_graph
 from spaceevo.training.bkd import parameter_groups
 from spaceevo.training.fit import average_gradients, cosine, set_lr, step_rng
 from spaceevo.training.sandwich import sandwich_subnets
@@ -33,7 +33,8 @@ class SupernetModule(L.LightningModule):
     Dropout and label smoothing regularize the largest path alone (BigNAS).
     For the first ``largest_first`` of the steps the largest path trains alone (OFA's order; the paper's recipe: 0).
 
-    With ``quantizer`` every path runs fake-quantized: quantization-aware training under the same protocol.
+    With ``quantizer`` every path runs fake-quantized: quantization-aware training under the same protocol. ``bf16``: in that
+    precision.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class SupernetModule(L.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.net, self.space, self.recipe = net, space, recipe
-        self.steps, self.seed, self.quantizer = steps, seed, quantizer
+        self.steps, self.seed, self.quantizer, self.bf16 = steps, seed, quantizer, False
 
     @torch.no_grad()
     def scales_moved(self) -> Tensor:
@@ -69,13 +70,12 @@ class SupernetModule(L.LightningModule):
         largest, *others = sandwich_subnets(self.space, resolution, self.recipe.random_paths, rng)
         if step < self.recipe.largest_first * self.steps:
             others = []  # an untrained largest path has nothing to teach the others
-        scores = self.net(x, subnet_graph(largest), quantizer=self.quantizer, dropout=self.recipe.dropout).flatten(1)
+        scores = self._scores(x, largest, self.recipe.dropout)
         loss = F.cross_entropy(scores, y, label_smoothing=self.recipe.label_smoothing)
         self.manual_backward(loss)
         soft = scores.detach()
         for path in others:
-            logits = self.net(x, subnet_graph(path), quantizer=self.quantizer).flatten(1)
-            self.manual_backward(inplace_distillation(logits, soft))
+            self.manual_backward(inplace_distillation(self._scores(x, path), soft))
         average_gradients(self.net)
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
         set_lr(optimizer, cosine(step, self.steps, round(self.recipe.warmup * self.steps)))
@@ -83,6 +83,11 @@ class SupernetModule(L.LightningModule):
         optimizer.zero_grad()
         self.log("loss", loss.detach(), prog_bar=True)
         self.log("top1", (soft.argmax(1) == y).float().mean() * 100, prog_bar=True)
+
+    def _scores(self, x: Tensor, path: Subnet, dropout: float = 0.0) -> Tensor:
+        """Logits ``[B, classes]``."""
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.net(x, subnet_graph(path), quantizer=self.quantizer, dropout=dropout).flatten(1).float()
 
 
 @torch.no_grad()

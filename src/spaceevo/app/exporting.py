@@ -1,0 +1,176 @@
+"""How a trained network leaves, a found subnet or a standard one: its files, the gate, the measurement, the card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from spaceevo.app.artifacts import code_version
+from spaceevo.app.config import Config
+from spaceevo.atomic import atomic_write
+from spaceevo.data import Images, Normalized, normalize
+from spaceevo.data.labels import class_names
+from spaceevo.deploy.card import card_text, data_claims, file_claims, write_card
+from spaceevo.deploy.export import AtSize, ModelPair, check, int8_and_fp32, judged_ops
+from spaceevo.deploy.gate import images_to_compare, parity_report, refusal
+from spaceevo.deploy.integer import save_integer
+from spaceevo.deploy.op_latency import graph_rows, op_table
+from spaceevo.deploy.runtimes import RUNTIMES, measure_cold, measure_files
+from spaceevo.errors import ClaimError
+from spaceevo.latency import host
+from spaceevo.nn.elastic import Elastic
+from spaceevo.space import Graph, graph_cost
+from spaceevo.training.recipes import quantizer
+
+
+@dataclass(frozen=True)
+class Judges:
+    """What models are calibrated on, and the test images that they are judged by."""
+
+    calibration: Tensor
+    test: Normalized
+    labels: Tensor
+    classes: Sequence[str]
+
+    @staticmethod
+    def of(cfg: Config, images: Images) -> Judges:
+        assert images.test is not None and images.test_labels is not None
+        calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
+        return Judges(calibration, Normalized(images.test, cfg.data), images.test_labels, class_names(cfg.data))
+
+
+@dataclass
+class Leaving:
+    """A model on its way into ``folder``: its files, what the gate has to say of it (``parity.json``), and the ``claims`` that
+    its card will make, as far as they are known."""
+
+    name: str
+    folder: Path
+    graph: Graph
+    pair: ModelPair
+    report: dict[str, Any]
+    claims: dict[str, Any]
+
+    def files(self) -> dict[str, bytes]:
+        """By ``<model>/<file>``."""
+        return {f"{self.name}/{file}": content for file, content in self.pair.files.items()}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Ms of single calls, and of one out of cold caches, by ``<model>/<file>``; empty for a device that is not here."""
+
+    times: Mapping[str, np.ndarray]
+    cold: Mapping[str, float]
+
+
+def judged(cfg: Config, name: str, folder: Path, net: Elastic, graph: Graph, by: Judges, facts: Mapping[str, Any]) -> Leaving:
+    """``graph`` in the trained ``net`` as model files, run over the test images and compared op by op with the trained model.
+    ``facts``: what else its card tells."""
+    pair = int8_and_fp32(net, graph, by.calibration, quantizer(cfg), by.classes, cfg.export.dynamic_batch, cfg.export.float_io)
+    checks = check(pair, by.test, by.labels)
+    hw, cost = graph.input.hw, graph_cost(graph)
+    compared = AtSize(by.test, hw)[: images_to_compare(pair.trained.graph)]
+    limits = cfg.export.tolerance, cfg.export.mean_difference
+    report = parity_report(checks["files"], judged_ops(pair, compared), len(compared), *limits)
+    claims = dict(
+        name=name,
+        **facts,
+        resolution=hw,
+        mmacs=cost.mmacs,
+        params=cost.params,
+        input=dict(shape=[1, cfg.data.channels, hw, hw], mean=cfg.data.mean, std=cfg.data.std),
+        parity=dict(images=report["images"], ops=len(report["ops"]), first_apart=report["first_apart"]),
+        **checks,
+        weight_bits=quantizer(cfg).weight_bits,
+        padding=net.padding,
+        labels=by.classes,
+        data=data_claims(cfg.data, len(by.test)),
+    )
+    return Leaving(name, folder, graph, pair, report, claims)
+
+
+def gate(step: str, models: Sequence[Leaving]) -> None:
+    """Write every model's ``parity.json``; of a refused one nothing else stays.
+
+    Raises:
+        ClaimError: which model is refused, why, and the first op that is not the trained one.
+    """
+    refused = []
+    for model in models:
+        path = atomic_write(model.folder / "parity.json", card_text(model.report))
+        if model.report["refused"]:
+            for old in set(path.parent.iterdir()) - {path}:
+                if old.suffix in RUNTIMES or old.name in ("model.safetensors", "card.json", "verify.json"):
+                    old.unlink()
+            refused.append((model, path))
+    if refused:
+        model, path = refused[0]
+        more = f" ({len(refused) - 1} more are refused)" if len(refused) > 1 else ""
+        raise ClaimError(f"{step}: {model.name}: {refusal(model.report)}; see {path}{more}")
+
+
+def timing(cfg: Config) -> dict[str, Any]:
+    """How files are measured: arguments of :func:`spaceevo.deploy.runtimes.measure_files`."""
+    b = cfg.benchmark
+    return dict(rounds=b.rounds, runs=b.runs, threads=cfg.device.threads, spread_s=b.spread_s)
+
+
+def measured(cfg: Config, models: Sequence[Leaving], beside: Mapping[str, bytes]) -> Measured:
+    """All files of ``models`` in one interleaved run with the files ``beside`` them."""
+    if cfg.device.runtime == "none":
+        return Measured({}, {})
+    files = {name: content for model in models for name, content in model.files().items()}
+    return Measured(measure_files({**files, **beside}, **timing(cfg)), measure_cold(files, cfg.device.threads))
+
+
+def write(cfg: Config, model: Leaving, taken: Measured, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """A model's files, and the card with what was measured of them. ``inputs``: sha256 of what it was made from.
+
+    Returns:
+        The card.
+    """
+    save_integer(model.folder / "model.safetensors", model.pair.integer)
+    files, card = model.pair.files, dict(model.claims)
+    for file, content in files.items():
+        name = f"{model.name}/{file}"
+        card["files"][file] |= file_claims(content, taken.times.get(name), taken.cold.get(name))
+        atomic_write(model.folder / file, content)
+    int8, fp32 = card["files"]["model.onnx"], card["files"]["fp32.onnx"]
+    card |= dict(
+        timing=timing(cfg),
+        device=cfg.device.name,
+        host=host.describe(),
+        versions=host.versions(),
+        code_version=code_version(),
+        inputs=dict(inputs),
+        bytes=int8["bytes"],
+        **{key: int8[key] for key in ("measured_ms", "quantiles_ms", "cold_ms")},
+        **{f"fp32_{key.removeprefix('measured_')}": fp32[key] for key in ("measured_ms", "quantiles_ms", "cold_ms")},
+        speedup=None,
+        ops=None,
+    )
+    if int8["measured_ms"] is not None:
+        totals = dict(int8=int8["measured_ms"], fp32=fp32["measured_ms"])
+        contents = dict(int8=files["model.onnx"], fp32=files["fp32.onnx"])
+        card["speedup"] = totals["fp32"] / totals["int8"]
+        card["ops"] = op_table(graph_rows(model.graph), contents, totals, threads=cfg.device.threads)
+    write_card(model.folder / "card.json", card)
+    return card
+
+
+def words(step: str, card: Mapping[str, Any], more: str = "") -> str:
+    """A card in one line; ``more``: of how it was trained."""
+    timed = "not measured"
+    if card["measured_ms"] is not None:
+        timed = f"measured {card['measured_ms']:.4g} ms, {card['cold_ms']:.4g} ms out of cold caches"
+    return (
+        f"{step}: {card['name']}: test top-1 {card['top1_runtime']:.2f} % in the runtime, {card['top1_fp32']:.2f} % of the "
+        f"same weights in FP32 (quantization costs {card['quantization_loss']:.2f} points){more}, agreement "
+        f"{card['agreement']:.2f} %, {timed}"
+    )

@@ -1,0 +1,51 @@
+"""How fast a network trains here, and in which precision: measured once, on a copy, and recorded.
+
+bf16 halves the time of full convolutions on CPUs that multiply it, and doubles that of depthwise ones: so ``trainer.precision:
+auto`` measures. Quantization-aware steps stay in FP32: bf16 has no more digits than the integers that they learn for.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spaceevo.atomic import write_json
+from spaceevo.nn.elastic import Elastic, Quantizer, resize
+from spaceevo.space import Graph
+
+WARM_UP, TIMED = 5, 25  # steps before, and in, a measurement
+
+
+def step_seconds(net: Elastic, graph: Graph, batch: tuple[Tensor, Tensor], quantizer: Quantizer | None, bf16: bool) -> float:
+    """One training step of ``graph`` on ``batch`` (normalized ``[B, C, H, W]``, labels ``[B]``), with a copy of the weights."""
+    net = copy.deepcopy(net).train()
+    x, y = resize(batch[0], graph.input.hw), batch[1]
+    optimizer = torch.optim.SGD(net.parameters(), 1e-6, 0.9, nesterov=True)
+    for i in range(WARM_UP + TIMED):
+        if i == WARM_UP:
+            began = time.perf_counter()
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
+            scores = net(x, graph, quantizer=quantizer).flatten(1)
+        F.cross_entropy(scores.float(), y).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return (time.perf_counter() - began) / TIMED
+
+
+def pace(net: Elastic, graph: Graph, batch: tuple[Tensor, Tensor], precision: str, record: Path) -> tuple[bool, float]:
+    """Whether steps that do not quantize are to run in bf16, and the seconds that one takes; as ``record`` has it, so that a
+    resumed run goes on as it began. ``precision``: ``trainer.precision``, of which ``auto`` alone leaves a choice."""
+    if not record.exists():
+        seconds = {
+            bf16: step_seconds(net, graph, batch, None, bf16) for bf16 in ((False, True) if precision == "auto" else (False,))
+        }
+        faster = min(seconds, key=seconds.__getitem__)
+        write_json(record, {"bf16": faster, "step_s": {"bf16" if b else "fp32": s for b, s in seconds.items()}})
+    known = json.loads(record.read_text())
+    return known["bf16"], min(known["step_s"].values())
