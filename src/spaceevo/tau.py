@@ -66,7 +66,7 @@ def run(cfg: Config) -> None:
         | {f"nsr_{stage}": column for stage, column in enumerate(nsr.T, 1)}
         | dict(top1_search=accuracy, top1_weighted=weighed.predicted)
     )
-    taus = [_tau(cfg, frame, None), *(_tau(cfg, frame, int(r)) for r in sorted(frame.resolution.unique()))]
+    taus = taus_of(cfg, frame)
     found = dict(space=str(space), trusted=TRUSTED, resamples=cfg.tau.resamples, taus=taus, weights=weighed.points.tolist())
     write_parquet(output_path(cfg, "tau.parquet"), frame)
     write_yaml(output_path(cfg, "tau.yaml"), found)
@@ -82,6 +82,12 @@ def random_subnets(code: GeneCode, count: int, seed: int) -> Genes:
     genes[:, RESOLUTION] = np.arange(len(genes)) % len(code.space.hyperspace.resolutions)
     _, first = np.unique(genes, axis=0, return_index=True)
     return genes[np.sort(first)[:count]]
+
+
+def taus_of(cfg: Config, frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Of all subnets of ``tau.parquet`` and, where they have more than one, of each resolution's."""
+    resolutions = sorted(frame.resolution.unique())
+    return [_tau(cfg, frame, None), *(_tau(cfg, frame, int(r)) for r in resolutions if len(resolutions) > 1)]
 
 
 def _tau(cfg: Config, frame: pd.DataFrame, resolution: int | None) -> dict[str, Any]:

@@ -290,6 +290,15 @@ def test_provenance_tells_how_an_artifact_was_made() -> None:
     assert record["code_version"] and record["peak_rss_mib"] > 0 and record["wall_s"] >= 0 and record["started"]
 
 
+def test_optional_steps_run_where_they_are_asked_for_and_nothing_is_built_on_them(ran: list[str]) -> None:
+    optional = [name for name, step in STEPS.items() if step.optional]
+    run_pipeline(tiny(f"also={optional}".replace("'", "").replace(" ", "")))
+    assert ran == list(STEPS)
+    ran.clear()
+    run_pipeline(tiny("fig8_qt.spaces=5"))  # which fig8_qt was not made with
+    assert ran == []
+
+
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are counted anew on Linux alone")
 def test_a_steps_peak_memory_is_also_that_of_before_another_ran_within_it() -> None:
     cfg = tiny()
@@ -302,12 +311,3 @@ def test_a_steps_peak_memory_is_also_that_of_before_another_ran_within_it() -> N
         with recorded(STEPS["profile"], cfg, folder, {}, 0.0):
             pass
     assert provenance("teacher")["peak_rss_mib"] > provenance("profile")["peak_rss_mib"] + 300
-
-
-def test_optional_steps_run_where_they_are_asked_for_and_nothing_is_built_on_them(ran: list[str]) -> None:
-    optional = [name for name, step in STEPS.items() if step.optional]
-    run_pipeline(tiny(f"also={optional}".replace("'", "").replace(" ", "")))
-    assert ran == list(STEPS)
-    ran.clear()
-    run_pipeline(tiny("fig8_qt.spaces=5"))  # which fig8_qt was not made with
-    assert ran == []

@@ -18,19 +18,7 @@ from spaceevo.data import load_data
 from spaceevo.errors import UserError
 from spaceevo.training.checkpoint import load_checkpoint
 
-READERS = (
-    "teacher",
-    "bkd",
-    "lut",
-    "supernet",
-    "qat",
-    "tau",
-    "search_subnet",
-    "finish",
-    "export",
-    "baseline",
-    "fig8_qt",
-)
+READERS = ("teacher", "bkd", "lut", "supernet", "qat", "tau", "search_subnet", "finish", "export", "baseline", "fig8_qt")
 
 
 def test_every_step_that_reads_images_and_every_checkpoint_tells_the_split(tiny_run: Path) -> None:

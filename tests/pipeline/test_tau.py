@@ -21,7 +21,7 @@ from spaceevo.evolution import GeneCode
 from spaceevo.evolution.proxy import NSRProxy
 from spaceevo.evolution.weighted import weigh_stages
 from spaceevo.space import SearchSpace, Subnet
-from spaceevo.tau import TRUSTED, random_subnets, warnings
+from spaceevo.tau import TRUSTED, random_subnets, taus_of, warnings
 from spaceevo.training.checkpoint import load_supernet
 from spaceevo.training.recipes import quantizer
 from spaceevo.training.subnets import SubnetEvaluator
@@ -57,6 +57,12 @@ def test_taus_are_of_all_and_of_each_resolution(tiny_run: Path, frame: pd.DataFr
         assert tau["tau"] == pytest.approx(kendalltau(-rows.nsr, rows.top1_search).statistic)
         assert tau["low"] <= tau["tau"] <= tau["high"]
         assert tau["weighted"] == pytest.approx(kendalltau(rows.top1_weighted, rows.top1_search).statistic)
+
+
+def test_one_resolution_is_told_once(tiny_run: Path, frame: pd.DataFrame) -> None:
+    cfg, rows = compose("tau", [*TINY, f"run_dir={tiny_run}"]), frame[frame.resolution == 12]
+    (tau,) = taus_of(cfg, rows)
+    assert tau["resolution"] is None and tau["count"] == len(rows)
 
 
 def test_the_search_begins_with_them_at_no_cost(tiny_run: Path, frame: pd.DataFrame) -> None:

@@ -21,7 +21,7 @@ from spaceevo.space import SearchSpace, load_hyperspace
 
 pytestmark = pytest.mark.browser
 
-FIGURES = ("accuracy", "prediction", "evolution", "space", "cloud", "types", "widths", "blocks", "time")
+FIGURES = ("accuracy", "prediction", "evolution", "space", "cloud", "types", "widths", "blocks", "time", "tau")
 #: Every text on the page with its ratio of contrast to what lies behind it.
 CONTRASTS = """
 const rgba = text => { const n = text.match(/[\\d.]+/g).map(Number); return [n[0], n[1], n[2], n.length > 3 ? n[3] : 1]; };

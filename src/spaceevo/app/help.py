@@ -37,7 +37,7 @@ COMMON_KEYS = {
 }
 SPACE_KEY = {"space": "a search space to use in place of the found one, e.g. demo-012-123"}
 BASELINES_KEY = {"baselines": "the standard networks to train, one or more of these"}
-ALSO_KEY = {"also": "optional steps to run too, e.g. [fig8_qt]"}
+ALSO_KEY = {"also": "optional steps to run too: baseline, fig8_qt"}
 LUT_KEY = {"lut": "an accuracy table to use in place of lut.parquet: such a file, or a folder of the authors' CSV files"}
 #: The entrypoints' most used keys beside the common ones and those of their own section.
 SECTIONS = {
@@ -56,8 +56,8 @@ EXAMPLES = {
     ),
     "search_subnet": ("-m latency=tight,loose", "subnet_search=paper search_subnet.quality=lut"),
     "baseline": ("experiment=demo", "run_dir=runs/demo baselines=[plain4,resnet] baseline.search=false"),
-    "tau": ("run_dir=runs/demo tau.subnets=200",),
-    "fig8_qt": ("run_dir=runs/demo", "run_dir=runs/demo fig8_qt.spaces=30"),
+    "tau": ("experiment=demo tau.subnets=200",),
+    "fig8_qt": ("experiment=fig8_qt", "experiment=fig8_qt run_dir=runs/other fig8_qt.spaces=30"),
     "report": ("run_dir=runs/demo", "run_dir=runs/host report.compare=[runs/pixel4]"),
     "verify": ("path=runs/demo/models/host-0.300ms", "path=host-0.300ms data.root=/mnt/images out_dir=/tmp"),
     "quantize": ("model=mobilenet_v2 data=cifar10", "model=resnet18 weights=resnet18.pth data=cifar10 calibrate=entropy"),

@@ -41,7 +41,7 @@ class Step:
         free: config subtrees that the makers of its inputs may differ in.
         needs_latency: reads predicted or measured latencies of the device.
         lenient: shows whatever the run folder holds, of any config.
-        optional: no part of the pipeline, and nothing is built on it: it is run by its own command.
+        optional: no part of the pipeline unless ``also`` names it, and nothing is built on it: it is run by its own command.
         version: of what the step makes of its inputs and config; raise it by one whenever a change of the code makes that
             something else (a fault mended, another meaning of a column), and not where only its speed or form changes.
             What an older version made is made again, and no step reads it.

@@ -84,7 +84,7 @@ def baselines(cfg: Config) -> None:
 def seconds_a_model(cfg: Config) -> float:
     """The wall time of the run's steps but for its report, divided by its number of models."""
     folders = Folders(cfg)
-    held = [folders.holder(step) for step in needed_steps(cfg) if not step.lenient]
+    held = [folders.holder(step) for step in needed_steps(cfg) if not step.lenient and not step.optional]
     total = sum(found[1]["wall_s"] for found in held if found is not None)
     return total / len(input_paths(cfg, "models/*/card.json"))
 
