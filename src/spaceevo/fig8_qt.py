@@ -83,6 +83,7 @@ def _candidates(
         UserError: fewer than ``wanted`` are found.
     """
     from spaceevo.evolution import AdditiveCost, GeneCode
+    from spaceevo.latency.limits import HEADROOM
     from spaceevo.space import SearchSpace
 
     found: dict[SearchSpace, bool] = {}
@@ -90,7 +91,7 @@ def _candidates(
         space = SearchSpace.sample(hs, rng)
         if space not in found:
             predicted_ms = AdditiveCost(GeneCode(space), predictor.graph_ms, predictor.op_ms)
-            found[space] = float(predicted_ms(predicted_ms.cheapest())[0]) <= min(limits)
+            found[space] = float(predicted_ms(predicted_ms.cheapest())[0]) <= HEADROOM * min(limits)
             if sum(found.values()) == CANDIDATES * wanted:
                 break
     fitting = [space for space, fits in found.items() if fits]

@@ -74,7 +74,9 @@ def _binding(cfg: Config, table: Table, limits: list[float], result: Evolution) 
     from spaceevo.evolution import QTScore, binding
 
     recipe = cfg.search_space
-    score = QTScore(table, [*limits, math.inf], recipe.draws, recipe.top, cfg.seed, recipe.mode, recipe.fitting)
+    score = QTScore(
+        table, [*_predicted(cfg, limits), math.inf], recipe.draws, recipe.top, cfg.seed, recipe.mode, recipe.fitting
+    )
     tried = list(dict.fromkeys(individual.space for individual in result.history))
     found, *others = binding(score, [result.space, *tried[:: -(-len(tried) // TRIED)]])
     return found.tolist(), np.mean(others, axis=0).tolist()
@@ -115,7 +117,15 @@ def score_of(cfg: Config, table: Table, limits: list[float]) -> QTScore:
     from spaceevo.evolution import QTScore
 
     recipe = cfg.search_space
-    return QTScore(table, limits, recipe.draws, recipe.top, cfg.seed, recipe.mode, recipe.fitting)
+    return QTScore(table, _predicted(cfg, limits), recipe.draws, recipe.top, cfg.seed, recipe.mode, recipe.fitting)
+
+
+def _predicted(cfg: Config, limits: list[float]) -> list[float]:
+    """What the predicted ms of a subnet must keep for each of ``limits``: of a run's own table, whose spaces are searched for
+    subnets next, as much less as that search asks for."""
+    from spaceevo.latency.limits import HEADROOM
+
+    return limits if cfg.lut is not None else [HEADROOM * limit for limit in limits]
 
 
 def _halves_tau(cfg: Config, tables: Tables, limits: list[float]) -> float | None:

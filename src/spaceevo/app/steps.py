@@ -124,7 +124,7 @@ STEPS: dict[str, Step] = {
             ("space.yaml", "search_space.parquet"),
             "spaceevo.search_space:run",
             needs_latency=True,
-            version=2,
+            version=3,
         ),
         Step(
             "supernet",

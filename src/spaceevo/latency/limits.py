@@ -12,6 +12,7 @@ from spaceevo.latency.predictor import Predictor
 from spaceevo.space import Hyperspace, SearchSpace, Subnet, subnet_graph
 
 DRAWS, TABLE_DRAWS = 400, 4000
+HEADROOM = 0.95  # of a limit that predicted latencies keep: the rest is for the predictor's errors
 
 
 class Limits(Protocol):
