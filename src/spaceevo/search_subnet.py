@@ -140,6 +140,7 @@ def _frame(archive: Archive, limits: list[float], judge: Judge, chosen: set[str]
     import pandas as pd
 
     from spaceevo.evolution import pareto_front
+    from spaceevo.latency.limits import HEADROOM
 
     subnets = archive.subnets(np.arange(len(archive)))
     costs = [subnet.cost() for subnet in subnets]
