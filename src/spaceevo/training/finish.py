@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from spaceevo.app.config import Config, FinishConfig, hyperspace
 from spaceevo.app.run import input_path, output_path, partial, say
 from spaceevo.app.steps import STEPS, command_for
 from spaceevo.app.upstream import step_images
+from spaceevo.atomic import atomic_write
 from spaceevo.data import Images, ImagesModule, Normalized, normalize
 from spaceevo.nn.elastic import Elastic
 from spaceevo.nn.evaluate import recalibrated_top1
@@ -35,10 +37,18 @@ def finish(cfg: Config) -> None:
     calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
     judging = range(len(images.val) - cfg.search_subnet.judge_images, len(images.val))
     validation = Part(Normalized(images.val, cfg.data), judging), images.val_labels[judging.start :]
+    finished_as: dict[str, Path] = {}
     for entry in yaml.safe_load(input_path(cfg, "pareto.yaml").read_text())["chosen"]:
         path = output_path(cfg, f"finished/{entry['name']}.ckpt")
         if path.exists() and (partial(cfg, "finish") / f"{entry['name']}.done").exists():
+            finished_as.setdefault(entry["subnet"], path)
             continue
+        if entry["subnet"] in finished_as:  # a smaller limit's too
+            atomic_write(path, finished_as[entry["subnet"]].read_bytes())
+            (partial(cfg, "finish") / f"{entry['name']}.done").touch()
+            say(f"finish: {entry['name']}: the same subnet as {finished_as[entry['subnet']].stem}")
+            continue
+        finished_as[entry["subnet"]] = path
         graph = subnet_graph(Subnet.parse(space, entry["subnet"]))
         own = Extracted(net, graph, {}).net.to(memory_format=torch.channels_last)
         inherited = recalibrated_top1(own, graph, quantizer(cfg), calibration, *validation)
