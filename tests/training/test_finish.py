@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import TINY
 
 from spaceevo.app.config import compose, hyperspace
@@ -19,6 +21,7 @@ from spaceevo.space import SearchSpace, Subnet, subnet_graph
 from spaceevo.space.standard import standard_graph
 from spaceevo.training.alone import AloneModule, set_pace
 from spaceevo.training.checkpoint import load_finished, load_supernet, save_checkpoint
+from spaceevo.training.finish import finish
 from spaceevo.training.fit import falling, fit
 
 CPU = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
@@ -102,6 +105,20 @@ def test_no_seconds_leave_the_inherited_weights_as_the_paper_has_it(tiny_run: Pa
         moved = [not torch.equal(own.weight(op), net.weight(op)) for op in graph.ops if op.has_weight]
         assert told["steps"] > 0 and all(moved)
         assert 0 <= told["top1_inherited"] <= 100 and 0 <= told["top1_val"] <= 100
+
+
+def test_a_subnet_of_two_limits_is_trained_once(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_run, folder, ignore=shutil.ignore_patterns("finished", "partial", "models"))
+    found = yaml.safe_load((folder / "pareto.yaml").read_text())
+    one, *_ = found["chosen"]
+    found["chosen"] = [one, one | {"name": "another"}]
+    (folder / "pareto.yaml").write_text(yaml.safe_dump(found))
+    finish(compose("train", [*TINY, f"run_dir={folder}"]))
+    paths = [folder / f"finished/{name}.ckpt" for name in (one["name"], "another")]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    said = capsys.readouterr().out
+    assert f"another: the same subnet as {one['name']}" in said and said.count("inherited") == 1
 
 
 def told_bits(path: Path) -> int:
