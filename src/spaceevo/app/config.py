@@ -293,18 +293,24 @@ class SearchSubnetConfig:
 
 
 @dataclass
-class FinishConfig:
-    """Every chosen subnet trained on alone (``seconds`` each or ``epochs``, one of them; 0: the inherited weights, as the paper
-    has it), quantization-aware from the share ``quantized_from`` of its steps on."""
+class AloneConfig:
+    """How one network is trained alone, quantization-aware from the share ``quantized_from`` of its steps on."""
 
-    seconds: float | None = MISSING
-    epochs: float | None = MISSING
     batch: int = MISSING
     lr: float = MISSING
     momentum: float = MISSING
     weight_decay: float = MISSING
     warmup: float = MISSING
     quantized_from: float = MISSING
+
+
+@dataclass
+class FinishConfig(AloneConfig):
+    """Every chosen subnet trained on alone (``seconds`` each or ``epochs``, one of them; 0: the inherited weights, as the paper
+    has it)."""
+
+    seconds: float | None = MISSING
+    epochs: float | None = MISSING
 
 
 @dataclass
@@ -337,7 +343,7 @@ class BenchmarkConfig:
 
 
 @dataclass
-class BaselineConfig:
+class BaselineConfig(AloneConfig):
     """Standard networks trained alone, from nothing, beside the run's models.
 
     Attributes:
@@ -349,12 +355,6 @@ class BaselineConfig:
     widths: list[float] | None = MISSING
     seconds: float | None = MISSING
     search: bool = MISSING
-    batch: int = MISSING
-    lr: float = MISSING
-    momentum: float = MISSING
-    weight_decay: float = MISSING
-    warmup: float = MISSING
-    quantized_from: float = MISSING
 
 
 @dataclass

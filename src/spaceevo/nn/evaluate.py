@@ -85,8 +85,8 @@ def top1(scores: Tensor, labels: Tensor) -> float:
 
 
 def recalibrated_top1(
-    net: Elastic, graph: Graph, quantizer: Quantizer | None, calibration: Tensor, images: ImageSource, labels: Tensor
+    net: Elastic, graph: Graph, quantizer: Quantizer | None, calibration: ImageSource, images: ImageSource, labels: Tensor
 ) -> float:
     """Top-1 in percent with BatchNorm statistics recalibrated on ``calibration`` ``[N, C, H, W]``."""
     stats = calibrate(net, graph, resized(calibration, graph.input.hw), quantizer)
-    return top1(logits(net, graph, stats, images, quantizer), labels)
+    return top1(logits(net, graph, stats, images, quantizer).cpu(), labels)

@@ -16,7 +16,7 @@ from spaceevo.nn.elastic import Elastic, Quantizer, resize
 from spaceevo.space import Graph
 from spaceevo.training.bkd import parameter_groups
 from spaceevo.training.fit import average_gradients, falling, set_lr, step_rng
-from spaceevo.training.pace import pace, step_seconds
+from spaceevo.training.pace import bf16_is_faster, step_seconds
 
 INIT_IMAGES = 256
 
@@ -61,13 +61,14 @@ class AloneModule(L.LightningModule):
 def set_pace(module: AloneModule, seconds: float | None, batch: tuple[Tensor, Tensor], precision: str, folder: Path) -> None:
     """Sets ``module.bf16``, and where ``seconds`` are given ``module.steps`` to as many as take so long, by the first of them;
     what was found once stands in ``folder``, so that a resumed run does as many."""
-    module.bf16, plain = pace(module.net, module.graph, batch, precision, folder / "pace.json")
+    net, graph = module.net, module.graph
+    module.bf16 = bf16_is_faster(net, graph, batch, precision, folder / "pace.json")
     if seconds is None:
         return
     record = folder / "steps.json"
     if not record.exists():
         share = 1 - module.recipe.quantized_from
-        quantized = step_seconds(module.net, module.graph, batch, module.quantizer, False) if share else 0.0
-        step = share * quantized + (1 - share) * plain
+        kinds = ((share, module.quantizer, False), (1 - share, None, module.bf16))
+        step = sum(part * step_seconds(net, graph, batch, quantizer, bf16) for part, quantizer, bf16 in kinds if part)
         write_json(record, {"seconds": seconds, "step_s": step, "steps": max(1, round(seconds / step))})
     module.steps = int(json.loads(record.read_text())["steps"])

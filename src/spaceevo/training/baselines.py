@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from spaceevo.app.artifacts import Folders, config_subset, sha256
-from spaceevo.app.config import Config, FinishConfig, LatencyConfig
+from spaceevo.app.config import AloneConfig, Config, FinishConfig, LatencyConfig
 from spaceevo.app.exporting import Judges, Leaving, gate, judged, measured, timing, words, write
 from spaceevo.app.run import execute, input_paths, output_path, partial, say
 from spaceevo.app.steps import AT_BASELINES, DATA, SCHEME, STEPS, needed_steps
@@ -33,7 +33,6 @@ from spaceevo.training.judges import Part
 from spaceevo.training.recipes import quantizer, start
 
 CLOSE = 1.05  # limits nearer than this factor are one
-RECIPE = ("batch", "lr", "momentum", "weight_decay", "warmup", "quantized_from")
 #: What the weights depend on, beside the network, its recipe and the split.
 TRAINED = (*DATA, *SCHEME, "search_subnet.calibration_images", "trainer.precision")
 
@@ -117,7 +116,10 @@ def _train(cfg: Config, network: Network, images: Images, by: Judges, seconds: f
     """
     path = output_path(cfg, f"baselines/{network.name}/trained.ckpt")
     recipe: FinishConfig = replace(
-        cfg.finish, seconds=seconds, epochs=None, **{key: getattr(cfg.baseline, key) for key in RECIPE}
+        cfg.finish,
+        seconds=seconds,
+        epochs=None,
+        **{field.name: getattr(cfg.baseline, field.name) for field in fields(AloneConfig)},
     )
     made = dict(
         version=STEPS["baseline"].version,

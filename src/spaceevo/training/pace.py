@@ -38,14 +38,12 @@ def step_seconds(net: Elastic, graph: Graph, batch: tuple[Tensor, Tensor], quant
     return (time.perf_counter() - began) / TIMED
 
 
-def pace(net: Elastic, graph: Graph, batch: tuple[Tensor, Tensor], precision: str, record: Path) -> tuple[bool, float]:
-    """Whether steps that do not quantize are to run in bf16, and the seconds that one takes; as ``record`` has it, so that a
-    resumed run goes on as it began. ``precision``: ``trainer.precision``, of which ``auto`` alone leaves a choice."""
+def bf16_is_faster(net: Elastic, graph: Graph, batch: tuple[Tensor, Tensor], precision: str, record: Path) -> bool:
+    """Whether steps that do not quantize are to run in bf16: only if ``precision`` (``trainer.precision``) is ``auto``, and
+    then as ``record`` has it, so that a resumed run goes on as it began."""
+    if precision != "auto":
+        return False
     if not record.exists():
-        seconds = {
-            bf16: step_seconds(net, graph, batch, None, bf16) for bf16 in ((False, True) if precision == "auto" else (False,))
-        }
-        faster = min(seconds, key=seconds.__getitem__)
-        write_json(record, {"bf16": faster, "step_s": {"bf16" if b else "fp32": s for b, s in seconds.items()}})
-    known = json.loads(record.read_text())
-    return known["bf16"], min(known["step_s"].values())
+        fp32, bf16 = (step_seconds(net, graph, batch, None, each) for each in (False, True))
+        write_json(record, {"bf16": bf16 < fp32, "step_s": {"fp32": fp32, "bf16": bf16}})
+    return bool(json.loads(record.read_text())["bf16"])

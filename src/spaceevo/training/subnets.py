@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from spaceevo.atomic import write_json
-from spaceevo.nn.elastic import Elastic, Quantizer, Stats
-from spaceevo.nn.evaluate import ImageSource, calibrate, logits, resized, top1
+from spaceevo.nn.elastic import Elastic, Quantizer
+from spaceevo.nn.evaluate import ImageSource, recalibrated_top1
 from spaceevo.nn.parallel import parallel
 from spaceevo.space import Subnet, subnet_graph
 
@@ -68,11 +68,6 @@ class SubnetEvaluator:
         self._each = parallel if device.type == "cpu" else map  # a GPU takes one after the other
         self.known: dict[str, float] = json.loads(cache.read_text()) if cache is not None and cache.exists() else {}
 
-    def stats(self, subnet: Subnet) -> Stats:
-        """The subnet's recalibrated BatchNorm statistics."""
-        graph = subnet_graph(subnet)
-        return calibrate(self.net, graph, resized(self.calibration, graph.input.hw), self.quantizer)
-
     def quality(self, subnets: Sequence[Subnet], progress: Callable[[int], object] | None = None) -> list[float]:
         """Accuracy of each."""
         fresh = [subnet for subnet in dict.fromkeys(subnets) if str(subnet) not in self.known]
@@ -85,5 +80,5 @@ class SubnetEvaluator:
         return [self.known[str(subnet)] for subnet in subnets]
 
     def _top1(self, subnet: Subnet) -> float:
-        scores = logits(self.net, subnet_graph(subnet), self.stats(subnet), self.images, self.quantizer)
-        return top1(scores.cpu(), self.labels)
+        graph = subnet_graph(subnet)
+        return recalibrated_top1(self.net, graph, self.quantizer, self.calibration, self.images, self.labels)
