@@ -122,6 +122,7 @@ EPOCHS, STEPS = 3, 4
 RECIPE = SimpleNamespace(
     lr=0.05,
     weight_decay=1e-4,
+    muon_lr=None,
     momentum=0.9,
     random_paths=1,
     label_smoothing=0.0,

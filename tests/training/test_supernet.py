@@ -36,6 +36,7 @@ RECIPE = SimpleNamespace(
     lr=0.1,
     momentum=0.9,
     weight_decay=1e-4,
+    muon_lr=None,
     label_smoothing=0.0,
     random_paths=1,
     warmup=0.1,

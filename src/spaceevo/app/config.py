@@ -246,7 +246,8 @@ class SearchSpaceConfig:
 @dataclass
 class SupernetConfig:
     """Sandwich-rule training of the supernet, in FP32 or quantization-aware; ``images``: an epoch's, drawn anew for each,
-    null for all; ``warmup``: the share of the steps over which the learning rate rises, before it falls by ``schedule``."""
+    null for all; ``warmup``: the share of the steps over which the learning rate rises, before it falls by ``schedule``;
+    ``muon_lr`` and ``muon_decay``: of the convolutions by Muon (``training/optimizer.py``), null: by SGD, as all else."""
 
     epochs: int = MISSING
     images: int | None = MISSING
@@ -254,6 +255,8 @@ class SupernetConfig:
     lr: float = MISSING
     momentum: float = MISSING
     weight_decay: float = MISSING
+    muon_lr: float | None = MISSING
+    muon_decay: float = MISSING
     label_smoothing: float = MISSING
     random_paths: int = MISSING
     warmup: float = MISSING
@@ -300,6 +303,9 @@ class AloneConfig:
     lr: float = MISSING
     momentum: float = MISSING
     weight_decay: float = MISSING
+    muon_lr: float | None = MISSING
+    muon_decay: float = MISSING
+    label_smoothing: float = MISSING
     warmup: float = MISSING
     quantized_from: float = MISSING
 

@@ -14,15 +14,15 @@ from torch import Tensor
 from spaceevo.atomic import write_json
 from spaceevo.nn.elastic import Elastic, Quantizer, resize
 from spaceevo.space import Graph
-from spaceevo.training.bkd import parameter_groups
 from spaceevo.training.fit import average_gradients, falling, set_lr, step_rng
+from spaceevo.training.optimizer import make_optimizer
 from spaceevo.training.pace import bf16_is_faster, step_seconds
 
 INIT_IMAGES = 256
 
 
 class AloneModule(L.LightningModule):
-    """Cross entropy with SGD, the rate falling linearly to 0; quantization-aware from the share ``quantized_from`` of the
+    """Cross entropy, the rate falling linearly to 0; quantization-aware from the share ``quantized_from`` of the
     steps on, its quantizers fitted to ``images`` then; before, in bf16 if ``bf16`` is set."""
 
     def __init__(
@@ -34,8 +34,7 @@ class AloneModule(L.LightningModule):
         self.bf16, self._images = False, images[:INIT_IMAGES]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        r = self.recipe
-        return torch.optim.SGD(parameter_groups(self.net, r.lr, r.weight_decay), r.lr, r.momentum, nesterov=True)
+        return make_optimizer(self.net, self.recipe)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         average_gradients(self.net)
@@ -53,7 +52,7 @@ class AloneModule(L.LightningModule):
         quantizer = self.quantizer if step >= switch else None
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16 and quantizer is None):
             scores = self.net(x, self.graph, quantizer=quantizer).flatten(1)
-        loss = F.cross_entropy(scores.float(), y)
+        loss = F.cross_entropy(scores.float(), y, label_smoothing=self.recipe.label_smoothing)
         self.log("loss", loss, prog_bar=True)
         return loss
 

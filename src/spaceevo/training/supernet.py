@@ -11,8 +11,8 @@ from torch import Tensor
 
 from spaceevo.nn.elastic import Elastic, Quantizer, resize
 from spaceevo.space import SearchSpace, Subnet, subnet_graph, superset_graph
-from spaceevo.training.bkd import parameter_groups
 from spaceevo.training.fit import average_gradients, cosine, falling, set_lr, step_rng
+from spaceevo.training.optimizer import make_optimizer
 from spaceevo.training.sandwich import sandwich_subnets
 
 
@@ -56,9 +56,7 @@ class SupernetModule(L.LightningModule):
             self.log("scales_moved_pct", self.scales_moved().mean())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        r = self.recipe
-        groups = parameter_groups(self.net, r.lr, r.weight_decay)
-        return torch.optim.SGD(groups, r.lr, r.momentum, nesterov=True)
+        return make_optimizer(self.net, self.recipe)
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         x, y = batch

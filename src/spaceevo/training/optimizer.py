@@ -1,0 +1,86 @@
+"""The optimizers of supernets and of networks trained alone: SGD, or Muon for the convolutions and SGD for all else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spaceevo.nn.elastic import Elastic
+from spaceevo.training.bkd import parameter_groups
+
+LEAST_INPUTS = 8  # channels of a convolution's input, of which a matrix has directions enough to be worth it
+NEWTON_SCHULZ = (
+    3.4445,
+    -4.7750,
+    2.0315,
+)  # the quintic's coefficients, of Muon's author: all singular values to about 1 in few rounds
+ROUNDS = 3
+
+
+class MuonSGD(torch.optim.SGD):
+    """SGD with Nesterov momentum; groups with ``muon`` set take the step of Muon (K. Jordan, 2024) instead: the momentum of a
+    weight ``[cout, cin, k, k]``, as a matrix ``[cout, k * k * cin]``, is made orthogonal, so that all its directions learn
+    equally fast; weight decay is decoupled from it."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            if not group["muon"]:
+                continue
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                buffer = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+                buffer.mul_(group["momentum"]).add_(p.grad)
+                direction = orthogonal(_matrix(p.grad.add(buffer, alpha=group["momentum"])))
+                scale = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                _matrix(p).add_(direction, alpha=-group["lr"] * scale)
+                p.grad = None  # SGD's step passes it over
+        super().step()
+        return loss
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    """A weight in channels-last memory as ``[cout, k * k * cin]``."""
+    return weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """About the nearest matrix ``[rows, columns]`` whose singular values are all 1, by Newton-Schulz rounds: these only multiply
+    from the side of the shorter dimension, so they are done on the Gram matrix, and the long one is read twice."""
+    x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    x = x / (x.norm() + 1e-7)
+    gram = x @ x.T
+    one = torch.eye(len(gram), dtype=x.dtype, device=x.device)
+    factor = one
+    a, b, c = NEWTON_SCHULZ
+    for _ in range(ROUNDS):
+        round_ = torch.addmm(a * one + b * gram, gram, gram, alpha=c)
+        gram = round_ @ gram @ round_  # they commute, and are symmetric
+        factor = round_ @ factor
+    x = factor @ x
+    return x if matrix.shape[0] <= matrix.shape[1] else x.T
+
+
+def make_optimizer(net: Elastic, recipe: Any) -> torch.optim.SGD:
+    """The optimizer of ``recipe`` (its ``lr``, ``momentum``, ``weight_decay``): SGD; with ``muon_lr`` set Muon at that rate,
+    and ``muon_decay``, for every convolution with BatchNorm and enough input channels. A group's ``base_lr``: what a
+    schedule scales."""
+    groups = parameter_groups(net, recipe.lr, recipe.weight_decay)
+    if recipe.muon_lr is None:
+        return torch.optim.SGD(groups, recipe.lr, recipe.momentum, nesterov=True)
+    ops = [p for p in net.ops_by_name.values() if hasattr(p, "gain") and p.weight.shape[1] >= LEAST_INPUTS]
+    hidden = {id(p.weight): p.weight for p in ops}
+    for group in groups:
+        group |= dict(muon=False, params=[p for p in group["params"] if id(p) not in hidden])
+    rate = recipe.muon_lr
+    groups.append(dict(muon=True, params=[*hidden.values()], lr=rate, base_lr=rate, weight_decay=recipe.muon_decay))
+    return MuonSGD([group for group in groups if group["params"]], recipe.lr, recipe.momentum, nesterov=True)
