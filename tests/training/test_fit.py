@@ -20,8 +20,9 @@ from spaceevo.data import Images, ImagesModule
 from spaceevo.data.module import Batch, Batches
 from spaceevo.nn.elastic import Quantizer
 from spaceevo.space import BlockChoice, ElasticStage, SearchSpace, Subnet, extreme_stage
-from spaceevo.training.bkd import BKDModule, Student, parameter_groups, student_specs
+from spaceevo.training.bkd import BKDModule, Student, student_specs
 from spaceevo.training.fit import cosine, fit, set_lr, step_rng
+from spaceevo.training.optimizer import parameter_groups
 from spaceevo.training.sandwich import sandwich_stages, sandwich_subnets
 from spaceevo.training.supernet import SupernetModule, init_qat, make_supernet
 from spaceevo.training.teacher import Teacher, TeacherModule, cnn_teacher

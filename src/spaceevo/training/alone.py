@@ -61,13 +61,13 @@ def set_pace(module: AloneModule, seconds: float | None, batch: tuple[Tensor, Te
     """Sets ``module.bf16``, and where ``seconds`` are given ``module.steps`` to as many as take so long, by the first of them;
     what was found once stands in ``folder``, so that a resumed run does as many."""
     net, graph = module.net, module.graph
-    module.bf16 = bf16_is_faster(net, graph, batch, precision, folder / "pace.json")
+    module.bf16 = bf16_is_faster(net, graph, batch, module.recipe, precision, folder / "pace.json")
     if seconds is None:
         return
     record = folder / "steps.json"
     if not record.exists():
         share = 1 - module.recipe.quantized_from
-        kinds = ((share, module.quantizer, False), (1 - share, None, module.bf16))
-        step = sum(part * step_seconds(net, graph, batch, quantizer, bf16) for part, quantizer, bf16 in kinds if part)
+        quantizing = step_seconds(net, graph, batch, module.quantizer, False, module.recipe)
+        step = share * quantizing + (1 - share) * step_seconds(net, graph, batch, None, module.bf16, module.recipe)
         write_json(record, {"seconds": seconds, "step_s": step, "steps": max(1, round(seconds / step))})
     module.steps = int(json.loads(record.read_text())["steps"])

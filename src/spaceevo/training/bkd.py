@@ -21,6 +21,7 @@ from spaceevo.nn.nsr import nsr_at
 from spaceevo.nn.parallel import parallel
 from spaceevo.space import ElasticStage, Graph, Hyperspace, Stage, extreme_stage, stage_graph
 from spaceevo.training.fit import average_gradients, cosine, set_lr, step_rng
+from spaceevo.training.optimizer import MuonAdam, parameter_groups, with_muon
 from spaceevo.training.sandwich import sandwich_stages
 from spaceevo.training.teacher import Teacher
 
@@ -134,7 +135,10 @@ class BKDModule(L.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         lr = self.recipe.lr if self.quantizer is None else self.recipe.lsq_lr
         groups = parameter_groups(self.students, lr, 0.0)
-        return torch.optim.Adam(groups, lr)
+        if self.recipe.muon_lr is None:
+            return torch.optim.Adam(groups, lr, fused=True)
+        share = lr / self.recipe.lr  # the LSQ+ phase's
+        return MuonAdam(with_muon(groups, self.students, share * self.recipe.muon_lr, 0.0), lr, fused=True)
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         teacher, variance = self._frozen
@@ -168,11 +172,3 @@ class BKDModule(L.LightningModule):
             self.manual_backward(loss)
             total += float(loss.detach())
         return total / len(paths)
-
-
-def parameter_groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights with decay; gains, shifts and biases without, and so LSQ+ scales and zero points, which are in units that
-    need no rate of their own (``nn.lsq.Scale``)."""
-    learned = [p for p in module.parameters() if p.requires_grad]
-    groups = (([p for p in learned if p.dim() > 1], weight_decay), ([p for p in learned if p.dim() <= 1], 0.0))
-    return [{"params": p, "weight_decay": decay, "lr": lr, "base_lr": lr} for p, decay in groups if p]

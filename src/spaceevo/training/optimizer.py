@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from spaceevo.nn.elastic import Elastic
-from spaceevo.training.bkd import parameter_groups
+from spaceevo.nn.elastic import Elastic, OpParameters
 
 LEAST_INPUTS = 8  # channels of a convolution's input, of which a matrix has directions enough to be worth it
 NEWTON_SCHULZ = (
@@ -17,13 +16,13 @@ NEWTON_SCHULZ = (
     -4.7750,
     2.0315,
 )  # the quintic's coefficients, of Muon's author: all singular values to about 1 in few rounds
-ROUNDS = 3
+ROUNDS, MOMENTUM = 3, 0.9
 
 
-class MuonSGD(torch.optim.SGD):
-    """SGD with Nesterov momentum; groups with ``muon`` set take the step of Muon (K. Jordan, 2024) instead: the momentum of a
-    weight ``[cout, cin, k, k]``, as a matrix ``[cout, k * k * cin]``, is made orthogonal, so that all its directions learn
-    equally fast; weight decay is decoupled from it."""
+class _Muon(torch.optim.Optimizer):
+    """Groups with ``muon`` set take the step of Muon (K. Jordan, 2024), all others that of the optimizer it is mixed into: the
+    momentum of a weight ``[cout, cin, k, k]``, as a matrix ``[cout, k * k * cin]``, is made orthogonal, so that all its
+    directions learn equally fast; weight decay is decoupled from it."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -32,20 +31,28 @@ class MuonSGD(torch.optim.SGD):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            if not group["muon"]:
+            if not group.get("muon"):
                 continue
             for p in group["params"]:
                 if p.grad is None:
                     continue
                 buffer = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
-                buffer.mul_(group["momentum"]).add_(p.grad)
-                direction = orthogonal(_matrix(p.grad.add(buffer, alpha=group["momentum"])))
+                buffer.mul_(MOMENTUM).add_(p.grad)
+                direction = orthogonal(_matrix(p.grad.add(buffer, alpha=MOMENTUM)))
                 scale = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
-                p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.mul_(1 - group["lr"] * group["muon_decay"])
                 _matrix(p).add_(direction, alpha=-group["lr"] * scale)
-                p.grad = None  # SGD's step passes it over
+                p.grad = None  # the other optimizer's step passes it over
         super().step()
         return loss
+
+
+class MuonSGD(_Muon, torch.optim.SGD):
+    """Muon, and SGD for what is not a convolution."""
+
+
+class MuonAdam(_Muon, torch.optim.Adam):
+    """Muon, and Adam for what is not a convolution."""
 
 
 def _matrix(weight: Tensor) -> Tensor:
@@ -54,8 +61,8 @@ def _matrix(weight: Tensor) -> Tensor:
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """About the nearest matrix ``[rows, columns]`` whose singular values are all 1, by Newton-Schulz rounds: these only multiply
-    from the side of the shorter dimension, so they are done on the Gram matrix, and the long one is read twice."""
+    """About the nearest matrix ``[rows, columns]`` whose singular values are all 1, by Newton-Schulz rounds: they multiply from
+    the side of the shorter dimension only, so they are done on the Gram matrix, and the long one is read twice."""
     x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x = x / (x.norm() + 1e-7)
     gram = x @ x.T
@@ -70,17 +77,28 @@ def orthogonal(matrix: Tensor) -> Tensor:
     return x if matrix.shape[0] <= matrix.shape[1] else x.T
 
 
-def make_optimizer(net: Elastic, recipe: Any) -> torch.optim.SGD:
+def make_optimizer(net: Elastic, recipe: Any) -> torch.optim.Optimizer:
     """The optimizer of ``recipe`` (its ``lr``, ``momentum``, ``weight_decay``): SGD; with ``muon_lr`` set Muon at that rate,
-    and ``muon_decay``, for every convolution with BatchNorm and enough input channels. A group's ``base_lr``: what a
-    schedule scales."""
+    and ``muon_decay``, for the convolutions. A group's ``base_lr``: what a schedule scales."""
     groups = parameter_groups(net, recipe.lr, recipe.weight_decay)
     if recipe.muon_lr is None:
-        return torch.optim.SGD(groups, recipe.lr, recipe.momentum, nesterov=True)
-    ops = [p for p in net.ops_by_name.values() if hasattr(p, "gain") and p.weight.shape[1] >= LEAST_INPUTS]
-    hidden = {id(p.weight): p.weight for p in ops}
-    for group in groups:
-        group |= dict(muon=False, params=[p for p in group["params"] if id(p) not in hidden])
-    rate = recipe.muon_lr
-    groups.append(dict(muon=True, params=[*hidden.values()], lr=rate, base_lr=rate, weight_decay=recipe.muon_decay))
-    return MuonSGD([group for group in groups if group["params"]], recipe.lr, recipe.momentum, nesterov=True)
+        return torch.optim.SGD(groups, recipe.lr, recipe.momentum, nesterov=True, foreach=True)
+    groups = with_muon(groups, net, recipe.muon_lr, recipe.muon_decay)
+    return MuonSGD(groups, recipe.lr, recipe.momentum, nesterov=True, foreach=True)
+
+
+def with_muon(groups: list[dict[str, Any]], net: nn.Module, lr: float, decay: float) -> list[dict[str, Any]]:
+    """``groups``, but every convolution of ``net`` with BatchNorm and enough input channels in a group of its own for Muon."""
+    ops = [module for module in net.modules() if isinstance(module, OpParameters) and hasattr(module, "gain")]
+    hidden = {id(op.weight): op.weight for op in ops if op.weight.shape[1] >= LEAST_INPUTS}
+    rest = [group | {"params": [p for p in group["params"] if id(p) not in hidden]} for group in groups]
+    muon = dict(muon=True, params=[*hidden.values()], lr=lr, base_lr=lr, muon_decay=decay)
+    return [group for group in (*rest, muon) if group["params"]]
+
+
+def parameter_groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Weights with decay; gains, shifts and biases without, and so LSQ+ scales and zero points, which are in units that
+    need no rate of their own (``nn.lsq.Scale``)."""
+    learned = [p for p in module.parameters() if p.requires_grad]
+    groups = (([p for p in learned if p.dim() > 1], weight_decay), ([p for p in learned if p.dim() <= 1], 0.0))
+    return [{"params": p, "weight_decay": decay, "lr": lr, "base_lr": lr} for p, decay in groups if p]

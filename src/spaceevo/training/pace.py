@@ -10,6 +10,7 @@ import copy
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,15 +19,19 @@ from torch import Tensor
 from spaceevo.atomic import write_json
 from spaceevo.nn.elastic import Elastic, Quantizer, resize
 from spaceevo.space import Graph
+from spaceevo.training.optimizer import make_optimizer
 
 WARM_UP, TIMED = 5, 25  # steps before, and in, a measurement
 
 
-def step_seconds(net: Elastic, graph: Graph, batch: tuple[Tensor, Tensor], quantizer: Quantizer | None, bf16: bool) -> float:
-    """One training step of ``graph`` on ``batch`` (normalized ``[B, C, H, W]``, labels ``[B]``), with a copy of the weights."""
+def step_seconds(
+    net: Elastic, graph: Graph, batch: tuple[Tensor, Tensor], quantizer: Quantizer | None, bf16: bool, recipe: Any
+) -> float:
+    """One training step of ``graph`` on ``batch`` (normalized ``[B, C, H, W]``, labels ``[B]``), with a copy of the weights and
+    the optimizer of ``recipe``."""
     net = copy.deepcopy(net).train()
     x, y = resize(batch[0], graph.input.hw), batch[1]
-    optimizer = torch.optim.SGD(net.parameters(), 1e-6, 0.9, nesterov=True)
+    optimizer = make_optimizer(net, recipe)
     for i in range(WARM_UP + TIMED):
         if i == WARM_UP:
             began = time.perf_counter()
@@ -38,12 +43,12 @@ def step_seconds(net: Elastic, graph: Graph, batch: tuple[Tensor, Tensor], quant
     return (time.perf_counter() - began) / TIMED
 
 
-def bf16_is_faster(net: Elastic, graph: Graph, batch: tuple[Tensor, Tensor], precision: str, record: Path) -> bool:
+def bf16_is_faster(net: Elastic, graph: Graph, batch: tuple[Tensor, Tensor], recipe: Any, precision: str, record: Path) -> bool:
     """Whether steps that do not quantize are to run in bf16: only if ``precision`` (``trainer.precision``) is ``auto``, and
     then as ``record`` has it, so that a resumed run goes on as it began."""
     if precision != "auto":
         return False
     if not record.exists():
-        fp32, bf16 = (step_seconds(net, graph, batch, None, each) for each in (False, True))
+        fp32, bf16 = (step_seconds(net, graph, batch, None, each, recipe) for each in (False, True))
         write_json(record, {"bf16": bf16 < fp32, "step_s": {"fp32": fp32, "bf16": bf16}})
     return bool(json.loads(record.read_text())["bf16"])

@@ -190,7 +190,7 @@ def supernet(cfg: Config) -> None:
     data = ImagesModule(images, cfg.data, cfg.supernet.batch, cfg.seed, limit=cfg.supernet.images)
     module = SupernetModule(net, space, cfg.supernet, cfg.supernet.epochs * data.steps_per_epoch, cfg.seed)
     largest, record = subnet_graph(Subnet.largest(space)), partial(cfg, "supernet") / "pace.json"
-    module.bf16 = bf16_is_faster(net, largest, data.example(), cfg.trainer.precision, record)
+    module.bf16 = bf16_is_faster(net, largest, data.example(), cfg.supernet, cfg.trainer.precision, record)
     fit(module, data, trainer_arguments(cfg), make_logger(cfg, "supernet"), partial(cfg, "supernet"), cfg.supernet.epochs)
     save_supernet(output_path(cfg, "supernet.ckpt"), net, space, split=images.split, top1_val=_extremes(cfg, module, images))
 

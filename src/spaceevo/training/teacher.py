@@ -154,7 +154,8 @@ class TeacherModule(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         r = self.recipe
-        optimizer = torch.optim.SGD(self.teacher.parameters(), r.lr, 0.9, weight_decay=r.weight_decay, nesterov=True)
+        how = dict(weight_decay=r.weight_decay, nesterov=True, foreach=True)
+        optimizer = torch.optim.SGD(self.teacher.parameters(), r.lr, 0.9, **how)
         optimizer.param_groups[0]["base_lr"] = r.lr
         return optimizer
 
