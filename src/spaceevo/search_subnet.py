@@ -108,8 +108,9 @@ def _choose(
 
     winners = [Subnet.parse(judge.space, entry["subnet"]) for entry in smaller]
     few = cfg.search_subnet.measure_top + len(winners)
-    ranked = archive.subnets(archive.ranked(limit)[: few * MEASURED_GROUPS])
-    best, measured = _within(cfg, limit, list(dict.fromkeys([*winners, *ranked])), few, judge.final)
+    rows = archive.ranked(limit)
+    ranked = capable_first(archive.subnets(rows), archive.quality[rows].tolist(), judge.told_by[0])
+    best, measured = _within(cfg, limit, list(dict.fromkeys([*winners, *ranked[: few * MEASURED_GROUPS]])), few, judge)
     ms = float(predicted_ms(judge.code.encode([best]))[0])
     return dict(
         name=name,
@@ -120,6 +121,18 @@ def _choose(
         predicted_ms=ms,
         measured_ms=measured,
     )
+
+
+def capable_first(subnets: Sequence[Subnet], top1: Sequence[float], images: int | None) -> list[Subnet]:
+    """The best first; but if the chosen one is trained on alone (``images``: how many ``top1`` in percent is of; None: it is
+    not), those within a standard error of the best, which inherited weights do not tell apart, by their MACs, most first."""
+    best = max(top1)
+    doubt = 0.0 if images is None else 100 * (best / 100 * (1 - best / 100) / images) ** 0.5
+    keys = [
+        (subnet.cost().mmacs if images is not None and value >= best - doubt else 0.0, value)
+        for subnet, value in zip(subnets, top1, strict=True)
+    ]
+    return [subnets[i] for i in sorted(range(len(keys)), key=keys.__getitem__, reverse=True)]
 
 
 def _value(frame: Any, subnet: str, key: str) -> float | None:
@@ -162,10 +175,8 @@ def _frame(archive: Archive, limits: list[float], judge: Judge, chosen: set[str]
     return frame
 
 
-def _within(
-    cfg: Config, limit: float, ranked: list[Subnet], few: int, judge: Callable[[list[Subnet]], list[float]]
-) -> tuple[Subnet, float | None]:
-    """Of the first ``few`` in ``ranked`` that measure within ``limit``, the best by ``judge``, and its ms.
+def _within(cfg: Config, limit: float, ranked: list[Subnet], few: int, judge: Judge) -> tuple[Subnet, float | None]:
+    """Of the first ``few`` in ``ranked`` that measure within ``limit``, the best by ``judge.final``, and its ms.
 
     Raises:
         LimitError: none of them all measures within the limit.
@@ -176,7 +187,7 @@ def _within(
     from spaceevo.space import subnet_graph
 
     if cfg.device.runtime == "none":
-        return max(zip(judge(ranked[:few]), ranked, strict=False), key=lambda pair: pair[0])[1], None
+        return _best(ranked[:few], judge), None
     write = timing_writer(weight_bits(cfg.device.weight_bits), cfg.device.padding)
     measured: dict[Subnet, float] = {}
     fitting: list[Subnet] = []
@@ -197,8 +208,12 @@ def _within(
             f"the fastest of them takes {fastest:.4g} ms, which a limit of {smallest:.4g} ms allows",
             smallest,
         )
-    _, best = max(zip(judge(fitting), fitting, strict=True), key=lambda pair: pair[0])
+    best = _best(fitting, judge)
     return best, measured[best]
+
+
+def _best(finalists: list[Subnet], judge: Judge) -> Subnet:
+    return capable_first(finalists, judge.final(finalists), judge.told_by[1])[0]
 
 
 main = entrypoint("search_subnet", main_of("search_subnet"))

@@ -199,8 +199,7 @@ class PredictorConfig:
 @dataclass
 class BkdConfig:
     """Block-wise knowledge distillation (paper section 4.5). ``images``: an epoch's, drawn anew for each, null for all;
-    ``muon_lr``: of the convolutions by Muon, null: by Adam, as all else; ``targets``: the teacher's features of the ``full``
-    resolution, or of the student's ``own``."""
+    ``targets``: the teacher's features of the ``full`` resolution, or of the student's ``own``."""
 
     epochs: int = MISSING
     lsq_epochs: int = MISSING
@@ -208,7 +207,6 @@ class BkdConfig:
     batch: int = MISSING
     lr: float = MISSING
     lsq_lr: float = MISSING
-    muon_lr: float | None = MISSING
     random_paths: int = MISSING
     targets: str = MISSING
 

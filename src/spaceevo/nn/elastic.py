@@ -29,6 +29,7 @@ from spaceevo.nn.lsq import (
 from spaceevo.space.graph import FUSED, INPUT, Graph, Op
 
 BN_EPS = 1e-5
+PASSED_ON = 8  # input channels from which on a convolution of stride 1 passes them on at first
 INIT_BATCH = 64  # images that quantizers are initialized from at once
 GATE_SCALE = 1 / ACT_MAX  # sigmoid and hard-sigmoid outputs fill [0, 1]
 SIGMOID_SCALE = 1 / (ACT_MAX + 1)  # a sigmoid does not reach 1, and TFLite's has this scale
@@ -280,6 +281,19 @@ class _Values(dict[str, Tensor]):
     def of(self, name: str) -> tuple[Tensor, float, float]:
         """A sample of an op's values ``[N]``, and their range (0 is in it)."""
         return (sample(torch.cat(self.samples[name])), *self.extremes[name])
+
+
+@torch.no_grad()
+def pass_on(net: Elastic, superset: Graph) -> Elastic:
+    """``net``, whose convolutions of stride 1 begin near passing their leading input channels on: a deeper stage begins as what
+    a shallower one does, and wider ones as what narrower ones do, and need not learn that first."""
+    for op in superset.ops:
+        if op.kind == "conv" and op.norm and op.stride == 1 and op.cin >= PASSED_ON:
+            weight = net.ops_by_name[op.name].weight
+            few, centre = min(weight.shape[:2]), weight.shape[2] // 2
+            weight[:few] *= 0.2
+            weight[range(few), range(few), centre, centre] += 1
+    return net
 
 
 def schedule(graph: Graph) -> Iterator[tuple[Op, list[str]]]:

@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaceevo.nn.elastic import Elastic, Quantizer, Stats, resize
+from spaceevo.nn.elastic import Elastic, Quantizer, Stats, pass_on, resize
 from spaceevo.nn.lsq import least_squares_range, sample
 from spaceevo.nn.nsr import nsr_at
 from spaceevo.nn.parallel import parallel
 from spaceevo.space import ElasticStage, Graph, Hyperspace, Stage, extreme_stage, stage_graph
 from spaceevo.training.fit import average_gradients, cosine, set_lr, step_rng
-from spaceevo.training.optimizer import MuonAdam, parameter_groups, with_muon
+from spaceevo.training.optimizer import parameter_groups
 from spaceevo.training.sandwich import sandwich_stages
 from spaceevo.training.teacher import Teacher
 
@@ -65,7 +65,7 @@ class Student(nn.Module):
             self.register_buffer(f"{name}_std", torch.ones(width))
         nn.init.kaiming_normal_(self.enter, nonlinearity="linear")
         superset = stage_graph(spec.elastic, widest, max(spec.input_widths), 8, superset=True)
-        self.body = Elastic(superset, padding=padding)
+        self.body = pass_on(Elastic(superset, padding=padding), superset)
         self.body.input.requires_grad_()  # what enters changes as its projection learns
 
     def graph(self, cin: int, blocks: Stage, hw: int) -> Graph:
@@ -135,10 +135,7 @@ class BKDModule(L.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         lr = self.recipe.lr if self.quantizer is None else self.recipe.lsq_lr
         groups = parameter_groups(self.students, lr, 0.0)
-        if self.recipe.muon_lr is None:
-            return torch.optim.Adam(groups, lr, fused=True)
-        share = lr / self.recipe.lr  # the LSQ+ phase's
-        return MuonAdam(with_muon(groups, self.students, share * self.recipe.muon_lr, 0.0), lr, fused=True)
+        return torch.optim.Adam(groups, lr, fused=True)
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         teacher, variance = self._frozen

@@ -35,6 +35,7 @@ class Judge:
     """How good subnets are, higher is better: ``search`` while there are many, ``final`` of the few that are measured,
     ``judge`` of the chosen ones and the Pareto front, by images that nothing was chosen by.
 
+    ``told_by``: the number of images of ``search`` and ``final``, where what is chosen is trained on alone.
     ``known``: subnets whose ``search`` quality is known beforehand. ``searched``, ``judged``: the columns of the first and the
     last; ``sign``: -1 where they hold a loss; ``worthless``: the reference point's quality, and ``reference``, what it is.
     """
@@ -50,6 +51,7 @@ class Judge:
     worthless: float
     reference: str
     known: Sequence[Subnet] = ()
+    told_by: tuple[int | None, int | None] = (None, None)
 
 
 def supernet_judge(
@@ -88,7 +90,9 @@ def supernet_judge(
     classes = cfg.data.classes
     chance = 100 / classes, f"chance level of {classes} classes"
     known = [Subnet.parse(space, text) for text in before]
-    return Judge(space, code, search, finals.quality, judge.quality, "top1_search", "top1_val", 1, *chance, known)
+    trained_on = bool(cfg.finish.seconds or cfg.finish.epochs)
+    told_by = (cfg.search_subnet.validation_images, len(choosing)) if trained_on else (None, None)
+    return Judge(space, code, search, finals.quality, judge.quality, "top1_search", "top1_val", 1, *chance, known, told_by)
 
 
 def evaluated_before(cfg: Config) -> dict[str, float]:

@@ -8,21 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spaceevo.nn.elastic import Elastic, OpParameters
+from spaceevo.nn.elastic import Elastic
 
 LEAST_INPUTS = 8  # channels of a convolution's input, of which a matrix has directions enough to be worth it
-NEWTON_SCHULZ = (
-    3.4445,
-    -4.7750,
-    2.0315,
-)  # the quintic's coefficients, of Muon's author: all singular values to about 1 in few rounds
-ROUNDS, MOMENTUM = 3, 0.9
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Muon's quintic: takes singular values to about 1 in few rounds
+ROUNDS = 3
 
 
-class _Muon(torch.optim.Optimizer):
-    """Groups with ``muon`` set take the step of Muon (K. Jordan, 2024), all others that of the optimizer it is mixed into: the
-    momentum of a weight ``[cout, cin, k, k]``, as a matrix ``[cout, k * k * cin]``, is made orthogonal, so that all its
-    directions learn equally fast; weight decay is decoupled from it."""
+class MuonSGD(torch.optim.SGD):
+    """SGD; groups with ``muon`` set take the step of Muon (K. Jordan, 2024) instead: the momentum of a weight
+    ``[cout, cin, k, k]``, as a matrix ``[cout, k * k * cin]``, is made orthogonal, so that all its directions learn equally
+    fast; weight decay is decoupled from it."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -37,27 +33,15 @@ class _Muon(torch.optim.Optimizer):
                 if p.grad is None:
                     continue
                 buffer = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
-                buffer.mul_(MOMENTUM).add_(p.grad)
-                direction = orthogonal(_matrix(p.grad.add(buffer, alpha=MOMENTUM)))
-                scale = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
-                p.mul_(1 - group["lr"] * group["muon_decay"])
-                _matrix(p).add_(direction, alpha=-group["lr"] * scale)
-                p.grad = None  # the other optimizer's step passes it over
+                buffer.mul_(group["momentum"]).add_(p.grad)
+                ahead = p.grad.add(buffer, alpha=group["momentum"]).permute(0, 2, 3, 1)
+                matrix = ahead.reshape(len(ahead), -1)
+                direction = orthogonal(matrix).reshape(ahead.shape).permute(0, 3, 1, 2)
+                scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
+                p.mul_(1 - group["lr"] * group["muon_decay"]).add_(direction, alpha=-group["lr"] * scale)
+                p.grad = None  # SGD's step passes it over
         super().step()
         return loss
-
-
-class MuonSGD(_Muon, torch.optim.SGD):
-    """Muon, and SGD for what is not a convolution."""
-
-
-class MuonAdam(_Muon, torch.optim.Adam):
-    """Muon, and Adam for what is not a convolution."""
-
-
-def _matrix(weight: Tensor) -> Tensor:
-    """A weight in channels-last memory as ``[cout, k * k * cin]``."""
-    return weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
@@ -79,21 +63,18 @@ def orthogonal(matrix: Tensor) -> Tensor:
 
 def make_optimizer(net: Elastic, recipe: Any) -> torch.optim.Optimizer:
     """The optimizer of ``recipe`` (its ``lr``, ``momentum``, ``weight_decay``): SGD; with ``muon_lr`` set Muon at that rate,
-    and ``muon_decay``, for the convolutions. A group's ``base_lr``: what a schedule scales."""
+    and ``muon_decay``, for every convolution with BatchNorm and enough input channels. A group's ``base_lr``: what a
+    schedule scales."""
     groups = parameter_groups(net, recipe.lr, recipe.weight_decay)
     if recipe.muon_lr is None:
         return torch.optim.SGD(groups, recipe.lr, recipe.momentum, nesterov=True, foreach=True)
-    groups = with_muon(groups, net, recipe.muon_lr, recipe.muon_decay)
-    return MuonSGD(groups, recipe.lr, recipe.momentum, nesterov=True, foreach=True)
-
-
-def with_muon(groups: list[dict[str, Any]], net: nn.Module, lr: float, decay: float) -> list[dict[str, Any]]:
-    """``groups``, but every convolution of ``net`` with BatchNorm and enough input channels in a group of its own for Muon."""
-    ops = [module for module in net.modules() if isinstance(module, OpParameters) and hasattr(module, "gain")]
-    hidden = {id(op.weight): op.weight for op in ops if op.weight.shape[1] >= LEAST_INPUTS}
+    ops = [op for op in net.ops_by_name.values() if hasattr(op, "gain") and op.weight.shape[1] >= LEAST_INPUTS]
+    hidden = {id(op.weight): op.weight for op in ops}
     rest = [group | {"params": [p for p in group["params"] if id(p) not in hidden]} for group in groups]
-    muon = dict(muon=True, params=[*hidden.values()], lr=lr, base_lr=lr, muon_decay=decay)
-    return [group for group in (*rest, muon) if group["params"]]
+    rate = recipe.muon_lr
+    muon = dict(muon=True, params=[*hidden.values()], lr=rate, base_lr=rate, muon_decay=recipe.muon_decay)
+    groups = [group for group in (*rest, muon) if group["params"]]
+    return MuonSGD(groups, recipe.lr, recipe.momentum, nesterov=True, foreach=True)
 
 
 def parameter_groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spaceevo.nn.elastic import Elastic, Quantizer, resize
+from spaceevo.nn.elastic import Elastic, Quantizer, pass_on, resize
 from spaceevo.space import SearchSpace, Subnet, subnet_graph, superset_graph
 from spaceevo.training.fit import average_gradients, cosine, falling, set_lr, step_rng
 from spaceevo.training.optimizer import make_optimizer
@@ -19,7 +19,8 @@ from spaceevo.training.sandwich import sandwich_subnets
 def make_supernet(space: SearchSpace, input_range: tuple[float, float], padding: str = "symmetric") -> Elastic:
     """The elastic module that holds every subnet of ``space``; ``input_range``: of the normalized images; ``padding``:
     the device's."""
-    return Elastic(superset_graph(space), input_range, padding).to(memory_format=torch.channels_last)
+    superset = superset_graph(space)
+    return pass_on(Elastic(superset, input_range, padding), superset).to(memory_format=torch.channels_last)
 
 
 def inplace_distillation(student: Tensor, teacher: Tensor) -> Tensor:
