@@ -109,8 +109,10 @@ def _choose(
     winners = [Subnet.parse(judge.space, entry["subnet"]) for entry in smaller]
     few = cfg.search_subnet.measure_top + len(winners)
     rows = archive.ranked(limit)
-    ranked = capable_first(archive.subnets(rows), archive.quality[rows].tolist(), judge.told_by[0])
-    best, measured = _within(cfg, limit, list(dict.fromkeys([*winners, *ranked[: few * MEASURED_GROUPS]])), few, judge)
+    ranked = using_most(archive.subnets(rows), archive.quality[rows].tolist(), archive.cost[rows].tolist(), judge.told_by[0])
+    best, measured = _within(
+        cfg, limit, list(dict.fromkeys([*winners, *ranked[: few * MEASURED_GROUPS]])), few, judge, predicted_ms
+    )
     ms = float(predicted_ms(judge.code.encode([best]))[0])
     return dict(
         name=name,
@@ -123,15 +125,13 @@ def _choose(
     )
 
 
-def capable_first(subnets: Sequence[Subnet], top1: Sequence[float], images: int | None) -> list[Subnet]:
+def using_most(subnets: Sequence[Subnet], top1: Sequence[float], ms: Sequence[float], images: int | None) -> list[Subnet]:
     """The best first; but if the chosen one is trained on alone (``images``: how many ``top1`` in percent is of; None: it is
-    not), those within a standard error of the best, which inherited weights do not tell apart, by their MACs, most first."""
+    not), those within a standard error of the best, which inherited weights do not tell apart, by their ``ms``, most first."""
     best = max(top1)
     doubt = 0.0 if images is None else 100 * (best / 100 * (1 - best / 100) / images) ** 0.5
-    keys = [
-        (subnet.cost().mmacs if images is not None and value >= best - doubt else 0.0, value)
-        for subnet, value in zip(subnets, top1, strict=True)
-    ]
+    equal = [images is not None and value >= best - doubt for value in top1]
+    keys = [(used if tied else 0.0, value) for used, tied, value in zip(ms, equal, top1, strict=True)]
     return [subnets[i] for i in sorted(range(len(keys)), key=keys.__getitem__, reverse=True)]
 
 
@@ -175,7 +175,9 @@ def _frame(archive: Archive, limits: list[float], judge: Judge, chosen: set[str]
     return frame
 
 
-def _within(cfg: Config, limit: float, ranked: list[Subnet], few: int, judge: Judge) -> tuple[Subnet, float | None]:
+def _within(
+    cfg: Config, limit: float, ranked: list[Subnet], few: int, judge: Judge, predicted_ms: Callable
+) -> tuple[Subnet, float | None]:
     """Of the first ``few`` in ``ranked`` that measure within ``limit``, the best by ``judge.final``, and its ms.
 
     Raises:
@@ -187,7 +189,7 @@ def _within(cfg: Config, limit: float, ranked: list[Subnet], few: int, judge: Ju
     from spaceevo.space import subnet_graph
 
     if cfg.device.runtime == "none":
-        return _best(ranked[:few], judge), None
+        return _best(ranked[:few], judge, predicted_ms), None
     write = timing_writer(weight_bits(cfg.device.weight_bits), cfg.device.padding)
     measured: dict[Subnet, float] = {}
     fitting: list[Subnet] = []
@@ -208,12 +210,13 @@ def _within(cfg: Config, limit: float, ranked: list[Subnet], few: int, judge: Ju
             f"the fastest of them takes {fastest:.4g} ms, which a limit of {smallest:.4g} ms allows",
             smallest,
         )
-    best = _best(fitting, judge)
+    best = _best(fitting, judge, predicted_ms)
     return best, measured[best]
 
 
-def _best(finalists: list[Subnet], judge: Judge) -> Subnet:
-    return capable_first(finalists, judge.final(finalists), judge.told_by[1])[0]
+def _best(finalists: list[Subnet], judge: Judge, predicted_ms: Callable) -> Subnet:
+    ms = predicted_ms(judge.code.encode(finalists)).tolist()
+    return using_most(finalists, judge.final(finalists), ms, judge.told_by[1])[0]
 
 
 main = entrypoint("search_subnet", main_of("search_subnet"))

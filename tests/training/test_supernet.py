@@ -62,7 +62,7 @@ def images() -> Images:
     rng = torch.Generator().manual_seed(0)
     pictures = F.interpolate(torch.rand(10, 1, 4, 4, generator=rng), size=(16, 16), mode="bilinear")
     labels = torch.arange(320) % 10
-    noisy = pictures[labels] + 0.1 * torch.randn(320, 1, 16, 16, generator=rng)
+    noisy = pictures[labels] + 0.25 * torch.randn(320, 1, 16, 16, generator=rng)
     pixels = (noisy.clamp(0, 1) * 255).to(torch.uint8)
     return Images(pixels[:256], labels[:256], pixels[256:], labels[256:])
 

@@ -34,7 +34,7 @@ class AloneModule(L.LightningModule):
         self.bf16, self._images = False, images[:INIT_IMAGES]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return make_optimizer(self.net, self.recipe)
+        return make_optimizer(self.net, self.recipe, self.bf16)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         average_gradients(self.net)

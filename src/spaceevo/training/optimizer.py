@@ -17,8 +17,8 @@ ROUNDS = 3
 
 class MuonSGD(torch.optim.SGD):
     """SGD; groups with ``muon`` set take the step of Muon (K. Jordan, 2024) instead: the momentum of a weight
-    ``[cout, cin, k, k]``, as a matrix ``[cout, k * k * cin]``, is made orthogonal, so that all its directions learn equally
-    fast; weight decay is decoupled from it."""
+    ``[cout, cin, k, k]``, as a matrix ``[cout, k * k * cin]``, is made orthogonal (with ``bf16`` set, in that precision), so
+    that all its directions learn equally fast; weight decay is decoupled from it."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -36,7 +36,8 @@ class MuonSGD(torch.optim.SGD):
                 buffer.mul_(group["momentum"]).add_(p.grad)
                 ahead = p.grad.add(buffer, alpha=group["momentum"]).permute(0, 2, 3, 1)
                 matrix = ahead.reshape(len(ahead), -1)
-                direction = orthogonal(matrix).reshape(ahead.shape).permute(0, 3, 1, 2)
+                even = orthogonal(matrix.bfloat16() if group["bf16"] else matrix).to(p.dtype)
+                direction = even.reshape(ahead.shape).permute(0, 3, 1, 2)
                 scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
                 p.mul_(1 - group["lr"] * group["muon_decay"]).add_(direction, alpha=-group["lr"] * scale)
                 p.grad = None  # SGD's step passes it over
@@ -61,10 +62,10 @@ def orthogonal(matrix: Tensor) -> Tensor:
     return x if matrix.shape[0] <= matrix.shape[1] else x.T
 
 
-def make_optimizer(net: Elastic, recipe: Any) -> torch.optim.Optimizer:
+def make_optimizer(net: Elastic, recipe: Any, bf16: bool = False) -> torch.optim.Optimizer:
     """The optimizer of ``recipe`` (its ``lr``, ``momentum``, ``weight_decay``): SGD; with ``muon_lr`` set Muon at that rate,
     and ``muon_decay``, for every convolution with BatchNorm and enough input channels. A group's ``base_lr``: what a
-    schedule scales."""
+    schedule scales. ``bf16``: where that is the faster precision of the steps."""
     groups = parameter_groups(net, recipe.lr, recipe.weight_decay)
     if recipe.muon_lr is None:
         return torch.optim.SGD(groups, recipe.lr, recipe.momentum, nesterov=True, foreach=True)
@@ -72,7 +73,7 @@ def make_optimizer(net: Elastic, recipe: Any) -> torch.optim.Optimizer:
     hidden = {id(op.weight): op.weight for op in ops}
     rest = [group | {"params": [p for p in group["params"] if id(p) not in hidden]} for group in groups]
     rate = recipe.muon_lr
-    muon = dict(muon=True, params=[*hidden.values()], lr=rate, base_lr=rate, muon_decay=recipe.muon_decay)
+    muon = dict(muon=True, bf16=bf16, params=[*hidden.values()], lr=rate, base_lr=rate, muon_decay=recipe.muon_decay)
     groups = [group for group in (*rest, muon) if group["params"]]
     return MuonSGD(groups, recipe.lr, recipe.momentum, nesterov=True, foreach=True)
 

@@ -31,7 +31,7 @@ def step_seconds(
     the optimizer of ``recipe``."""
     net = copy.deepcopy(net).train()
     x, y = resize(batch[0], graph.input.hw), batch[1]
-    optimizer = make_optimizer(net, recipe)
+    optimizer = make_optimizer(net, recipe, bf16)
     for i in range(WARM_UP + TIMED):
         if i == WARM_UP:
             began = time.perf_counter()

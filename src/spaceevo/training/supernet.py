@@ -57,7 +57,7 @@ class SupernetModule(L.LightningModule):
             self.log("scales_moved_pct", self.scales_moved().mean())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return make_optimizer(self.net, self.recipe)
+        return make_optimizer(self.net, self.recipe, self.bf16)
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         x, y = batch
