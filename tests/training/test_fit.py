@@ -61,7 +61,7 @@ def test_every_run_s_warm_up_ends_at_the_full_rate(experiment: str, train: int, 
         steps = epochs * (min(train, recipe.images or train) // recipe.batch)
         rates = [cosine(step, steps, round(recipe.warmup * steps)) for step in range(steps)]
         assert max(rates) == 1 and rates.index(1) < 0.3 * steps
-    asked = {("demo", "supernet"): 26, ("demo", "qat"): 6, ("tiny", "supernet"): 10, ("tiny", "qat"): 5}
+    asked = {("demo", "supernet"): 26, ("demo", "qat"): 4, ("tiny", "supernet"): 10, ("tiny", "qat"): 5}
     steps = recipe.epochs * (min(train, recipe.images or train) // recipe.batch)
     assert round(recipe.warmup * steps) == asked[experiment, stage]
 
