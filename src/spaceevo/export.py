@@ -64,9 +64,11 @@ def _subnet(cfg: Config, entry: dict[str, Any], net: Any, space: Any, by: Judges
     facts = dict(
         encoding=str(subnet),
         space=str(space),
-        **{key: entry[key] for key in ("top1_val", "limit_ms", "predicted_ms")},
+        limit_ms=entry["limit_ms"],
+        predicted_ms=entry["predicted_ms"],
+        top1_val=told["top1_val"],  # of the finished weights, as they leave
         top1_inherited=top1(inherited, by.labels),
-        finish=dict(steps=told["steps"], top1_val_inherited=told["top1_inherited"], top1_val=told["top1_val"]),
+        finish=dict(steps=told["steps"], top1_val_inherited=told["top1_inherited"]),
         finished_sha256=sha256(path),
     )
     return judged(cfg, name, output_path(cfg, f"models/{name}/card.json").parent, own, graph, by, facts)

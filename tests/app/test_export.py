@@ -88,6 +88,7 @@ def test_fp32_is_the_quantized_models_weights_and_inherited_the_supernets(tiny_r
         graph = subnet_graph(Subnet.parse(space, card["encoding"]))
         own, told = load_finished(tiny_run / f"finished/{card['name']}.ckpt", space, bits)
         assert card["finish"]["steps"] == told["steps"] > 0
+        assert card["top1_val"] == told["top1_val"] and card["finish"]["top1_val_inherited"] == told["top1_inherited"]
         for source, quantizer, key in ((own, None, "top1_fp32"), (net, Quantizer(bits), "top1_inherited")):
             stats = calibrate(source, graph, resized(calibration, graph.input.hw), quantizer)
             given = logits(source, graph, stats, normalize(images.test, cfg.data), quantizer)

@@ -188,7 +188,7 @@ STEPS: dict[str, Step] = {
             ("pareto.yaml", "qat.ckpt", "finished/*.ckpt"),
             tuple(f"models/*/{name}" for name in MODEL_FILES),
             "spaceevo.export:run",
-            version=2,
+            version=3,
         ),
         Step(
             "benchmark",
