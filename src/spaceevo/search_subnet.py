@@ -109,10 +109,9 @@ def _choose(
     winners = [Subnet.parse(judge.space, entry["subnet"]) for entry in smaller]
     few = cfg.search_subnet.measure_top + len(winners)
     rows = archive.ranked(limit)
-    ranked = using_most(archive.subnets(rows), archive.quality[rows].tolist(), archive.cost[rows].tolist(), judge.told_by[0])
-    best, measured = _within(
-        cfg, limit, list(dict.fromkeys([*winners, *ranked[: few * MEASURED_GROUPS]])), few, judge, predicted_ms
-    )
+    order = using_most(archive.quality[rows].tolist(), archive.cost[rows].tolist(), judge.told_by[0])
+    ranked = archive.subnets(rows[order[: few * MEASURED_GROUPS]])
+    best, measured = _within(cfg, limit, list(dict.fromkeys([*winners, *ranked])), few, judge, predicted_ms)
     ms = float(predicted_ms(judge.code.encode([best]))[0])
     return dict(
         name=name,
@@ -125,14 +124,15 @@ def _choose(
     )
 
 
-def using_most(subnets: Sequence[Subnet], top1: Sequence[float], ms: Sequence[float], images: int | None) -> list[Subnet]:
-    """The best first; but if the chosen one is trained on alone (``images``: how many ``top1`` in percent is of; None: it is
-    not), those within a standard error of the best, which inherited weights do not tell apart, by their ``ms``, most first."""
+def using_most(top1: Sequence[float], ms: Sequence[float], images: int | None) -> list[int]:
+    """The order of subnets: the best first; but if the chosen one is trained on alone (``images``: how many ``top1`` in percent
+    is of; None: it is not), those within a standard error of the best, which inherited weights do not tell apart, by their
+    ``ms``, most first."""
     best = max(top1)
     doubt = 0.0 if images is None else 100 * (best / 100 * (1 - best / 100) / images) ** 0.5
     equal = [images is not None and value >= best - doubt for value in top1]
     keys = [(used if tied else 0.0, value) for used, tied, value in zip(ms, equal, top1, strict=True)]
-    return [subnets[i] for i in sorted(range(len(keys)), key=keys.__getitem__, reverse=True)]
+    return sorted(range(len(keys)), key=keys.__getitem__, reverse=True)
 
 
 def _value(frame: Any, subnet: str, key: str) -> float | None:
@@ -216,7 +216,7 @@ def _within(
 
 def _best(finalists: list[Subnet], judge: Judge, predicted_ms: Callable) -> Subnet:
     ms = predicted_ms(judge.code.encode(finalists)).tolist()
-    return using_most(finalists, judge.final(finalists), ms, judge.told_by[1])[0]
+    return finalists[using_most(judge.final(finalists), ms, judge.told_by[1])[0]]
 
 
 main = entrypoint("search_subnet", main_of("search_subnet"))

@@ -47,6 +47,10 @@ def test_of_subnets_that_images_do_not_tell_apart_the_one_that_uses_most_of_the_
     rng = np.random.default_rng(0)
     small, middle, large = list({Subnet.sample(space, rng): None for _ in range(30)})[:3]
     subnets, ms = [small, large, middle], [1.0, 3.0, 2.0]
-    assert using_most(subnets, [90.0, 89.2, 89.5], ms, 900) == [large, middle, small]
-    assert using_most(subnets, [90.0, 88.8, 89.5], ms, 900) == [middle, small, large]
-    assert using_most(subnets, [90.0, 89.2, 89.5], ms, None) == [small, middle, large]
+
+    def order(top1: list[float], images: int | None) -> list[Subnet]:
+        return [subnets[i] for i in using_most(top1, ms, images)]
+
+    assert order([90.0, 89.2, 89.5], 900) == [large, middle, small]
+    assert order([90.0, 88.8, 89.5], 900) == [middle, small, large]
+    assert order([90.0, 89.2, 89.5], None) == [small, middle, large]

@@ -114,9 +114,8 @@ def step_rng(seed: int, tag: str, step: int) -> np.random.Generator:
     every rank of a distributed one draw the same paths."""
     rng = np.random.default_rng([seed, *tag.encode(), step])
     drawn = int(rng.integers(2**31))
-    torch.default_generator.manual_seed(
-        drawn
-    )  # torch.manual_seed would queue a stack trace a step for a GPU not yet used: 2 ms
+    # torch.manual_seed would queue a stack trace a step, 2 ms, for a GPU that is not used yet
+    torch.default_generator.manual_seed(drawn)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(drawn)
     return rng

@@ -32,7 +32,10 @@ class MuonSGD(torch.optim.SGD):
             for p in group["params"]:
                 if p.grad is None:
                     continue
-                buffer = self.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+                state = self.state[p]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(p)
+                buffer = state["momentum_buffer"]
                 buffer.mul_(group["momentum"]).add_(p.grad)
                 ahead = p.grad.add(buffer, alpha=group["momentum"]).permute(0, 2, 3, 1)
                 matrix = ahead.reshape(len(ahead), -1)
