@@ -128,7 +128,7 @@ def test_lightning_moves_to_the_next_epoch(digits: Config) -> None:
 def test_flip_and_crop_only_moves_pixels() -> None:
     x = torch.zeros(64, 1, 9, 9, dtype=torch.uint8)
     x[:, :, 3, 4] = 200
-    y = flip_and_crop(x, np.random.default_rng(0), True, 2)
+    y, _ = flip_and_crop(x, np.random.default_rng(0), True, 2)
     assert y.shape == x.shape and bool((y.sum((1, 2, 3)) == 200).all())
     rows, columns = torch.nonzero(y[:, 0], as_tuple=True)[1:]
     assert set(rows.tolist()) == {1, 2, 3, 4, 5} and set(columns.tolist()) == {2, 3, 4, 5, 6}

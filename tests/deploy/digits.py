@@ -24,7 +24,7 @@ def moved_digits(n: int, hw: int, seed: int) -> tuple[Tensor, Tensor]:
     images = load_data(data)
     rng = np.random.default_rng(seed)
     chosen = torch.from_numpy(rng.integers(0, len(images.train), n))
-    return flip_and_crop(images.train[chosen], rng, False, 3).float() / 255, images.train_labels[chosen]
+    return flip_and_crop(images.train[chosen], rng, False, 3)[0].float() / 255, images.train_labels[chosen]
 
 
 def train(graph: Graph, x: Tensor, y: Tensor, quantizer: Quantizer, epochs: tuple[int, int] = (6, 2)) -> tuple[Elastic, Stats]:

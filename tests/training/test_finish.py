@@ -6,22 +6,24 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from conftest import TINY
 
-from spaceevo.app.config import compose, hyperspace
+from spaceevo.app.config import Config, FinishConfig, compose, hyperspace
 from spaceevo.data import ImagesModule, input_range, load_data, normalize
 from spaceevo.errors import UserError
 from spaceevo.nn.elastic import Elastic, Quantizer
 from spaceevo.nn.evaluate import calibrate, logits, resized, top1
 from spaceevo.space import SearchSpace, Subnet, subnet_graph
 from spaceevo.space.standard import standard_graph
+from spaceevo.training import finish as finishing
 from spaceevo.training.alone import AloneModule, set_pace
 from spaceevo.training.checkpoint import load_finished, load_supernet, save_checkpoint
-from spaceevo.training.finish import finish
+from spaceevo.training.finish import answers, finish, targets
 from spaceevo.training.fit import falling, fit
 
 CPU = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
@@ -118,7 +120,47 @@ def test_a_subnet_of_two_limits_is_trained_once(tiny_run: Path, tmp_path: Path, 
     paths = [folder / f"finished/{name}.ckpt" for name in (one["name"], "another")]
     assert paths[0].read_bytes() == paths[1].read_bytes()
     said = capsys.readouterr().out
-    assert f"another: the same subnet as {one['name']}" in said and said.count("inherited") == 1
+    assert f"{one['name']}: the same subnet as another" in said and said.count("inherited") == 1
+
+
+def test_targets_are_labels_and_what_others_answer_in_the_share_asked_for() -> None:
+    cfg = compose("train", ["experiment=tiny", "finish.distill=0.75"])
+    images = load_data(cfg.data)
+    few = replace(images, train=images.train[:64], train_labels=images.train_labels[:64])
+    net, graph = module(0.0, 1).net.eval(), standard_graph("plain4", 0.5, 1, 10, 16)
+    said = answers(cfg, net, graph, few, normalize(few.train, cfg.data))
+    assert said.shape == (2, 64, 10) and torch.allclose(said.sum(2), torch.ones(2, 64))
+    wanted = targets(cfg, few, [said, said.flip(2)])
+    label = torch.nn.functional.one_hot(few.train_labels, 10)
+    assert torch.allclose(wanted, 0.25 * label + 0.75 * (said + said.flip(2)) / 2)
+
+
+def test_a_batch_has_the_answers_to_its_own_images_mirrored_or_not() -> None:
+    cfg = compose("train", ["experiment=tiny", "data.flip=true"])
+    images = load_data(cfg.data)
+    mean = torch.stack([side.float().mean((1, 2, 3)) for side in (images.train[..., :8], images.train[..., 8:])])
+    labels = torch.stack([mean, mean.flip(0)]).permute(0, 2, 1)  # of the left and the right half; a mirror swaps them
+    for pixels, answers_ in ImagesModule(images, cfg.data, 64, 0, labels=labels).train_dataloader():
+        halves = torch.stack([pixels[..., :8].float().mean((1, 2, 3)), pixels[..., 8:].float().mean((1, 2, 3))], 1)
+        assert torch.equal(halves, answers_)
+
+
+def test_smaller_subnets_are_taught_by_larger_ones(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_run, folder, ignore=shutil.ignore_patterns("finished", "partial", "models"))
+    chosen = yaml.safe_load((folder / "pareto.yaml").read_text())["chosen"]
+    taught = []
+    trained = finishing.train_alone
+
+    def told(cfg: Config, recipe: FinishConfig, step: str, name: str, *rest: Any) -> int:
+        taught.append((name, rest[-1] is not None, recipe.epochs))
+        return trained(cfg, recipe, step, name, *rest)
+
+    monkeypatch.setattr(finishing, "train_alone", told)
+    finish(compose("train", [*TINY, f"run_dir={folder}", "finish.first=3"]))
+    names = list({entry["subnet"]: entry["name"] for entry in chosen}.values())
+    assert len(names) > 1
+    assert taught == [(name, i > 0, 1 if i else 3) for i, name in enumerate(reversed(names))]
 
 
 def told_bits(path: Path) -> int:

@@ -313,10 +313,14 @@ class AloneConfig:
 @dataclass
 class FinishConfig(AloneConfig):
     """Every chosen subnet trained on alone (``seconds`` each or ``epochs``, one of them; 0: the inherited weights, as the paper
-    has it)."""
+    has it), the largest first: of what the others are to answer, ``distill`` is what those before them do, the rest the label;
+    since it teaches them, it is trained ``first`` times as long.
+    """
 
     seconds: float | None = MISSING
     epochs: float | None = MISSING
+    distill: float = MISSING
+    first: float = MISSING
 
 
 @dataclass
@@ -452,10 +456,11 @@ CHOICES: dict[str, tuple[object, ...]] = {
 MAY_BE_ZERO = {
     "epochs", "lsq_epochs", "seconds", "quantized_from", "warmup", "weight_decay", "label_smoothing", "momentum",
     "random_paths", "random_subnets", "generations", "largest_first", "dropout", "shift", "mutate_probability", "workers",
-    "split_seed", "validation", "tolerance", "mean_difference", "depth", "spread_s",
+    "split_seed", "validation", "tolerance", "mean_difference", "depth", "spread_s", "distill",
 }  # fmt: skip
 FRACTIONS = {
     "held_out", "label_smoothing", "momentum", "mutate_probability", "largest_first", "dropout", "warmup", "quantized_from",
+    "distill",
 }  # fmt: skip
 CHECKED = (
     "data", "teacher", "profile", "predictor", "bkd", "tabulate", "search_space", "supernet", "qat", "search_subnet", "finish",

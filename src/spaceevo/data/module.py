@@ -44,8 +44,9 @@ class Shuffle(Sampler[Batch]):
 
 
 class Batches(Dataset[tuple[Tensor, Tensor]]):
-    """Whole batches: ``[B, C, H, W]`` uint8, augmented, and ``[B]`` labels; a rank of many gets its share.
+    """Whole batches: ``[B, C, H, W]`` uint8, augmented, and labels; a rank of many gets its share.
 
+    ``labels``: ``[N]``, or for images in memory shares of the classes, ``[2, N, classes]``: of each as it is, and mirrored.
     Every rank draws the whole batch's shifts and flips, so that they do not depend on the number of ranks."""
 
     def __init__(self, images: Pixels, labels: Tensor, cfg: DataConfig, seed: int, augment: bool) -> None:
@@ -59,25 +60,26 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
             seed = int(rng.integers(2**31)) + share.start
             chosen = self.images.augmented(mine, seed, self.cfg.flip) if self.augment else self.images.chosen(mine)[:]
             return chosen, self.labels[mine]
-        x = self.images[indices]
+        x, mirrored = self.images[indices], torch.zeros(len(indices), dtype=torch.bool)
         if self.augment and (self.cfg.flip or self.cfg.shift):
-            x = flip_and_crop(x, rng, self.cfg.flip, self.cfg.shift)
-        return x[share], self.labels[mine]
+            x, mirrored = flip_and_crop(x, rng, self.cfg.flip, self.cfg.shift)
+        return x[share], self.labels[mine] if self.labels.dim() == 1 else self.labels[mirrored[share].long(), mine]
 
 
-def flip_and_crop(x: Tensor, rng: np.random.Generator, flip: bool, pad: int) -> Tensor:
-    """Every image of ``[B, C, H, W]`` shifted by up to ``pad`` pixels each way and, with ``flip``, half of them mirrored."""
+def flip_and_crop(x: Tensor, rng: np.random.Generator, flip: bool, pad: int) -> tuple[Tensor, Tensor]:
+    """Every image of ``[B, C, H, W]`` shifted by up to ``pad`` pixels each way and, with ``flip``, half of them mirrored; which
+    those are, ``[B]``."""
     count, channels, height, width = x.shape
     shift = torch.from_numpy(rng.integers(0, 2 * pad + 1, (2, count, 1)))
     mirrored = torch.from_numpy(rng.random((count, 1)) < 0.5) if flip else torch.zeros(count, 1, dtype=torch.bool)
     if pad == 0:
-        return torch.where(mirrored[:, :, None, None], x.flip(3), x)
+        return torch.where(mirrored[:, :, None, None], x.flip(3), x), mirrored[:, 0]
     padded = F.pad(x, (pad, pad, pad, pad))
     rows, columns = shift[0] + torch.arange(height), shift[1] + torch.arange(width)
     columns = torch.where(mirrored, columns.flip(1), columns)
     image = torch.arange(count)[:, None, None, None]
     channel = torch.arange(channels)[None, :, None, None]
-    return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+    return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]], mirrored[:, 0]
 
 
 class ImagesModule(L.LightningDataModule):
@@ -85,10 +87,18 @@ class ImagesModule(L.LightningDataModule):
     augmented in ``data.workers`` processes and normalized on the device that trains."""
 
     def __init__(
-        self, images: Images, cfg: DataConfig, batch: int, seed: int, augment: bool = True, limit: int | None = None
+        self,
+        images: Images,
+        cfg: DataConfig,
+        batch: int,
+        seed: int,
+        augment: bool = True,
+        limit: int | None = None,
+        labels: Tensor | None = None,
     ) -> None:
+        """``labels``: what :class:`Batches` gives in place of the training images' own."""
         super().__init__()
-        self.dataset = Batches(images.train, images.train_labels, cfg, seed, augment)
+        self.dataset = Batches(images.train, images.train_labels if labels is None else labels, cfg, seed, augment)
         self.sampler = Shuffle(len(images.train), batch, seed, limit)
 
     @property

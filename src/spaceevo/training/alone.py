@@ -52,7 +52,8 @@ class AloneModule(L.LightningModule):
         quantizer = self.quantizer if step >= switch else None
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16 and quantizer is None):
             scores = self.net(x, self.graph, quantizer=quantizer).flatten(1)
-        loss = F.cross_entropy(scores.float(), y, label_smoothing=self.recipe.label_smoothing)
+        smoothing = 0.0 if y.is_floating_point() else self.recipe.label_smoothing  # another network's answers are smooth
+        loss = F.cross_entropy(scores.float(), y, label_smoothing=smoothing)
         self.log("loss", loss, prog_bar=True)
         return loss
 

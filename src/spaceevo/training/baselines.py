@@ -33,6 +33,7 @@ from spaceevo.training.judges import Part
 from spaceevo.training.recipes import quantizer, start
 
 CLOSE = 1.05  # limits nearer than this factor are one
+TAUGHT = ("distill", "first")  # keys of ``finish`` that a network which nobody teaches does not have
 #: What the weights depend on, beside the network, its recipe and the split.
 TRAINED = (*DATA, *SCHEME, "search_subnet.calibration_images", "trainer.precision")
 
@@ -125,7 +126,7 @@ def _train(cfg: Config, network: Network, images: Images, by: Judges, seconds: f
         version=STEPS["baseline"].version,
         **asdict(network),
         **config_subset(replace(STEPS["baseline"], keys=TRAINED), cfg),
-        recipe=asdict(recipe),
+        recipe={key: value for key, value in asdict(recipe).items() if key not in TAUGHT},
         split=images.split,
         bits=quantizer(cfg).weight_bits,
     )
