@@ -14,11 +14,11 @@ import yaml
 from conftest import TINY
 
 from spaceevo.app.config import Config, FinishConfig, compose, hyperspace
-from spaceevo.data import ImagesModule, input_range, load_data, normalize
+from spaceevo.data import Images, ImagesModule, input_range, load_data, normalize
 from spaceevo.errors import UserError
 from spaceevo.nn.elastic import Elastic, Quantizer
 from spaceevo.nn.evaluate import calibrate, logits, resized, top1
-from spaceevo.space import SearchSpace, Subnet, subnet_graph
+from spaceevo.space import Graph, SearchSpace, Subnet, subnet_graph
 from spaceevo.space.standard import standard_graph
 from spaceevo.training import finish as finishing
 from spaceevo.training.alone import AloneModule, set_pace
@@ -124,7 +124,7 @@ def test_a_subnet_of_two_limits_is_trained_once(tiny_run: Path, tmp_path: Path, 
 
 
 def test_targets_are_labels_and_what_others_answer_in_the_share_asked_for() -> None:
-    cfg = compose("train", ["experiment=tiny", "finish.distill=0.75"])
+    cfg = compose("train", ["experiment=tiny", "finish.distill=0.75", "data.flip=true"])
     images = load_data(cfg.data)
     few = replace(images, train=images.train[:64], train_labels=images.train_labels[:64])
     net, graph = module(0.0, 1).net.eval(), standard_graph("plain4", 0.5, 1, 10, 16)
@@ -140,7 +140,8 @@ def test_a_batch_has_the_answers_to_its_own_images_mirrored_or_not() -> None:
     images = load_data(cfg.data)
     mean = torch.stack([side.float().mean((1, 2, 3)) for side in (images.train[..., :8], images.train[..., 8:])])
     labels = torch.stack([mean, mean.flip(0)]).permute(0, 2, 1)  # of the left and the right half; a mirror swaps them
-    for pixels, answers_ in ImagesModule(images, cfg.data, 64, 0, labels=labels).train_dataloader():
+    taught = replace(images, train_labels=labels)
+    for pixels, answers_ in ImagesModule(taught, cfg.data, 64, 0).train_dataloader():
         halves = torch.stack([pixels[..., :8].float().mean((1, 2, 3)), pixels[..., 8:].float().mean((1, 2, 3))], 1)
         assert torch.equal(halves, answers_)
 
@@ -156,9 +157,11 @@ def test_smaller_subnets_are_taught_by_larger_ones(tiny_run: Path, tmp_path: Pat
     taught = []
     trained = finishing.train_alone
 
-    def told(cfg: Config, recipe: FinishConfig, step: str, name: str, *rest: Any) -> int:
-        taught.append((name, rest[-1] is not None, recipe.epochs))
-        return trained(cfg, recipe, step, name, *rest)
+    def told(
+        cfg: Config, recipe: FinishConfig, step: str, name: str, own: Elastic, graph: Graph, images: Images, x: Any
+    ) -> int:
+        taught.append((name, images.train_labels.dim() == 3, recipe.epochs))
+        return trained(cfg, recipe, step, name, own, graph, images, x)
 
     monkeypatch.setattr(finishing, "train_alone", told)
     finish(compose("train", [*TINY, f"run_dir={folder}", "finish.first=3"]))

@@ -311,14 +311,23 @@ class AloneConfig:
 
 
 @dataclass
-class FinishConfig(AloneConfig):
-    """Every chosen subnet trained on alone (``seconds`` each or ``epochs``, one of them; 0: the inherited weights, as the paper
-    has it), the largest first: of what the others are to answer, ``distill`` is what those before them do, the rest the label;
-    since it teaches them, it is trained ``first`` times as long.
-    """
+class TimedConfig(AloneConfig):
+    """And how long: ``seconds`` or ``epochs``, one of them."""
 
     seconds: float | None = MISSING
     epochs: float | None = MISSING
+
+    @property
+    def at_all(self) -> bool:
+        return bool(self.seconds or self.epochs)
+
+
+@dataclass
+class FinishConfig(TimedConfig):
+    """Every chosen subnet trained on alone (for 0: the inherited weights, as the paper has it), the largest first: of what the
+    others are to answer, ``distill`` is what those before them do, the rest the label; since it teaches them, it is trained
+    ``first`` times as long."""
+
     distill: float = MISSING
     first: float = MISSING
 

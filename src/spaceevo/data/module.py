@@ -46,7 +46,8 @@ class Shuffle(Sampler[Batch]):
 class Batches(Dataset[tuple[Tensor, Tensor]]):
     """Whole batches: ``[B, C, H, W]`` uint8, augmented, and labels; a rank of many gets its share.
 
-    ``labels``: ``[N]``, or for images in memory shares of the classes, ``[2, N, classes]``: of each as it is, and mirrored.
+    ``labels``: ``[N]``, or for images in memory shares of the classes, ``[1 or 2, N, classes]``: of each as it is, and with
+    ``data.flip`` mirrored.
     Every rank draws the whole batch's shifts and flips, so that they do not depend on the number of ranks."""
 
     def __init__(self, images: Pixels, labels: Tensor, cfg: DataConfig, seed: int, augment: bool) -> None:
@@ -87,18 +88,10 @@ class ImagesModule(L.LightningDataModule):
     augmented in ``data.workers`` processes and normalized on the device that trains."""
 
     def __init__(
-        self,
-        images: Images,
-        cfg: DataConfig,
-        batch: int,
-        seed: int,
-        augment: bool = True,
-        limit: int | None = None,
-        labels: Tensor | None = None,
+        self, images: Images, cfg: DataConfig, batch: int, seed: int, augment: bool = True, limit: int | None = None
     ) -> None:
-        """``labels``: what :class:`Batches` gives in place of the training images' own."""
         super().__init__()
-        self.dataset = Batches(images.train, images.train_labels if labels is None else labels, cfg, seed, augment)
+        self.dataset = Batches(images.train, images.train_labels, cfg, seed, augment)
         self.sampler = Shuffle(len(images.train), batch, seed, limit)
 
     @property

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from spaceevo.app.artifacts import Folders, config_subset, sha256
-from spaceevo.app.config import AloneConfig, Config, FinishConfig, LatencyConfig
+from spaceevo.app.config import AloneConfig, Config, LatencyConfig, TimedConfig
 from spaceevo.app.exporting import Judges, Leaving, gate, judged, measured, timing, words, write
 from spaceevo.app.run import execute, input_paths, output_path, partial, say
 from spaceevo.app.steps import AT_BASELINES, DATA, SCHEME, STEPS, needed_steps
@@ -33,7 +33,6 @@ from spaceevo.training.judges import Part
 from spaceevo.training.recipes import quantizer, start
 
 CLOSE = 1.05  # limits nearer than this factor are one
-TAUGHT = ("distill", "first")  # keys of ``finish`` that a network which nobody teaches does not have
 #: What the weights depend on, beside the network, its recipe and the split.
 TRAINED = (*DATA, *SCHEME, "search_subnet.calibration_images", "trainer.precision")
 
@@ -116,17 +115,13 @@ def _train(cfg: Config, network: Network, images: Images, by: Judges, seconds: f
         Its checkpoint, and the number of steps.
     """
     path = output_path(cfg, f"baselines/{network.name}/trained.ckpt")
-    recipe: FinishConfig = replace(
-        cfg.finish,
-        seconds=seconds,
-        epochs=None,
-        **{field.name: getattr(cfg.baseline, field.name) for field in fields(AloneConfig)},
-    )
+    how = {field.name: getattr(cfg.baseline, field.name) for field in fields(AloneConfig)}
+    recipe = TimedConfig(**how, seconds=seconds, epochs=None)
     made = dict(
         version=STEPS["baseline"].version,
         **asdict(network),
         **config_subset(replace(STEPS["baseline"], keys=TRAINED), cfg),
-        recipe={key: value for key, value in asdict(recipe).items() if key not in TAUGHT},
+        recipe=asdict(recipe),
         split=images.split,
         bits=quantizer(cfg).weight_bits,
     )

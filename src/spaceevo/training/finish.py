@@ -13,7 +13,7 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor
 
-from spaceevo.app.config import Config, FinishConfig, hyperspace
+from spaceevo.app.config import Config, FinishConfig, TimedConfig, hyperspace
 from spaceevo.app.run import input_path, output_path, partial, say
 from spaceevo.app.steps import STEPS, command_for
 from spaceevo.app.upstream import step_images
@@ -41,75 +41,76 @@ def finish(cfg: Config) -> None:
     calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
     judging = range(len(images.val) - cfg.search_subnet.judge_images, len(images.val))
     validation = Part(Normalized(images.val, cfg.data), judging), images.val_labels[judging.start :]
-    teaching = (
-        cfg.finish.distill > 0 and not isinstance(images.train, FolderImages) and bool(cfg.finish.seconds or cfg.finish.epochs)
-    )
+    teaching = cfg.finish.at_all and cfg.finish.distill > 0 and not isinstance(images.train, FolderImages)
+    names: dict[str, list[str]] = {}  # of the models that are one subnet; the largest limit's come first
+    for entry in reversed(yaml.safe_load(input_path(cfg, "pareto.yaml").read_text())["chosen"]):
+        names.setdefault(entry["subnet"], []).append(entry["name"])
     said: list[Tensor] = []  # what each that is finished answers
-    finished_as: dict[str, Path] = {}
-    chosen = yaml.safe_load(input_path(cfg, "pareto.yaml").read_text())["chosen"]
-    for left, entry in reversed(list(enumerate(chosen))):
-        path, done = output_path(cfg, f"finished/{entry['name']}.ckpt"), partial(cfg, "finish") / f"{entry['name']}.done"
-        graph = subnet_graph(Subnet.parse(space, entry["subnet"]))
-        known = path.exists() and done.exists()
-        if entry["subnet"] in finished_as and not known:  # a larger limit's too
-            atomic_write(path, finished_as[entry["subnet"]].read_bytes())
-            say(f"finish: {entry['name']}: the same subnet as {finished_as[entry['subnet']].stem}")
-        elif not known:
+    for place, (subnet, (name, *others)) in enumerate(names.items()):
+        graph, teaches = subnet_graph(Subnet.parse(space, subnet)), teaching and place < len(names) - 1
+        path = output_path(cfg, f"finished/{name}.ckpt")
+        if not _done(cfg, path):
             own = Extracted(net, graph, {}).net.to(memory_format=torch.channels_last)
             inherited = recalibrated_top1(own, graph, quantizer(cfg), calibration, *validation)
-            labels = targets(cfg, images, said) if said else None
-            times = cfg.finish.first if left and teaching and not finished_as else 1
-            recipe = replace(
-                cfg.finish,
-                seconds=None if cfg.finish.seconds is None else times * cfg.finish.seconds,
-                epochs=None if cfg.finish.epochs is None else times * cfg.finish.epochs,
-            )
-            steps = train_alone(cfg, recipe, "finish", entry["name"], own, graph, images, calibration, labels)
+            taught = replace(images, train_labels=targets(cfg, images, said)) if said else images
+            recipe = longer(cfg.finish, cfg.finish.first) if teaches and place == 0 else cfg.finish
+            steps = train_alone(cfg, recipe, "finish", name, own, graph, taught, calibration)
             finished = recalibrated_top1(own, graph, quantizer(cfg), calibration, *validation)
-            say(f"finish: {entry['name']}: {finished:.2f} % validation top-1 after {steps} steps, {inherited:.2f} % inherited")
-            more: dict[str, Any] = dict(subnet=entry["subnet"], steps=steps, weight_bits=bits, split=images.split)
+            say(f"finish: {name}: {finished:.2f} % validation top-1 after {steps} steps, {inherited:.2f} % inherited")
+            more: dict[str, Any] = dict(subnet=subnet, steps=steps, weight_bits=bits, split=images.split)
             save_supernet(path, own, space, top1_val=finished, top1_inherited=inherited, **more)
-        if teaching and left and entry["subnet"] not in finished_as:
+            _mark(cfg, path).touch()
+        for other in others:
+            copy = output_path(cfg, f"finished/{other}.ckpt")
+            if not _done(cfg, copy):
+                atomic_write(copy, path.read_bytes())
+                _mark(cfg, copy).touch()
+                say(f"finish: {other}: the same subnet as {name}")
+        if teaches:
             said.append(answers(cfg, load_finished(path, space, bits)[0], graph, images, calibration))
-        finished_as.setdefault(entry["subnet"], path)
-        done.touch()
+
+
+def _mark(cfg: Config, path: Path) -> Path:
+    """Stands once the checkpoint ``path`` is this run's."""
+    return partial(cfg, "finish") / f"{path.stem}.done"
+
+
+def _done(cfg: Config, path: Path) -> bool:
+    return path.exists() and _mark(cfg, path).exists()
+
+
+def longer(recipe: FinishConfig, times: float) -> FinishConfig:
+    """The recipe for ``times`` its seconds or epochs."""
+    length = {key: getattr(recipe, key) for key in ("seconds", "epochs")}
+    return replace(recipe, **{key: value * times for key, value in length.items() if value is not None})
 
 
 @torch.no_grad()
 def answers(cfg: Config, net: Elastic, graph: Graph, images: Images, calibration: Tensor) -> Tensor:
-    """Shares of the classes ``[2, N, classes]`` that ``net`` gives the training images as they are and, where ``data.flip``,
-    mirrored. They are made once, not a step: of an image that ``data.shift`` moves, its unmoved one's stand."""
+    """Shares of the classes ``[1 or 2, N, classes]`` that ``net`` gives the training images as they are and, where
+    ``data.flip``, mirrored. They are made once, not a step: of an image that ``data.shift`` moves, its unmoved one's stand."""
     stats = calibrate(net, graph, resized(calibration, graph.input.hw))
-    sides = [images.train[:], images.train[:].flip(3)] if cfg.data.flip else [images.train[:]] * 2
+    sides = [images.train, images.train[:].flip(3)] if cfg.data.flip else [images.train]
     return torch.stack([logits(net, graph, stats, Normalized(side, cfg.data)).softmax(1) for side in sides])
 
 
 def targets(cfg: Config, images: Images, said: Sequence[Tensor]) -> Tensor:
-    """What a network is to answer, ``[2, N, classes]``: the label, and by the share ``finish.distill`` the mean of what others
-    ``said`` (distillation: Hinton et al., 2015)."""
+    """What a network is to answer, ``[1 or 2, N, classes]``: the label, and by the share ``finish.distill`` the mean of what
+    others ``said`` (distillation: Hinton et al., 2015)."""
     label = F.one_hot(images.train_labels, cfg.data.classes).float()
     return torch.lerp(label.expand_as(said[0]), torch.stack(list(said)).mean(0), cfg.finish.distill)
 
 
 def train_alone(
-    cfg: Config,
-    recipe: FinishConfig,
-    step: str,
-    name: str,
-    own: Elastic,
-    graph: Graph,
-    images: Images,
-    calibration: Tensor,
-    labels: Tensor | None = None,
+    cfg: Config, recipe: TimedConfig, step: str, name: str, own: Elastic, graph: Graph, images: Images, calibration: Tensor
 ) -> int:
-    """Train ``own``, all of ``graph``, in place by ``recipe``; a kill loses no finished epoch of the step ``step``. ``labels``:
-    in place of the images' own, as :class:`~spaceevo.data.module.Batches` takes them.
+    """Train ``own``, all of ``graph``, in place by ``recipe``; a kill loses no finished epoch of the step ``step``.
 
     Returns:
         The number of steps.
     """
     folder = partial(cfg, step) / name
-    data = ImagesModule(images, cfg.data, recipe.batch, cfg.seed + 2, labels=labels)
+    data = ImagesModule(images, cfg.data, recipe.batch, cfg.seed + 2)
     module = AloneModule(own, graph, recipe, 0, cfg.seed, quantizer(cfg), calibration)
     if recipe.epochs is not None:
         module.steps = round(recipe.epochs * data.steps_per_epoch)

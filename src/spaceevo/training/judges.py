@@ -90,8 +90,7 @@ def supernet_judge(
     classes = cfg.data.classes
     chance = 100 / classes, f"chance level of {classes} classes"
     known = [Subnet.parse(space, text) for text in before]
-    trained_on = bool(cfg.finish.seconds or cfg.finish.epochs)
-    told_by = (cfg.search_subnet.validation_images, len(choosing)) if trained_on else (None, None)
+    told_by = (cfg.search_subnet.validation_images, len(choosing)) if cfg.finish.at_all else (None, None)
     return Judge(space, code, search, finals.quality, judge.quality, "top1_search", "top1_val", 1, *chance, known, told_by)
 
 
