@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING
 from spaceevo.app.cli import entrypoint
 from spaceevo.app.config import Config, hyperspace
 from spaceevo.app.run import input_path, main_of, output_path, partial, say
+from spaceevo.errors import LimitError
 
 if TYPE_CHECKING:
     from spaceevo.evolution import Evolution, QTScore, Table
+    from spaceevo.space import SearchSpace
 
 TRIED = 500  # spaces, at most, for which it is told whether a limit binds
 SPACES = 200  # that two halves of the table are compared on
@@ -33,6 +36,7 @@ def run(cfg: Config) -> None:
     score = score_of(cfg, table, limits)
     tau = _halves_tau(cfg, tables, limits)
     result = search(cfg, score)
+    _check_reachable(score, result.space, min(limits))
     per_limit = [float(q) for q in score.per_limit(result.space)]
     rows = [
         dict(birth=i.birth, parent=i.parent, mutation=i.mutation, space=str(i.space), score=i.score)
@@ -65,6 +69,20 @@ def run(cfg: Config) -> None:
     edge = space_edge(result.space)
     if edge is not None:
         say(f"search_space: {result.space} is {edge}")
+
+
+def _check_reachable(score: QTScore, best: SearchSpace, limit: float) -> None:
+    """Raises:
+    LimitError: not even the ``best`` space has a subnet within the least ``limit``.
+    """
+    if score.fastest is None:
+        return
+    smallest = limit * score.fastest(best) / min(score.limits_ms)
+    if smallest > limit:
+        raise LimitError(
+            f"latency.limits_ms={limit:g}: below the fastest subnet of every space tried; {best} has one for {smallest:.4g} ms",
+            smallest,
+        )
 
 
 def _binding(cfg: Config, table: Table, limits: list[float], result: Evolution) -> tuple[list[bool], list[float]]:
@@ -116,8 +134,28 @@ def score_of(cfg: Config, table: Table, limits: list[float]) -> QTScore:
     """The Q-T score that ``search_space`` asks for."""
     from spaceevo.evolution import QTScore
 
-    recipe = cfg.search_space
-    return QTScore(table, _predicted(cfg, limits), recipe.draws, recipe.top, cfg.seed, recipe.mode, recipe.fitting)
+    recipe, within = cfg.search_space, _predicted(cfg, limits)
+    fastest = _fastest_ms(cfg, min(within)) if cfg.lut is None else None
+    return QTScore(table, within, recipe.draws, recipe.top, cfg.seed, recipe.mode, recipe.fitting, fastest)
+
+
+def _fastest_ms(cfg: Config, enough: float) -> Callable[[SearchSpace], float]:
+    """The predicted ms of a space's fastest subnet, or of one that takes ``enough`` at most: the search for subnets that comes
+    next needs one."""
+    from spaceevo.evolution import AdditiveCost, GeneCode
+    from spaceevo.latency.predictor import Predictor
+    from spaceevo.space import Subnet, subnet_graph
+
+    predictor = Predictor.load(input_path(cfg, "latency/predictor.json"))
+
+    def ms(space: SearchSpace) -> float:
+        smallest = predictor.graph_ms(subnet_graph(Subnet.smallest(space, min(space.hyperspace.resolutions))))
+        if smallest <= enough:
+            return smallest
+        predicted_ms = AdditiveCost(GeneCode(space), predictor.graph_ms, predictor.op_ms)
+        return float(predicted_ms(predicted_ms.cheapest())[0])
+
+    return ms
 
 
 def _predicted(cfg: Config, limits: list[float]) -> list[float]:

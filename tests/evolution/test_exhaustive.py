@@ -51,6 +51,18 @@ def test_no_space_is_better_than_what_branch_and_bound_finds(seed: int, threads:
     assert found.score == score(found.space) == best
 
 
+@pytest.mark.parametrize("mode", ["sampled", "exact"])
+def test_branch_and_bound_finds_the_best_that_has_a_subnet_within_the_limits(mode: str) -> None:
+    def fastest(space: SearchSpace) -> float:
+        return 2.1 + sum(space.windows) / 10  # of windows 0 or little more
+
+    free = QTScore(rough_table(0), [2.4, 3.0, 4.0], draws=150, top=6, mode=mode)
+    score = QTScore(rough_table(0), [2.4, 3.0, 4.0], draws=150, top=6, mode=mode, fastest=fastest)
+    assert fastest(exhaustive_search(free).space) > 2.4
+    found = exhaustive_search(score)
+    assert found.score == max(score(space) for space in SearchSpace.all(HS)) and fastest(found.space) <= 2.4
+
+
 def test_stopped_exhaustive_search_goes_on(table: Table, tmp_path: Path) -> None:
     score, checkpoint = QTScore(table, [2 * table.fastest_ms(), 1.0], draws=150, top=5), tmp_path / "exhaustive.json"
     seen: list[tuple[int, int]] = []

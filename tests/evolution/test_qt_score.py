@@ -72,6 +72,17 @@ def test_score_of_a_table_of_single_rows_is_their_sum() -> None:
     assert score.per_limit("tiny-0000-0000") == pytest.approx([-1.0, -1.0 * 2.0 / 1.999])
 
 
+@pytest.mark.parametrize("mode", ["sampled", "exact"])
+def test_a_limit_below_the_fastest_subnet_is_unmet_whatever_draws_meet_it(mode: str) -> None:
+    limits = [1.6, 1.0, 1.2]
+    free = QTScore(TABLE, limits, draws=200, top=10, mode=mode)
+    score = QTScore(TABLE, limits, draws=200, top=10, mode=mode, fastest=lambda space: 1.1)
+    for space in SPACES:
+        drawn, known = free.per_limit(space), score.per_limit(space)
+        assert (drawn > -TABLE.worst_nsr()).all()  # draws of all spaces meet all limits
+        assert known.tolist() == [drawn[0], pytest.approx(-1.1 * TABLE.worst_nsr()), drawn[2]]
+
+
 def test_same_seed_same_score() -> None:
     def scores(seed: int) -> list[float]:
         return [QTScore(TABLE, [1.0], draws=100, top=5, seed=seed)(space) for space in SPACES]

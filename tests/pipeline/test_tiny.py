@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ from spaceevo.app.config import compose, hyperspace
 from spaceevo.app.steps import STEPS
 from spaceevo.data import load_data, normalize
 from spaceevo.deploy.card import REQUIRED
-from spaceevo.evolution import hypervolume, pareto_front
-from spaceevo.space import Subnet
+from spaceevo.evolution import AdditiveCost, GeneCode, hypervolume, pareto_front
+from spaceevo.latency.limits import HEADROOM
+from spaceevo.latency.predictor import Predictor
+from spaceevo.space import SearchSpace, Subnet
 from spaceevo.training.checkpoint import load_supernet
 from spaceevo.training.recipes import quantizer
 from spaceevo.training.subnets import SubnetEvaluator
@@ -164,6 +167,34 @@ def test_limits_that_cannot_be_met_name_the_smallest_that_can(tiny_run: Path, tm
         assert done.stderr.startswith("error: latency.limits_ms=0.0001: ") and "smallest reachable" in done.stderr
         assert len(done.stderr.splitlines()) == 1
     assert (folder / "pareto.yaml").read_bytes() == before
+
+
+def test_found_space_has_a_subnet_within_the_smallest_limit_and_else_that_is_told(
+    tiny_run: Path, tmp_path: Path, command: Command
+) -> None:
+    """Its draws join rows whose widths do not fit, and so would meet limits that no subnet does."""
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_run, folder, ignore=shutil.ignore_patterns("models", "*.ckpt", "bkd"))
+    predictor = Predictor.load(folder / "latency/predictor.json")
+
+    def fastest_ms(space: SearchSpace) -> float:
+        predicted_ms = AdditiveCost(GeneCode(space), predictor.graph_ms, predictor.op_ms)
+        return float(predicted_ms(predicted_ms.cheapest())[0])
+
+    def found(limit: float) -> subprocess.CompletedProcess[str]:
+        line = (*TINY[:2], f"latency.limits_ms=[{limit},1]", "search_space.evaluations=200", f"run_dir={folder}")
+        return command("search_space", *line)
+
+    hs = hyperspace(compose("search_space", list(TINY)))
+    some = sorted(fastest_ms(SearchSpace.sample(hs, np.random.default_rng(seed))) for seed in range(40))
+    limit = some[2] / HEADROOM  # for few spaces of twenty
+    done = found(limit)
+    assert done.returncode == 0, done.stderr
+    space = SearchSpace.parse(yaml.safe_load((folder / "space.yaml").read_text())["space"], hs)
+    assert fastest_ms(space) <= HEADROOM * limit
+    done = found(0.8 * min(map(fastest_ms, SearchSpace.all(hs))) / HEADROOM)
+    assert done.returncode == 2
+    assert "smallest reachable" in done.stderr or "of every space tried" in done.stderr
 
 
 def test_onnx_and_tflite_files_and_the_integer_model_give_the_same_integers(tiny_run: Path) -> None:

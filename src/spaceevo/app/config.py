@@ -325,7 +325,7 @@ class TimedConfig(AloneConfig):
 @dataclass
 class FinishConfig(TimedConfig):
     """Every chosen subnet trained on alone (for 0: the inherited weights, as the paper has it), the largest first: of what the
-    others are to answer, ``distill`` is what those before them do, the rest the label; since it teaches them, it is trained
+    others are to answer, ``distill`` is what it does, the rest the label; since it teaches them, it is trained
     ``first`` times as long."""
 
     distill: float = MISSING

@@ -84,7 +84,8 @@ class _Search:
             self._restore(checkpoint)
 
     def run(self, task: Choice) -> None:
-        found = self.trees[task[0]].reaching(task[1:], self.bar if self.exact else self.value, climb=not self.exact)
+        climb = not self.exact and self.score.fastest is None  # else what raises the bar may have no subnet within the limits
+        found = self.trees[task[0]].reaching(task[1:], self.bar if self.exact else self.value, climb)
         with self.lock:
             for space in found:
                 value = self.score(space)

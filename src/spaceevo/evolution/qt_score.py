@@ -12,12 +12,13 @@ stages' plus stem and head; all its stages are of one input resolution. Two mode
 
 A limit that no draw meets scores below any that one does, and higher the nearer the fastest draw comes to it: the
 worst NSR sum of the table, times how many times too slow that draw is. In exact mode each case counts as probable as
-it is.
+it is. Draws join rows whose widths need not fit, so that they may meet a limit that no subnet of the space does: where it
+is known what the fastest takes (``fastest``), a limit below counts as met by no draw, and that subnet as the fastest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,9 +45,10 @@ class QTScore:
         seed: int = 0,
         mode: str = "sampled",
         fitting: bool = False,
+        fastest: Callable[[SearchSpace], float] | None = None,
     ) -> None:
         """``seed``: of the draws; the exact mode has no luck. ``fitting``: only sub-stages whose widths fit are joined
-        (``fitting.py``), in the sampled mode.
+        (``fitting.py``), in the sampled mode. ``fastest``: the ms of a space's fastest subnet.
 
         Raises:
             UserError: a limit that is not above 0, more ``top`` than ``draws``, an unknown ``mode``.
@@ -59,10 +61,10 @@ class QTScore:
         if not 1 <= top <= draws:
             raise bad_value("search_space.top", top, f"from 1 to draws={draws}")
         self.table, self.limits_ms, self.draw_count, self.top = table, tuple(map(float, limits_ms)), draws, top
-        self.mode, self.fitting = mode, fitting
+        self.mode, self.fitting, self.fastest = mode, fitting, fastest
         self._rising = np.sort(np.array(self.limits_ms))
         self._as_given = np.argsort(np.argsort(self.limits_ms, kind="stable"), kind="stable")
-        worst = table.worst_nsr()
+        self._worst = worst = table.worst_nsr()
         self._known: tuple[Any, ...]
         self._rows: tuple[Any, ...]
         if fitting:
@@ -82,6 +84,13 @@ class QTScore:
     def per_limit(self, space: SearchSpace | str) -> np.ndarray:
         """Q(A, T_i) for each limit: ``[limits]``."""
         space = as_space(space, self.table.hyperspace)
+        quality = self._of_draws(space)
+        if self.fastest is None:
+            return quality
+        times = self.fastest(space) / np.array(self.limits_ms)
+        return np.where(times > 1, -self._worst * times, quality)
+
+    def _of_draws(self, space: SearchSpace) -> np.ndarray:
         if self.mode == "exact":
             return self._expectation.of(space)[self._as_given]
         from spaceevo.evolution.kernels import top_means, top_means_of_sums

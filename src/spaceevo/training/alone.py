@@ -19,6 +19,7 @@ from spaceevo.training.optimizer import make_optimizer
 from spaceevo.training.pace import bf16_is_faster, step_seconds
 
 INIT_IMAGES = 256
+LOGGED = 10  # steps from one logged loss to the next: to log each costs a small network a twentieth of its time
 
 
 class AloneModule(L.LightningModule):
@@ -54,7 +55,8 @@ class AloneModule(L.LightningModule):
             scores = self.net(x, self.graph, quantizer=quantizer).flatten(1)
         smoothing = 0.0 if y.is_floating_point() else self.recipe.label_smoothing  # another network's answers are smooth
         loss = F.cross_entropy(scores.float(), y, label_smoothing=smoothing)
-        self.log("loss", loss, prog_bar=True)
+        if step % LOGGED == 0:
+            self.log("loss", loss, prog_bar=True)
         return loss
 
 
@@ -68,7 +70,8 @@ def set_pace(module: AloneModule, seconds: float | None, batch: tuple[Tensor, Te
     record = folder / "steps.json"
     if not record.exists():
         share = 1 - module.recipe.quantized_from
-        quantizing = step_seconds(net, graph, batch, module.quantizer, False, module.recipe)
-        step = share * quantizing + (1 - share) * step_seconds(net, graph, batch, None, module.bf16, module.recipe)
+        ways = [(module.quantizer, False), (None, module.bf16)]
+        quantizing, before = step_seconds(net, graph, batch, module.recipe, ways)
+        step = share * quantizing + (1 - share) * before
         write_json(record, {"seconds": seconds, "step_s": step, "steps": max(1, round(seconds / step))})
     module.steps = int(json.loads(record.read_text())["steps"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,15 +44,15 @@ def finish(cfg: Config) -> None:
     names: dict[str, list[str]] = {}  # of the models that are one subnet; the largest limit's come first
     for entry in reversed(yaml.safe_load(input_path(cfg, "pareto.yaml").read_text())["chosen"]):
         names.setdefault(entry["subnet"], []).append(entry["name"])
-    said: list[Tensor] = []  # what each that is finished answers
+    said: Tensor | None = None  # what the first answers
     for place, (subnet, (name, *others)) in enumerate(names.items()):
-        graph, teaches = subnet_graph(Subnet.parse(space, subnet)), teaching and place < len(names) - 1
+        graph, teaches = subnet_graph(Subnet.parse(space, subnet)), teaching and place == 0 and len(names) > 1
         path = output_path(cfg, f"finished/{name}.ckpt")
         if not _done(cfg, path):
             own = Extracted(net, graph, {}).net.to(memory_format=torch.channels_last)
             inherited = recalibrated_top1(own, graph, quantizer(cfg), calibration, *validation)
-            taught = replace(images, train_labels=targets(cfg, images, said)) if said else images
-            recipe = longer(cfg.finish, cfg.finish.first) if teaches and place == 0 else cfg.finish
+            taught = images if said is None else replace(images, train_labels=targets(cfg, images, said))
+            recipe = longer(cfg.finish, cfg.finish.first) if teaches else cfg.finish
             steps = train_alone(cfg, recipe, "finish", name, own, graph, taught, calibration)
             finished = recalibrated_top1(own, graph, quantizer(cfg), calibration, *validation)
             say(f"finish: {name}: {finished:.2f} % validation top-1 after {steps} steps, {inherited:.2f} % inherited")
@@ -67,7 +66,7 @@ def finish(cfg: Config) -> None:
                 _mark(cfg, copy).touch()
                 say(f"finish: {other}: the same subnet as {name}")
         if teaches:
-            said.append(answers(cfg, load_finished(path, space, bits)[0], graph, images, calibration))
+            said = answers(cfg, load_finished(path, space, bits)[0], graph, images, calibration)
 
 
 def _mark(cfg: Config, path: Path) -> Path:
@@ -94,11 +93,11 @@ def answers(cfg: Config, net: Elastic, graph: Graph, images: Images, calibration
     return torch.stack([logits(net, graph, stats, Normalized(side, cfg.data)).softmax(1) for side in sides])
 
 
-def targets(cfg: Config, images: Images, said: Sequence[Tensor]) -> Tensor:
-    """What a network is to answer, ``[1 or 2, N, classes]``: the label, and by the share ``finish.distill`` the mean of what
-    others ``said`` (distillation: Hinton et al., 2015)."""
+def targets(cfg: Config, images: Images, said: Tensor) -> Tensor:
+    """What a network is to answer, ``[1 or 2, N, classes]``: the label, and by the share ``finish.distill`` what another
+    ``said`` (distillation: Hinton et al., 2015)."""
     label = F.one_hot(images.train_labels, cfg.data.classes).float()
-    return torch.lerp(label.expand_as(said[0]), torch.stack(list(said)).mean(0), cfg.finish.distill)
+    return torch.lerp(label.expand_as(said), said, cfg.finish.distill)
 
 
 def train_alone(

@@ -9,9 +9,11 @@ from __future__ import annotations
 import copy
 import json
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,26 +23,42 @@ from spaceevo.nn.elastic import Elastic, Quantizer, resize
 from spaceevo.space import Graph
 from spaceevo.training.optimizer import make_optimizer
 
-WARM_UP, TIMED = 5, 25  # steps before, and in, a measurement
+WARM_UP, ROUNDS, STEPS = 5, 7, 4  # steps before a measurement; its rounds; steps in each
+#: How a step is done: quantization-aware or not, in bf16 or not.
+Way = tuple[Quantizer | None, bool]
 
 
-def step_seconds(
-    net: Elastic, graph: Graph, batch: tuple[Tensor, Tensor], quantizer: Quantizer | None, bf16: bool, recipe: Any
-) -> float:
-    """One training step of ``graph`` on ``batch`` (normalized ``[B, C, H, W]``, labels ``[B]``), with a copy of the weights and
-    the optimizer of ``recipe``."""
+def step_seconds(net: Elastic, graph: Graph, batch: tuple[Tensor, Tensor], recipe: Any, ways: Sequence[Way]) -> list[float]:
+    """One training step of ``graph`` on ``batch`` (normalized ``[B, C, H, W]``, labels ``[B]``) in each of ``ways``, with
+    copies of the weights and the optimizer of ``recipe``. They take turns: a busy moment of the machine decides nothing."""
+    steppers = [_stepper(net, graph, batch, recipe, way) for way in ways]
+    for step in steppers:
+        for _ in range(WARM_UP):
+            step()
+    return np.median([[_seconds(step) for step in steppers] for _ in range(ROUNDS)], axis=0).tolist()
+
+
+def _stepper(net: Elastic, graph: Graph, batch: tuple[Tensor, Tensor], recipe: Any, way: Way) -> Callable[[], None]:
+    quantizer, bf16 = way
     net = copy.deepcopy(net).train()
     x, y = resize(batch[0], graph.input.hw), batch[1]
     optimizer = make_optimizer(net, recipe, bf16)
-    for i in range(WARM_UP + TIMED):
-        if i == WARM_UP:
-            began = time.perf_counter()
+
+    def step() -> None:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
             scores = net(x, graph, quantizer=quantizer).flatten(1)
         F.cross_entropy(scores.float(), y).backward()
         optimizer.step()
         optimizer.zero_grad()
-    return (time.perf_counter() - began) / TIMED
+
+    return step
+
+
+def _seconds(step: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    for _ in range(STEPS):
+        step()
+    return (time.perf_counter() - began) / STEPS
 
 
 def bf16_is_faster(net: Elastic, graph: Graph, batch: tuple[Tensor, Tensor], recipe: Any, precision: str, record: Path) -> bool:
@@ -49,6 +67,6 @@ def bf16_is_faster(net: Elastic, graph: Graph, batch: tuple[Tensor, Tensor], rec
     if precision != "auto":
         return False
     if not record.exists():
-        fp32, bf16 = (step_seconds(net, graph, batch, None, each, recipe) for each in (False, True))
+        fp32, bf16 = step_seconds(net, graph, batch, recipe, [(None, False), (None, True)])
         write_json(record, {"bf16": bf16 < fp32, "step_s": {"fp32": fp32, "bf16": bf16}})
     return bool(json.loads(record.read_text())["bf16"])
