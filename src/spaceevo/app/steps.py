@@ -124,7 +124,7 @@ STEPS: dict[str, Step] = {
             ("space.yaml", "search_space.parquet"),
             "spaceevo.search_space:run",
             needs_latency=True,
-            version=3,
+            version=4,
         ),
         Step(
             "supernet",
@@ -179,6 +179,7 @@ STEPS: dict[str, Step] = {
             ("finished/*.ckpt",),
             "spaceevo.training.finish:finish",
             free=("latency",),
+            version=2,
         ),
         Step(
             "export",
