@@ -33,10 +33,11 @@ test: setup ## the fast tests, of always the same random examples
 test-all: setup ## all tests, of new random examples every time
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 $(TESTS)
 
-lint: setup ## ruff and mypy
+lint: setup ## ruff, mypy, and which room may import which
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports --no-cache --no-logo
 
 bench: setup ## the fast versions against the plain ones, in one run
 	@$(RUN) tests/bench.py

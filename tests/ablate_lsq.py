@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from spaceevo.app.config import compose, hyperspace
+from spaceevo.app.config import compose
 from spaceevo.data import ImagesModule, Normalized, load_data, normalize
 from spaceevo.nn.elastic import Quantizer
 from spaceevo.nn.evaluate import calibrate, logits, resized, top1
 from spaceevo.space import Subnet, subnet_graph
+from spaceevo.steps.common import start
+from spaceevo.steps.needs import hyperspace
 from spaceevo.training.checkpoint import load_supernet
 from spaceevo.training.fit import fit
-from spaceevo.training.recipes import start
 from spaceevo.training.supernet import SupernetModule, init_qat
 
 RANDOM_SUBNETS = 6

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from spaceevo.app.config import compose, hyperspace
+from spaceevo.app.config import compose
 from spaceevo.data.folder import FolderImages
 from spaceevo.evolution import AdditiveCost, GeneCode, QTScore, Table
 from spaceevo.latency.predictor import Predictor, op_features
@@ -21,8 +21,9 @@ from spaceevo.nn.elastic import Quantizer, resize
 from spaceevo.nn.lsq import fake_quant_activation
 from spaceevo.nn.parallel import parallel
 from spaceevo.space import SearchSpace, Subnet, subnet_graph
+from spaceevo.steps.bkd import new_students
+from spaceevo.steps.needs import hyperspace
 from spaceevo.training.bkd import BKDModule, sandwich_stages
-from spaceevo.training.recipes import new_students
 from spaceevo.training.supernet import make_supernet
 from spaceevo.training.teacher import cnn_teacher, doubling_widths
 

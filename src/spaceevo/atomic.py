@@ -43,10 +43,12 @@ def atomic_write(path: Path | str, content: bytes | str | Callable[[Path], objec
 
 
 def write_json(path: Path | str, data: Any) -> Path:
+    """``data`` as indented JSON at ``path``, whole or not at all; returns it."""
     return atomic_write(path, json.dumps(data, indent=2) + "\n")
 
 
 def write_yaml(path: Path | str, data: Any) -> Path:
+    """``data``, plain, as YAML at ``path``, whole or not at all; returns it."""
     import yaml
 
     return atomic_write(path, yaml.safe_dump(data, sort_keys=False, width=120))
@@ -64,6 +66,7 @@ def write_parquet(path: Path | str, frame: pd.DataFrame, metadata: dict[str, Any
 
 
 def write_safetensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> Path:
+    """``tensors`` by name at ``path``, whole or not at all; returns it."""
     from safetensors.torch import save_file
 
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -1,72 +1,8 @@
-"""``python -m spaceevo.benchmark``: measure the exported models and random subnets of the found space."""
+"""``python -m spaceevo.benchmark``."""
 
-from __future__ import annotations
+from spaceevo.app.commands import main_for
 
-from spaceevo.app.cli import entrypoint
-from spaceevo.app.config import Config, hyperspace
-from spaceevo.app.run import input_path, input_paths, main_of, output_path, say
-
-WITHIN = 0.10
-
-
-def run(cfg: Config) -> None:
-    """Predicted against measured ms, one row a model."""
-    import json
-
-    import numpy as np
-    import pandas as pd
-
-    from spaceevo.atomic import write_parquet
-    from spaceevo.deploy.timing import timing_writer
-    from spaceevo.latency.host import weight_bits
-    from spaceevo.latency.measure import latency, measure, quantiles
-    from spaceevo.latency.predictor import Predictor
-    from spaceevo.space import Subnet, subnet_graph
-    from spaceevo.training.recipes import found_space
-
-    space = found_space(cfg, hyperspace(cfg))
-    predictor = Predictor.load(input_path(cfg, "latency/predictor.json"))
-    models, rows = {}, []
-    for path in input_paths(cfg, "models/*/card.json"):
-        card = json.loads(path.read_text())
-        models[f"{card['name']}/int8"] = (path.parent / "model.onnx").read_bytes()
-        models[f"{card['name']}/fp32"] = (path.parent / "fp32.onnx").read_bytes()
-        accuracy = {key: card[key] for key in ("limit_ms", "top1_runtime", "top1_fake_quant")}
-        rows.append(dict(name=card["name"], kind="exported", subnet=card["encoding"], **accuracy))
-    rng = np.random.default_rng([cfg.seed, 0xBE7C])
-    write = timing_writer(weight_bits(cfg.device.weight_bits), cfg.device.padding)
-    for i in range(cfg.benchmark.random_subnets):
-        subnet = Subnet.sample(space, rng)
-        models[f"random-{i}/int8"], models[f"random-{i}/fp32"] = write(subnet_graph(subnet))
-        rows.append(dict(name=f"random-{i}", kind="random", subnet=str(subnet), limit_ms=None))
-    times = measure(models, cfg.benchmark.rounds, cfg.benchmark.runs, cfg.device.threads, spread_s=cfg.benchmark.spread_s)
-    for row in rows:
-        subnet = Subnet.parse(space, row["subnet"])
-        int8 = times[f"{row['name']}/int8"]
-        q = quantiles(int8)
-        row |= dict(
-            resolution=subnet.resolution,
-            mmacs=subnet.cost().mmacs,
-            params=subnet.cost().params,
-            predicted_ms=predictor.graph_ms(subnet_graph(subnet)),
-            measured_ms=latency(int8),
-            p10_ms=q["p10"],
-            p50_ms=q["p50"],
-            p90_ms=q["p90"],
-            fp32_ms=latency(times[f"{row['name']}/fp32"]),
-        )
-    frame = pd.DataFrame(rows)
-    write_parquet(output_path(cfg, "benchmark.parquet"), frame)
-    random = frame[frame.kind == "random"]
-    if len(random):
-        close = ((random.predicted_ms / random.measured_ms - 1).abs() <= WITHIN).sum()
-        say(f"benchmark: predicted within 10 % of measured for {close} of {len(random)} random subnets")
-    exported = frame[frame.kind == "exported"]
-    kept = (exported.measured_ms <= exported.limit_ms.astype(float)).sum()
-    say(f"benchmark: {kept} of {len(exported)} exported models measured within their latency limit")
-
-
-main = entrypoint("benchmark", main_of("benchmark"))
+main = main_for("benchmark")
 
 if __name__ == "__main__":
     main()

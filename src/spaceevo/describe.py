@@ -1,66 +1,8 @@
-"""``python -m spaceevo.describe``: what a hyperspace, a search space or a model is, as a table and a picture."""
+"""``python -m spaceevo.describe``."""
 
-from __future__ import annotations
+from spaceevo.app.commands import main_for
 
-from typing import TYPE_CHECKING
-
-from spaceevo.app.cli import entrypoint
-from spaceevo.app.config import Config, hyperspace
-from spaceevo.app.run import output_path, say
-
-if TYPE_CHECKING:
-    from spaceevo.report.describe import Times
-    from spaceevo.space import Hyperspace
-
-
-def run(cfg: Config) -> None:
-    """``model=`` (a published name, or with ``space=`` a subnet's encoding), else ``space=``, else ``hyperspace=``.
-
-    Raises:
-        UserError: a name or encoding that cannot be, with the field.
-    """
-    from spaceevo.atomic import atomic_write
-    from spaceevo.report import describe
-    from spaceevo.space import SearchSpace, Subnet, published_model
-
-    model = None
-    if cfg.model is not None and not cfg.model.startswith("d"):
-        model = published_model(cfg.model)
-    encoding = model.space if model is not None else cfg.space
-    if encoding is None:
-        hs = hyperspace(cfg)
-        text, picture, name = describe.hyperspace_text(hs), describe.hyperspace_svg(hs), hs.name
-    else:
-        own = SearchSpace.parse(encoding)
-        space = SearchSpace.parse(str(own), own.hyperspace.with_task(cfg.data.channels, cfg.data.classes))
-        times, device = _times(cfg, space.hyperspace)
-        if cfg.model is None:
-            text, picture, name = describe.space_text(space, times, device), describe.space_svg(space), str(space)
-        else:
-            net = Subnet.parse(space, model.subnet if model is not None else cfg.model)
-            name = model.name if model is not None else f"{space}-subnet"
-            text, picture = describe.model_text(net, model, times, device), describe.model_svg(net, name, times)
-        if times is None:
-            text += f"\nno ms: device={device} has no predictor here; name one with device.predictor=runs/.../predictor.json"
-    say(text)
-    say(f"\npicture: {atomic_write(output_path(cfg, f'{name}.svg'), picture)}")
-
-
-def _times(cfg: Config, hs: Hyperspace) -> tuple[Times | None, str]:
-    """How long ops take on the device asked for, else on the one the hyperspace is made for; None where nobody knows."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from spaceevo.latency.published import SHIPPED, given
-
-    asked = any(text.split("=")[0].split(".")[0] == "device" for text in HydraConfig.get().overrides.task)
-    device, setting = (cfg.device.name, cfg.device.predictor) if asked else (hs.device, SHIPPED)
-    if setting is None or (device, setting) == ("host", SHIPPED):
-        return None, device
-    predictor, _ = given(setting, device, hs, cfg.seed)
-    return (lambda graph: (predictor.ops_ms(graph), predictor.graph_ms(graph))), device
-
-
-main = entrypoint("describe", run)
+main = main_for("describe")
 
 if __name__ == "__main__":
     main()

@@ -1,9 +1,8 @@
-"""``python -m spaceevo.pipeline``: every step from profiling the device to the report."""
+"""``python -m spaceevo.pipeline``."""
 
-from spaceevo.app.cli import entrypoint
-from spaceevo.app.run import run_pipeline
+from spaceevo.app.commands import main_for
 
-main = entrypoint("pipeline", run_pipeline)
+main = main_for("pipeline")
 
 if __name__ == "__main__":
     main()

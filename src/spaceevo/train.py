@@ -1,9 +1,8 @@
-"""``python -m spaceevo.train stage=teacher|bkd|supernet|qat``: any training of the pipeline alone."""
+"""``python -m spaceevo.train``."""
 
-from spaceevo.app.cli import entrypoint
-from spaceevo.app.run import main_of
+from spaceevo.app.commands import main_for
 
-main = entrypoint("train", lambda cfg: main_of(cfg.stage.name)(cfg))
+main = main_for("train")
 
 if __name__ == "__main__":
     main()

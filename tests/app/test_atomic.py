@@ -14,7 +14,7 @@ WRITE_TOO_MUCH = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-from spaceevo.app.cli import one_line
+from spaceevo.app.words import one_line
 from spaceevo.atomic import atomic_write
 try:
     if sys.argv[2] == "bytes":

@@ -11,8 +11,8 @@ import pytest
 from spaceevo.app import cli
 from spaceevo.app.config import Config
 from spaceevo.app.help import GROUPS, description, entrypoint_help, group_options
-from spaceevo.app.steps import STEPS
 from spaceevo.paths import conf_dir
+from spaceevo.steps import STEPS
 
 Run = Callable[..., tuple[int, str, list[Config]]]
 
@@ -150,3 +150,14 @@ def test_every_option_has_a_description_in_its_first_comment() -> None:
     for group in GROUPS:
         for option in group_options(group):
             assert description(conf_dir() / group / f"{option}.yaml"), (group, option)
+
+
+def test_the_console_script_runs_every_command_that_python_m_runs(command: Command) -> None:
+    """`python -m spaceevo` is its module."""
+    text = command("lut", "--help").stdout
+    assert text.startswith("python -m spaceevo.lut") and command("", "lut", "--help").stdout == text
+    bad = ("run_dir=nowhere", "tau.subnets=3")
+    one, other = command("", "tau", *bad), command("tau", *bad)
+    assert (one.returncode, one.stderr) == (other.returncode, other.stderr) and one.returncode == 2
+    unknown = command("", "fly")
+    assert unknown.returncode == 2 and unknown.stderr.startswith("error: command=fly: no such command; there are: baseline, ")

@@ -7,10 +7,11 @@ import sys
 
 import pytest
 
-from spaceevo.app.config import compose, hyperspace
+from spaceevo.app.config import compose
 from spaceevo.app.help import group_options
 from spaceevo.errors import UserError
 from spaceevo.space import SearchSpace, load_hyperspace
+from spaceevo.steps.needs import hyperspace
 
 
 @pytest.mark.parametrize(

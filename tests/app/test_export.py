@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Command
 
-from spaceevo.app.config import compose, hyperspace
+from spaceevo.app.config import compose
 from spaceevo.app.run import execute
 from spaceevo.errors import ClaimError, UserError
 from spaceevo.nn.elastic import Quantizer
 from spaceevo.space import SearchSpace
+from spaceevo.steps.needs import hyperspace
 from spaceevo.training.checkpoint import load_supernet, save_supernet
 from spaceevo.training.supernet import make_supernet
 
@@ -154,7 +155,7 @@ def test_swapped_and_truncated_checkpoints_are_told(run: Path) -> None:
 
 
 def test_a_claim_error_is_exit_code_3_whatever_is_around_it() -> None:
-    from spaceevo.app.cli import exit_code
+    from spaceevo.app.words import exit_code
 
     def wrapped(error: Exception) -> Exception:
         outer = RuntimeError("a launcher")

@@ -14,9 +14,9 @@ import pytest
 from spaceevo.app.artifacts import recorded
 from spaceevo.app.config import Config, compose
 from spaceevo.app.run import execute, run_pipeline
-from spaceevo.app.steps import STEPS
 from spaceevo.atomic import atomic_write
 from spaceevo.errors import UserError
+from spaceevo.steps import STEPS
 
 #: What the pipeline runs.
 PIPELINE = [name for name, step in STEPS.items() if not step.optional]
@@ -33,10 +33,10 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """An empty folder, and the names of the steps that ran."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    for name, step in list(STEPS.items()):
-        monkeypatch.setitem(STEPS, name, dataclasses.replace(step, run=f"small_recipes:{name}"))
     import small_recipes
 
+    for name, step in list(STEPS.items()):
+        monkeypatch.setitem(STEPS, name, dataclasses.replace(step, run=small_recipes.RECIPES[name]))
     small_recipes.RAN.clear()
     return small_recipes.RAN
 

@@ -10,12 +10,14 @@ from conftest import TINY
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spaceevo.app.config import compose, hyperspace
+from spaceevo.app.config import compose
 from spaceevo.errors import LimitError
 from spaceevo.evolution import GeneCode
-from spaceevo.search_subnet import MEASURED_HEADROOM, _within, model_names, using_most
 from spaceevo.space import SearchSpace, Subnet
-from spaceevo.training.judges import Judge
+from spaceevo.steps.finalists import MEASURED_HEADROOM, using_most, within
+from spaceevo.steps.judges import Judge
+from spaceevo.steps.needs import hyperspace
+from spaceevo.steps.search_subnet import model_names
 
 
 def test_models_are_called_by_limits_of_three_decimals() -> None:
@@ -37,7 +39,7 @@ def test_a_limit_that_nothing_measures_within_says_what_can_be_kept() -> None:
 
     judge = Judge(space, code, zero, zero, zero, "top1_search", "top1_val", 1, 10.0, "chance")
     with pytest.raises(LimitError, match=r"latency\.limits_ms=1e-06: none of the 1 subnets predicted") as error:
-        _within(cfg, 1e-6, [Subnet.smallest(space)], 1, judge, lambda genes: np.zeros(len(genes)))
+        within(cfg, 1e-6, [Subnet.smallest(space)], 1, judge, lambda genes: np.zeros(len(genes)))
     assert error.value.smallest_ms > 1e-6 / MEASURED_HEADROOM
 
 

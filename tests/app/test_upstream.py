@@ -13,9 +13,10 @@ from PIL import Image
 
 from spaceevo.app.config import Config, compose
 from spaceevo.app.run import execute
-from spaceevo.app.steps import DATA, STEPS
 from spaceevo.data import load_data
 from spaceevo.errors import UserError
+from spaceevo.steps import STEPS
+from spaceevo.steps.step import DATA
 from spaceevo.training.checkpoint import load_checkpoint
 
 READERS = ("teacher", "bkd", "lut", "supernet", "qat", "tau", "search_subnet", "finish", "export", "baseline", "fig8_qt")
@@ -80,7 +81,7 @@ def test_the_same_keys_with_other_images_in_the_folder_are_refused(images: Path,
 
 
 def test_work_begun_on_another_split_does_not_go_on(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from spaceevo.training import recipes
+    from spaceevo.training import fit
 
     cfg = over(images)
 
@@ -90,7 +91,7 @@ def test_work_begun_on_another_split_does_not_go_on(images: Path, monkeypatch: p
     def stop(*_: object) -> None:
         raise Killed
 
-    monkeypatch.setattr(recipes, "fit", stop)
+    monkeypatch.setattr(fit, "fit", stop)
     with pytest.raises(Killed):
         execute("supernet", cfg)
     (images / "train" / "a" / "0.png").unlink()

@@ -13,11 +13,11 @@ import onnx
 import pytest
 from conftest import Command
 
-from spaceevo.app import standalone
-from spaceevo.app.config import DataConfig
+from spaceevo.data.config import DataConfig
 from spaceevo.deploy import verify
 from spaceevo.deploy.gate import digest
 from spaceevo.errors import UserError
+from spaceevo.steps.verify import claimed_data
 
 Run = Callable[..., tuple[int, str, str]]
 Edit = Callable[[dict[str, Any]], object]
@@ -135,7 +135,7 @@ def test_a_broken_folder_gets_one_line(how: int, model: Path) -> None:
     with pytest.raises(UserError) as caught:
         card = verify.read_card(model)
         files = verify.read_files(model, card)
-        standalone.claimed_data(DataConfig(), card["data"], "card.json")
+        claimed_data(DataConfig(), card["data"], "card.json")
         verify.verify_files(card, files, model, images, np.zeros(2, int), 0.05, lambda *_: None)
     assert said in str(caught.value), name
     assert "\n" not in str(caught.value)
@@ -151,11 +151,11 @@ def test_a_truncated_file_is_exit_code_2(model: Path, run: Run) -> None:
 
 def test_the_cards_images_are_the_ones_that_count(model: Path) -> None:
     claimed = card_of(model)["data"]
-    data = standalone.claimed_data(DataConfig(root="/elsewhere"), claimed, "card.json")
+    data = claimed_data(DataConfig(root="/elsewhere"), claimed, "card.json")
     assert (data.name, data.mean, data.test_limit, data.root) == ("digits", claimed["mean"], None, "/elsewhere")
     with pytest.raises(UserError, match=r"data\.test_limit=5: card\.json claims its figures for data\.test_limit=null"):
-        standalone.claimed_data(DataConfig(test_limit=5), claimed, "card.json")
-    assert standalone.claimed_data(DataConfig(name="digits"), {}, "card.json").name == "digits"
+        claimed_data(DataConfig(test_limit=5), claimed, "card.json")
+    assert claimed_data(DataConfig(name="digits"), {}, "card.json").name == "digits"
 
 
 @pytest.mark.parametrize(("wrong", "holds"), [(0, True), (1, True), (2, False)])

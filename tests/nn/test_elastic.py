@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from spaceevo.app.config import compose, hyperspace
+from spaceevo.app.config import compose
 from spaceevo.nn.elastic import BN_EPS, Elastic, Quantizer, resize
 from spaceevo.nn.evaluate import calibrate, pooled_moments
 from spaceevo.nn.extract import Extracted
@@ -33,6 +33,7 @@ from spaceevo.space import (
 )
 from spaceevo.space.blocks import BLOCK_TYPES, NO_EXPAND
 from spaceevo.space.graph import ACTIVATIONS
+from spaceevo.steps.needs import hyperspace
 from spaceevo.training.supernet import make_supernet
 
 CIN, HW = 16, 9

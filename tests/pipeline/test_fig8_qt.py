@@ -15,19 +15,22 @@ import yaml
 from conftest import TINY, Command, kill_when
 from hypothesis import given
 from hypothesis import strategies as st
+from report.building import build
 from scipy.stats import kendalltau
 
 from spaceevo.app.artifacts import config_subset
-from spaceevo.app.config import compose, hyperspace
-from spaceevo.app.steps import STEPS, needed_steps
+from spaceevo.app.config import compose
+from spaceevo.app.plan import needed_steps
+from spaceevo.app.run import folder_of
 from spaceevo.data import load_data
 from spaceevo.errors import UserError
 from spaceevo.evolution import QTScore
-from spaceevo.fig8_qt import _best, _candidates, shorter, spread
 from spaceevo.latency.predictor import Predictor
-from spaceevo.report.page import build_report
-from spaceevo.search_space import tables_of
 from spaceevo.space import SearchSpace, Subnet, subnet_graph
+from spaceevo.steps import STEPS
+from spaceevo.steps.fig8_qt import _best, _candidates, shorter, spread
+from spaceevo.steps.needs import hyperspace
+from spaceevo.steps.scoring import tables_of
 from spaceevo.training.checkpoint import load_supernet
 
 SHORT = ("fig8_qt.supernet_epochs=2", "fig8_qt.supernet_images=128", "fig8_qt.qat_images=64")
@@ -56,7 +59,13 @@ def test_every_space_has_its_exact_score_and_a_best_subnet_within_each_limit(tra
     cfg, frame = compose("fig8_qt", [*TINY, f"run_dir={trained}"]), pd.read_parquet(trained / "fig8_qt.parquet")
     hs, limits = hyperspace(cfg), cfg.latency.limits_ms
     assert limits is not None and len(frame) == frame.space.nunique() == 4
-    score = QTScore(tables_of(cfg)[0].whole, limits, cfg.search_space.draws, cfg.search_space.top, mode="exact")
+    score = QTScore(
+        tables_of(folder_of(STEPS["fig8_qt"], cfg), cfg)[0].whole,
+        limits,
+        cfg.search_space.draws,
+        cfg.search_space.top,
+        mode="exact",
+    )
     predictor = Predictor.load(trained / "latency/predictor.json")
     for row in frame.itertuples():
         space = SearchSpace.parse(row.space, hs)
@@ -92,7 +101,7 @@ def test_killed_it_goes_on_within_the_space_and_ends_the_same(
 
 
 def test_the_report_draws_it_where_it_is(trained: Path, tiny_run: Path, tmp_path: Path) -> None:
-    build_report(trained, tmp_path)
+    build(trained, tmp_path)
     found = yaml.safe_load((trained / "fig8_qt.yaml").read_text())
     page = (tmp_path / "report.html").read_text()
     assert (tmp_path / "figures/fig8.png").exists() and "Whether the better space is better" in page
@@ -127,7 +136,7 @@ def test_a_larger_limit_is_no_worse_and_its_subnets_keep_it(tiny_run: Path, tmp_
     ms = [predictor.graph_ms(subnet_graph(Subnet.sample(space, rng))) for _ in range(50)]
     limits = np.quantile(ms, [0.2, 0.5, 1.0]).tolist()
     for seed in range(6):
-        best = _best(replace(cfg, seed=seed), space, net, predictor, limits, load_data(cfg.data))
+        best = _best(replace(cfg, seed=seed), space, net, predictor, limits, load_data(cfg.data), tmp_path / "known.json")
         top1 = [entry["top1"] for entry in best]
         assert top1 == sorted(top1) and all(entry["ms"] <= limit for entry, limit in zip(best, limits, strict=True))
 
@@ -143,7 +152,7 @@ def test_a_space_of_every_part_of_the_order_is_drawn(scores: list[int], seed: in
 
 def test_spaces_are_trained_as_the_found_one_but_for_the_length() -> None:
     cfg = compose("fig8_qt", [*TINY, *SHORT])
-    job = shorter(cfg, SearchSpace.parse("tiny-0120-1100", hyperspace(cfg)))
+    job = replace(cfg, **shorter(cfg, SearchSpace.parse("tiny-0120-1100", hyperspace(cfg)), Path(cfg.out_dir) / "own"))
     for name in ("supernet", "qat"):
         mine, theirs = config_subset(STEPS[name], cfg), config_subset(STEPS[name], job)
         assert {key for key in mine if mine[key] != theirs[key]} == {"space", f"{name}.epochs", f"{name}.images"}

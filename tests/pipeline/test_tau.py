@@ -14,16 +14,18 @@ import yaml
 from conftest import TINY, Command
 from scipy.stats import kendalltau
 
-from spaceevo.app.config import compose, hyperspace
+from spaceevo.app.config import compose
+from spaceevo.app.run import folder_of
 from spaceevo.data import load_data, normalize
 from spaceevo.errors import UserError
 from spaceevo.evolution import GeneCode
 from spaceevo.evolution.proxy import NSRProxy
 from spaceevo.evolution.weighted import weigh_stages
 from spaceevo.space import SearchSpace, Subnet
-from spaceevo.tau import TRUSTED, random_subnets, taus_of, warnings
+from spaceevo.steps.common import quantizer
+from spaceevo.steps.needs import hyperspace
+from spaceevo.steps.tau import TRUSTED, random_subnets, taus_of, warnings
 from spaceevo.training.checkpoint import load_supernet
-from spaceevo.training.recipes import quantizer
 from spaceevo.training.subnets import SubnetEvaluator
 
 
@@ -116,7 +118,7 @@ def test_none_measured_is_a_search_from_random_subnets(tiny_run: Path, tmp_path:
 
 
 def test_no_tau_of_the_table_is_needed_where_the_table_is_not_the_run_s() -> None:
-    from spaceevo.app.steps import needed_steps
+    from spaceevo.app.plan import needed_steps
 
     for more in ("lut=table", "space=tiny-0120-1100", "search_subnet.quality=lut", "tau.subnets=0"):
         assert "tau" not in [step.name for step in needed_steps(compose("pipeline", ["experiment=tiny", more]))]
@@ -142,10 +144,10 @@ def test_weights_of_the_stages_are_found_and_tell_unseen_subnets() -> None:
 
 
 def test_a_space_of_too_few_subnets_is_named(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from spaceevo import tau
+    from spaceevo.steps import tau
 
     cfg = compose("tau", [*TINY, f"run_dir={tiny_run}", f"out_dir={tmp_path}"])
     draw = tau.random_subnets
     monkeypatch.setattr(tau, "random_subnets", lambda code, count, seed: draw(code, 8, seed))
     with pytest.raises(UserError, match=r"^tau\.subnets=12: tiny-\S+ has 8 subnets, a tau needs 10; give tau\.subnets=0$"):
-        tau.run(cfg)
+        tau.run(folder_of(tau.STEP, cfg), cfg)

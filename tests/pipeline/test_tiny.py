@@ -15,16 +15,17 @@ import pytest
 import yaml
 from conftest import TINY, Command
 
-from spaceevo.app.config import compose, hyperspace
-from spaceevo.app.steps import STEPS
+from spaceevo.app.config import compose
 from spaceevo.data import load_data, normalize
 from spaceevo.deploy.card import REQUIRED
 from spaceevo.evolution import AdditiveCost, GeneCode, hypervolume, pareto_front
 from spaceevo.latency.limits import HEADROOM
 from spaceevo.latency.predictor import Predictor
 from spaceevo.space import SearchSpace, Subnet
+from spaceevo.steps import STEPS
+from spaceevo.steps.common import quantizer
+from spaceevo.steps.needs import hyperspace
 from spaceevo.training.checkpoint import load_supernet
-from spaceevo.training.recipes import quantizer
 from spaceevo.training.subnets import SubnetEvaluator
 
 

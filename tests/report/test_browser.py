@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from report.building import build
 
-from spaceevo.app.steps import STEPS
 from spaceevo.report import figures, search_figures
-from spaceevo.report.page import build_report, render
+from spaceevo.report.page import render
 from spaceevo.space import SearchSpace, load_hyperspace
+from spaceevo.steps import STEPS
 
 pytestmark = pytest.mark.browser
 
@@ -58,7 +59,7 @@ return [...document.querySelectorAll('figure')].map(f => {
 @pytest.fixture(scope="module")
 def report(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("report")
-    build_report(tiny_run, out)
+    build(tiny_run, out)
     return out / "report.html"
 
 

@@ -16,14 +16,15 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from report.building import SHOWN, build
 
-from spaceevo.app.steps import STEPS
 from spaceevo.errors import UserError
 from spaceevo.evolution import load_table
 from spaceevo.report.data import load_run, table_cells, within_limit
 from spaceevo.report.figures import significant
-from spaceevo.report.page import build_report, count, points, seconds, size
+from spaceevo.report.page import count, points, seconds, size
 from spaceevo.space import load_hyperspace
+from spaceevo.steps import STEPS
 
 FIGURES = {"accuracy", "prediction", "evolution", "space", "cloud", "types", "widths", "blocks", "time", "tau"}
 HOSTILE = '<script>alert("x")</script> $x^2$ & --><b>'
@@ -33,7 +34,7 @@ HOSTILE = '<script>alert("x")</script> $x^2$ & --><b>'
 def built(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of the tiny run, in a folder of its own."""
     out = tmp_path_factory.mktemp("report")
-    build_report(tiny_run, out)
+    build(tiny_run, out)
     return out
 
 
@@ -136,7 +137,7 @@ def test_a_refused_models_report_and_an_older_card_do_not_break_the_page(tiny_ru
     first.write_text(json.dumps(old))
     for other in others:
         other.write_text(json.dumps(json.loads(other.read_text()) | {"ops": None}))
-    build_report(run, tmp_path / "out")
+    build(run, tmp_path / "out")
     assert "Not measured op by op" in words(page(tmp_path / "out"))
 
 
@@ -166,7 +167,7 @@ def test_the_figures_are_images(built: Path) -> None:
 
 
 def test_the_same_run_gives_the_same_bytes(tiny_run: Path, built: Path, tmp_path: Path) -> None:
-    build_report(tiny_run, tmp_path)
+    build(tiny_run, tmp_path)
     files = [path.relative_to(built) for path in built.rglob("*") if path.is_file()]
     assert {str(path) for path in files} == {"report.html", *(f"figures/{name}.png" for name in FIGURES)}
     for path in files:
@@ -175,7 +176,7 @@ def test_the_same_run_gives_the_same_bytes(tiny_run: Path, built: Path, tmp_path
 
 def test_a_run_that_only_began_names_every_command(tiny_run: Path, tmp_path: Path) -> None:
     shutil.copy(tiny_run / "run.yaml", tmp_path)
-    build_report(tmp_path, tmp_path)
+    build(tmp_path, tmp_path)
     text = words(page(tmp_path))
     assert "<svg" not in page(tmp_path)
     for name in ("profile", "predictor", "lut", "search_space", "export", "benchmark"):
@@ -185,7 +186,7 @@ def test_a_run_that_only_began_names_every_command(tiny_run: Path, tmp_path: Pat
 
 def test_what_is_missing_leaves_the_rest(tiny_run: Path, tmp_path: Path) -> None:
     run = copy_run(tiny_run, tmp_path / "run", ("benchmark.parquet", "subnets.parquet", "lut.parquet", "host.json"))
-    build_report(run, tmp_path / "out", ["experiment=tiny", "run_dir=r"])
+    build(run, tmp_path / "out", ["experiment=tiny", "run_dir=r"])
     text = words(page(tmp_path / "out"))
     for name, step in (("benchmark.parquet", "benchmark"), ("subnets.parquet", "search_subnet"), ("lut.parquet", "lut")):
         assert f"{name} is not there" in text
@@ -199,7 +200,7 @@ def test_text_is_text(tiny_run: Path, tmp_path: Path) -> None:
         path.write_text(json.dumps(json.loads(path.read_text()) | {"name": HOSTILE, "encoding": HOSTILE}))
     for path, key in ((run / "run.yaml", "device.name"), (run / "latency/host.json", "cpu")):
         path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {key: HOSTILE}))
-    build_report(run, tmp_path / "out")
+    build(run, tmp_path / "out")
     markup = page(tmp_path / "out")
     assert "<script" not in markup
     assert "<b>alert" not in markup
@@ -213,7 +214,7 @@ def test_models_that_were_never_measured(tiny_run: Path, tmp_path: Path) -> None
     timed = ("measured_ms", "quantiles_ms", "cold_ms", "fp32_ms", "fp32_quantiles_ms", "speedup")
     for path in run.glob("models/*/card.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | dict.fromkeys(timed)))
-    build_report(run, tmp_path / "out")
+    build(run, tmp_path / "out")
     text = words(page(tmp_path / "out"))
     assert "it was not measured on the device" in text
     assert "exported: predicted ms, test" in text
@@ -232,7 +233,7 @@ def test_a_jobs_own_artifacts_come_first(tiny_run: Path, tmp_path: Path) -> None
     (job / "latency").mkdir(parents=True)
     host = json.loads((tiny_run / "latency/host.json").read_text())
     (job / "latency/host.json").write_text(json.dumps(host | {"cpu": "the job's own"}))
-    data = load_run([job, tiny_run])
+    data = load_run([job, tiny_run], SHOWN)
     assert data.host is not None
     assert data.host["cpu"] == "the job's own"
     assert len(data.cards) == len(cards_of(tiny_run))
@@ -240,7 +241,7 @@ def test_a_jobs_own_artifacts_come_first(tiny_run: Path, tmp_path: Path) -> None
 
 def test_another_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=re.escape(f"run_dir={tmp_path}: no run.yaml")):
-        build_report(tmp_path, tmp_path)
+        build(tmp_path, tmp_path)
 
 
 def test_the_table_shows_the_best_window(tiny_run: Path) -> None:

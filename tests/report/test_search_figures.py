@@ -9,15 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import TINY
+from report.building import SHOWN, build
 
 from spaceevo.app.config import compose
-from spaceevo.app.sweep import Job
+from spaceevo.app.summary import Job, write_summary
 from spaceevo.evolution import Table
 from spaceevo.report import search_figures
 from spaceevo.report.data import Cloud, best_spaces, cloud, load_run
 from spaceevo.report.figures import accuracy
-from spaceevo.report.page import build_report
-from spaceevo.report.sweep import write_summary
 from spaceevo.space import SearchSpace, load_hyperspace
 
 HS = load_hyperspace("tiny")
@@ -74,7 +73,7 @@ def test_cloud_is_of_the_tables_rows_and_marks_the_best_within_each_limit() -> N
 
 
 def test_front_and_chosen_are_shown_as_judged(tiny_run: Path) -> None:
-    data = load_run([tiny_run])
+    data = load_run([tiny_run], SHOWN)
     assert data.pareto is not None and data.subnets is not None
     drawing = accuracy(data.cards, data.subnets)
     for gid, entries in (("accuracy-front", data.pareto["front"]), ("accuracy-chosen", data.pareto["chosen"])):
@@ -96,7 +95,7 @@ def test_preferences_are_the_shares_of_the_spaces() -> None:
 
 
 def test_two_runs_preferences_stand_side_by_side(tiny_run: Path, tmp_path: Path) -> None:
-    build_report(tiny_run, tmp_path, compare=[tiny_run])
+    build(tiny_run, tmp_path, compare=[tiny_run])
     page = (tmp_path / "report.html").read_text()
     assert "host (1 space)" in page and f"{tiny_run} (1 space)" in page
 
@@ -115,7 +114,7 @@ def test_summary_of_a_sweep_has_the_jobs_results(entrypoint: str, tiny_run: Path
     said = write_summary(entrypoint, sweep_jobs(tiny_run), tmp_path)
     frame = pd.read_parquet(tmp_path / "sweep.parquet")
     assert frame.state.tolist() == ["up to date", "failed"] and frame.wall_s[0] > 0 and np.isnan(frame.wall_s[1])
-    data = load_run([tiny_run])
+    data = load_run([tiny_run], SHOWN)
     assert data.search is not None and data.pareto is not None
     columns = {
         "search_space": dict(space=data.search["space"], score=data.search["score"]),

@@ -169,3 +169,9 @@ def test_task_changes_nothing_else() -> None:
     task = hs.with_task(1, 10)
     assert (task.channels, task.classes) == (1, 10)
     assert task.with_task(hs.channels, hs.classes) == hs
+
+
+def test_a_hyperspace_is_loaded_for_the_images_that_it_is_for() -> None:
+    demo = load_hyperspace("demo", channels=1, classes=10)
+    assert demo == load_hyperspace("demo").with_task(1, 10) and (demo.channels, demo.classes) == (1, 10)
+    assert load_hyperspace("demo", classes=5).channels == load_hyperspace("demo").channels == 3

@@ -1,10 +1,11 @@
-"""Which package may import which, read from the sources, and that the pure packages stay light."""
+"""Which file may import which, read from the sources, and that the pure packages stay light; rooms: `make lint`."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,6 @@ import pytest
 import spaceevo
 
 SOURCES = Path(spaceevo.__file__).parent
-BASE = {"errors", "paths", "atomic"}
-#: What each package may import of spaceevo besides itself.
-ALLOWED = {
-    "space": BASE,
-    "evolution": BASE | {"space"},
-    "latency": BASE | {"space", "evolution"},
-    "nn": BASE | {"space", "evolution"},
-    "deploy": BASE | {"space", "evolution", "latency", "nn"},
-}
 HEAVY = (
     "torch",
     "lightning",
@@ -38,27 +30,54 @@ HEAVY = (
 )
 
 
-def imported(path: Path) -> set[str]:
-    """The parts of spaceevo that a source file imports, at its top or inside functions."""
+def modules() -> dict[str, Path]:
+    """Every module's name and file."""
+    found = {}
+    for path in SOURCES.rglob("*.py"):
+        parts = ("spaceevo", *path.relative_to(SOURCES).with_suffix("").parts)
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imported(path: Path, known: set[str]) -> set[str]:
+    """The ``known`` modules that a source file imports, at its top, inside functions or for types."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name.split(".")[1] for name in names if name.startswith("spaceevo.")}
+            full = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name if name in known else str(node.module) for name in full}
+    return names & known
 
 
-@pytest.mark.parametrize("package", sorted(ALLOWED))
-def test_imports_point_one_way(package: str) -> None:
-    files = list((SOURCES / package).rglob("*.py"))
-    assert files
-    found = {path.name: sorted(imported(path) - ALLOWED[package] - {package}) for path in files}
-    assert {name: upward for name, upward in found.items() if upward} == {}
+def test_no_circles_between_files() -> None:
+    files = modules()
+    graph = {name: imported(path, set(files)) - {name} for name, path in files.items()}
+    assert sum(map(len, graph.values())) > 500
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"a circle: {' <- '.join(error.args[1])}")
 
 
-def test_import_of_pure_packages_loads_nothing_heavy() -> None:
-    code = f"import sys, spaceevo.space, spaceevo.evolution; print([m for m in {HEAVY!r} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+def test_only_app_sees_the_whole_config_and_hydra() -> None:
+    for name, path in modules().items():
+        room = name.split(".")[1] if "." in name else ""
+        if room not in ("app", *(file.stem for file in SOURCES.glob("*.py"))) and not name.endswith("__main__"):
+            assert not any(module.startswith("spaceevo.app") for module in imported(path, set(modules()))), name
+
+
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("import spaceevo.space, spaceevo.evolution", HEAVY),
+        ("import spaceevo.latency.predictor, spaceevo.latency.limits", ("torch", "lightning", "hydra")),
+        ("import spaceevo.steps, spaceevo.app.commands", ("torch", "lightning", "onnxruntime", "pandas", "numba")),
+    ],
+)
+def test_imports_load_nothing_heavy(code: str, heavy: tuple[str, ...]) -> None:
+    line = f"import sys; {code}; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -19,12 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spaceevo.app.config import compose
-from spaceevo.app.run import execute
-from spaceevo.app.steps import STEPS
+from spaceevo.app.run import execute, folder_of
 from spaceevo.deploy.card import REQUIRED
 from spaceevo.errors import UserError
 from spaceevo.report.verdict import verdict, verdict_sums
-from spaceevo.training.baselines import CLOSE, baselines, merged, searched_at, seconds_a_model
+from spaceevo.steps import STEPS
+from spaceevo.steps.baseline import CLOSE, merged, searched_at, seconds_a_model
 from spaceevo.training.checkpoint import load_checkpoint, save_checkpoint
 
 #: A network that is slower than the run's fastest subnets on any machine (0.5 has a sixtieth of its MMACs).
@@ -173,10 +173,10 @@ def test_limits_that_no_subnet_keeps_are_told_and_no_failure(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cfg = compose("baseline", [*KEYS, f"run_dir={tiny_run}", f"out_dir={tmp_path}"])
-    assert searched_at(cfg, [1e-6, 2e-6]) == []
+    assert searched_at(folder_of(STEPS["baseline"], cfg), [1e-6, 2e-6]) == []
     said = capsys.readouterr().out
     assert "the run at 1e-06, 2e-06 ms" in said and "the run has no model for less than 0.0" in said
-    (path,) = searched_at(cfg, [1e-6, 3.0])
+    (path,) = searched_at(folder_of(STEPS["baseline"], cfg), [1e-6, 3.0])
     assert json.loads(path.read_text())["limit_ms"] == 3.0 and tmp_path in path.parents
 
 
@@ -184,7 +184,7 @@ def test_the_budget_is_the_runs_time_a_model(tiny_run: Path) -> None:
     cfg = compose("baseline", [*TINY, f"run_dir={tiny_run}"])
     records = [json.loads(path.read_text()) for path in tiny_run.glob("provenance/*.json")]
     total = sum(record["wall_s"] for record in records if record["step"] != "report")
-    assert seconds_a_model(cfg) == pytest.approx(total / 2)
+    assert seconds_a_model(folder_of(STEPS["baseline"], cfg)) == pytest.approx(total / 2)
     assert cfg.baseline.seconds is None
 
 
@@ -227,7 +227,8 @@ def test_a_device_that_is_not_here_and_no_images_to_choose_by_are_told(tiny_run:
     with pytest.raises(UserError, match=r"^device=pixel4: is not here .*; the baseline measures device=host$"):
         execute("baseline", compose("baseline", [*here, "device=pixel4"]))
     with pytest.raises(UserError, match=r"^search_subnet\.judge_images=200: must be less than data\.validation=200: "):
-        baselines(compose("baseline", [*here, "search_subnet.quality=lut", "search_subnet.judge_images=200"]))
+        cfg = compose("baseline", [*here, "search_subnet.quality=lut", "search_subnet.judge_images=200"])
+        STEPS["baseline"].run(folder_of(STEPS["baseline"], cfg), cfg)
 
 
 def test_checkpoints_hold_plain_data(compared: tuple[Path, str]) -> None:

@@ -14,12 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from spaceevo.app.config import Config, compose, hyperspace
+from spaceevo.app.config import Config, compose
 from spaceevo.data import Images, ImagesModule, Normalized, normalize
 from spaceevo.nn.elastic import Quantizer, resize
 from spaceevo.nn.evaluate import calibrate
 from spaceevo.nn.nsr import nsr_at, nsr_loss
 from spaceevo.space import Graph, Hyperspace, extreme_stage, parse_stage, stage_cost
+from spaceevo.steps.needs import hyperspace
 from spaceevo.training import features
 from spaceevo.training.bkd import BKDModule, Student, StudentSpec, student_specs
 from spaceevo.training.features import BoundaryFeatures

@@ -13,17 +13,22 @@ import torch
 import yaml
 from conftest import TINY
 
-from spaceevo.app.config import Config, FinishConfig, compose, hyperspace
+from spaceevo.app.config import Config, compose
+from spaceevo.app.run import folder_of
 from spaceevo.data import Images, ImagesModule, input_range, load_data, normalize
 from spaceevo.errors import UserError
 from spaceevo.nn.elastic import Elastic, Quantizer
 from spaceevo.nn.evaluate import calibrate, logits, resized, top1
 from spaceevo.space import Graph, SearchSpace, Subnet, subnet_graph
 from spaceevo.space.standard import standard_graph
-from spaceevo.training import finish as finishing
+from spaceevo.steps import STEPS
+from spaceevo.steps import alone as finishing
+from spaceevo.steps.finish import FinishConfig
+from spaceevo.steps.folder import Folder
+from spaceevo.steps.needs import hyperspace
 from spaceevo.training.alone import AloneModule, set_pace
+from spaceevo.training.answers import answers, targets
 from spaceevo.training.checkpoint import load_finished, load_supernet, save_checkpoint
-from spaceevo.training.finish import answers, finish, targets
 from spaceevo.training.fit import falling, fit
 
 CPU = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
@@ -97,6 +102,11 @@ def test_steps_that_do_not_quantize_alone_run_in_bf16(quantized_from: float, tmp
     assert torch.allclose(*weights, atol=0.05)
 
 
+def finish(cfg: Config) -> None:
+    """The step alone, whatever the folder's records say."""
+    STEPS["finish"].run(folder_of(STEPS["finish"], cfg), cfg)
+
+
 def test_no_seconds_leave_the_inherited_weights_as_the_paper_has_it(tiny_run: Path) -> None:
     cfg = compose("train", [*TINY, f"run_dir={tiny_run}"])
     assert compose("train", [*TINY, "finish.epochs=0"]).finish.epochs == 0
@@ -128,10 +138,10 @@ def test_targets_are_labels_and_what_another_answers_in_the_share_asked_for() ->
     images = load_data(cfg.data)
     few = replace(images, train=images.train[:64], train_labels=images.train_labels[:64])
     net, graph = module(0.0, 1).net.eval(), standard_graph("plain4", 0.5, 1, 10, 16)
-    said = answers(cfg, net, graph, few, normalize(few.train, cfg.data))
+    said = answers(cfg.data, net, graph, few, normalize(few.train, cfg.data))
     assert said.shape == (2, 64, 10) and torch.allclose(said.sum(2), torch.ones(2, 64))
     label = torch.nn.functional.one_hot(few.train_labels, 10)
-    assert torch.allclose(targets(cfg, few, said), 0.25 * label + 0.75 * said)
+    assert torch.allclose(targets(cfg.finish.distill, cfg.data, few, said), 0.25 * label + 0.75 * said)
 
 
 def test_a_batch_has_the_answers_to_its_own_images_mirrored_or_not() -> None:
@@ -157,10 +167,10 @@ def test_smaller_subnets_are_taught_by_the_largest(tiny_run: Path, tmp_path: Pat
     trained = finishing.train_alone
 
     def told(
-        cfg: Config, recipe: FinishConfig, step: str, name: str, own: Elastic, graph: Graph, images: Images, x: Any
+        folder: Folder, cfg: Config, recipe: FinishConfig, name: str, own: Elastic, graph: Graph, images: Images, x: Any
     ) -> int:
         taught.append((name, images.train_labels.dim() == 3, recipe.epochs))
-        return trained(cfg, recipe, step, name, own, graph, images, x)
+        return trained(folder, cfg, recipe, name, own, graph, images, x)
 
     monkeypatch.setattr(finishing, "train_alone", told)
     finish(compose("train", [*TINY, f"run_dir={folder}", "finish.first=3"]))

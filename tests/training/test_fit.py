@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from spaceevo.app.config import Config, compose, hyperspace
+from spaceevo.app.config import Config, compose
 from spaceevo.data import Images, ImagesModule
 from spaceevo.data.module import Batch, Batches
 from spaceevo.nn.elastic import Quantizer
 from spaceevo.space import BlockChoice, ElasticStage, SearchSpace, Subnet, extreme_stage
+from spaceevo.steps.needs import hyperspace
 from spaceevo.training.bkd import BKDModule, Student, student_specs
 from spaceevo.training.fit import cosine, fit, set_lr, step_rng
 from spaceevo.training.optimizer import parameter_groups

@@ -18,13 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spaceevo.app.config import Config, compose, hyperspace
+from spaceevo.app.config import Config, compose
 from spaceevo.data import Images, ImagesModule, input_range, normalize
 from spaceevo.errors import UserError
 from spaceevo.nn.elastic import Elastic, Quantizer, resize
 from spaceevo.nn.evaluate import calibrate, logits, top1
 from spaceevo.nn.lsq import ACT_MAX, zero_point
 from spaceevo.space import SearchSpace, Subnet, subnet_graph, superset_graph
+from spaceevo.steps.needs import hyperspace
 from spaceevo.training.checkpoint import load_checkpoint, load_supernet, save_checkpoint, save_supernet
 from spaceevo.training.fit import device_of, fit
 from spaceevo.training.subnets import Part, SubnetEvaluator

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from spaceevo.app.config import compose, hyperspace
+from spaceevo.app.config import compose
 from spaceevo.data import Images, ImagesModule, normalize
 from spaceevo.errors import UserError
 from spaceevo.nn.evaluate import top1
 from spaceevo.space import SearchSpace, Subnet, stage_input_hw
+from spaceevo.steps.needs import hyperspace
 from spaceevo.training.fit import fit
 from spaceevo.training.teacher import Teacher, TeacherModule, boundary_moments, cnn_teacher, efficientnet_b5_teacher
 

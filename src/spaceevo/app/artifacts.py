@@ -5,25 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import resource
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from spaceevo.app.config import Config
-from spaceevo.app.steps import VOLATILE, Step, command_for, inputs_of, producer_of, table_of
+from spaceevo.app.memory import begin_peak, end_peak
+from spaceevo.app.plan import VOLATILE, command_for, inputs_of, producer_of, table_of
 from spaceevo.atomic import write_json
 from spaceevo.errors import UserError
-from spaceevo.paths import PACKAGE
+from spaceevo.provenance import Record, code_version, matches, read_record, sha256
+from spaceevo.steps.folder import holder_of
+from spaceevo.steps.step import Step
 
-Record = dict[str, Any]
 SPLIT = "split.json"  # beside a step's partial work: of which split of the images that is
 
 
@@ -35,6 +35,7 @@ def config_subset(step: Step, cfg: Config) -> dict[str, Any]:
 
 
 def config_hash(subset: dict[str, Any]) -> str:
+    """sha256 of a flat subset of the config, in hex."""
     return hashlib.sha256(json.dumps(subset, sort_keys=True).encode()).hexdigest()
 
 
@@ -44,29 +45,9 @@ def differing(old: dict[str, Any], new: dict[str, Any], free: Sequence[str] = ()
     return [f"{key} {_short(old.get(key))} -> {_short(new.get(key))}" for key in keys]
 
 
-def matches(folder: Path, patterns: Sequence[str]) -> list[str]:
-    """The files in ``folder`` that ``patterns`` name, relative to it; hidden ones are unfinished and not among them."""
-    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file() and path.name[0] != "."}
-    return sorted(str(path.relative_to(folder)) for path in found)
-
-
 def writes(step: Step, path: str) -> bool:
     """Whether ``path`` is an output of ``step``."""
     return any(Path(path).match(pattern) for pattern in step.outputs)
-
-
-def read_record(folder: Path, step: Step) -> Record | None:
-    """The provenance of ``step``, None where there is none that can be read."""
-    try:
-        record = json.loads((folder / "provenance" / f"{step.name}.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) and "outputs" in record else None
-
-
-def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def table_sha256(path: Path) -> str:
@@ -112,7 +93,7 @@ class Folders:
     def holder(self, step: Step) -> tuple[Path, Record] | None:
         """The first folder with a record of ``step``, and that record."""
         for folder in self.all:
-            record = read_record(folder, step)
+            record = read_record(folder, step.name)
             if record is not None:
                 return folder, record
         return None
@@ -165,14 +146,16 @@ def _explain(path: Path, maker: Step, cfg: Config) -> None:
     """
     if maker.name not in ("supernet", "qat"):
         return
-    from spaceevo.app.config import hyperspace
+    from spaceevo.space import SearchSpace
+    from spaceevo.steps.needs import hyperspace
     from spaceevo.training.checkpoint import load_supernet
-    from spaceevo.training.recipes import found_space
 
     hs = hyperspace(cfg)
     command = command_for(maker, cfg)
+    folders = Folders(cfg)
     try:
-        load_supernet(path, hs, command if maker.name == "qat" else None, found_space(cfg, hs))
+        found = cfg.space or yaml.safe_load((holder_of("space.yaml", *folders.all) / "space.yaml").read_text())["space"]
+        load_supernet(path, hs, command if maker.name == "qat" else None, SearchSpace.parse(found, hs))
     except UserError as error:
         told = str(error)
         raise UserError(told if command in told else f"{told}; make it again with `{command}`") from None
@@ -205,11 +188,11 @@ def recorded(step: Step, cfg: Config, folder: Path, hashes: dict[str, str], sinc
     """
     begun = time.time()
     wall, cpu = time.perf_counter(), _cpu_s()
-    _begin_peak()
+    begin_peak()
     try:
         yield
     finally:
-        peak = _end_peak()
+        peak = end_peak()
     written = matches(folder, step.outputs)
     for path in list(written):
         if (folder / path).stat().st_mtime < since:
@@ -242,29 +225,6 @@ def recorded(step: Step, cfg: Config, folder: Path, hashes: dict[str, str], sinc
     write_json(folder / "provenance" / f"{step.name}.json", record)
 
 
-@cache
-def code_version() -> str:
-    """``<package version>[+<git commit>[.dirty]]``."""
-    try:
-        text = version("spaceevo")
-    except PackageNotFoundError:
-        text = "0.0.0"
-    commit = _git("rev-parse", "--short=12", "HEAD")
-    if not commit:
-        return text
-    return f"{text}+{commit}{'.dirty' if _git('status', '--porcelain', '--untracked-files=no') else ''}"
-
-
-def _git(*arguments: str) -> str:
-    if not (PACKAGE.parents[1] / ".git").exists():
-        return ""
-    try:
-        done = subprocess.run(["git", *arguments], cwd=PACKAGE, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
 def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict) and value:
         for key, inner in value.items():
@@ -295,37 +255,3 @@ def _iso(moment: float) -> str:
 def _cpu_s() -> float:
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
-
-
-_UNDER_WAY: list[int] = []  # peaks in MiB of the steps under way, the outer first, up to where an inner one began
-
-
-def _begin_peak() -> None:
-    """Count the peak memory from now on; a step may run another."""
-    if _UNDER_WAY:
-        _UNDER_WAY[-1] = max(_UNDER_WAY[-1], _peak_mib())
-    _UNDER_WAY.append(0)
-    _reset_peak()
-
-
-def _end_peak() -> int:
-    """MiB since the last ``_begin_peak`` that was not ended."""
-    peak = max(_UNDER_WAY.pop(), _peak_mib())
-    if _UNDER_WAY:
-        _UNDER_WAY[-1] = max(_UNDER_WAY[-1], peak)
-    return peak
-
-
-def _reset_peak() -> None:
-    """Count the peak memory from now on (Linux)."""
-    with suppress(OSError), open("/proc/self/clear_refs", "w") as file:
-        file.write("5")
-
-
-def _peak_mib() -> int:
-    """Peak resident memory in MiB since ``_reset_peak``, or of the whole process where that cannot be told."""
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) // 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

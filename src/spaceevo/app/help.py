@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from spaceevo.app.config import compose
-from spaceevo.app.steps import STEPS
 from spaceevo.paths import conf_dir
+from spaceevo.steps import STEPS
 
 WIDTH = 118
 #: What is chosen by name, and what for.
@@ -45,20 +45,9 @@ SECTIONS = {
     "train": ("teacher", "bkd", "supernet", "qat"),
     "pipeline": ("bkd", "supernet", "qat", "search_space", "search_subnet"),
 }
+#: Of the commands that are not one step.
 EXAMPLES = {
     "train": ("stage=bkd device=host", "stage=supernet supernet.epochs=4", "stage=qat trainer=gpu logger=tensorboard"),
-    "search_space": (
-        "latency.limits_ms=[0.3,0.5,0.8]",
-        "-m seed=0,1,2",
-        "lut=block_lut/onnxw hyperspace=onnxw device=intel_vnni latency=paper_cpu",
-        "search=exhaustive",
-        "search_space.dimensions=op search_space.base=demo-000-111",
-    ),
-    "search_subnet": ("-m latency=tight,loose", "subnet_search=paper search_subnet.quality=lut"),
-    "baseline": ("experiment=demo", "run_dir=runs/demo baselines=[plain4,resnet] baseline.search=false"),
-    "tau": ("experiment=demo tau.subnets=200",),
-    "fig8_qt": ("experiment=fig8_qt", "experiment=fig8_qt run_dir=runs/other fig8_qt.spaces=30"),
-    "report": ("run_dir=runs/demo", "run_dir=runs/host report.compare=[runs/pixel4]"),
     "verify": ("path=runs/demo/models/host-0.300ms", "path=host-0.300ms data.root=/mnt/images out_dir=/tmp"),
     "quantize": ("model=mobilenet_v2 data=cifar10", "model=resnet18 weights=resnet18.pth data=cifar10 calibrate=entropy"),
     "pipeline": (
@@ -153,7 +142,8 @@ def entrypoint_help(config_name: str) -> str:
             values = [f"{section}.{key}={_value(value)}" for key, value in defaults[section].items() if key != "name"]
             lines += _wrapped("  ", " ".join(values))
     lines += ["", "Examples:"]
-    lines += [f"  python -m spaceevo.{config_name} {text}" for text in EXAMPLES.get(config_name, ("experiment=demo",))]
+    examples = EXAMPLES.get(config_name) or (steps[0].examples if steps else ("experiment=demo",))
+    lines += [f"  python -m spaceevo.{config_name} {text}" for text in examples]
     lines += [
         "",
         "-m runs every combination of comma-separated values, each in a folder of its own, and sums them up; again, what is",

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from spaceevo.app.artifacts import (
     Folders,
-    Record,
     config_hash,
     config_subset,
-    differing,
     input_hashes,
     is_current,
-    matches,
     outdated,
     partial,
-    read_record,
     recorded,
 )
+from spaceevo.app.claim import claim
 from spaceevo.app.config import Config, check_images, check_judges
-from spaceevo.app.steps import AT_BASELINES, STEERED, STEPS, Step, check_device, command_for, needed_steps
-from spaceevo.app.upstream import check_makers
-from spaceevo.atomic import UNFINISHED, write_json, write_yaml
+from spaceevo.app.plan import check_device, command_for, inputs_of, needed_steps, pipeline_command, producer_of
+from spaceevo.app.upstream import check_makers, step_images
+from spaceevo.atomic import UNFINISHED, write_json
 from spaceevo.errors import UserError
+from spaceevo.provenance import Record, matches, read_record
+from spaceevo.steps import STEPS
+from spaceevo.steps.folder import Folder, holder_of, say
+from spaceevo.steps.step import STEERED, Step
 
 TAG = "made_for.json"
 
@@ -49,7 +46,7 @@ def execute(step_name: str, cfg: Config) -> bool:
     step = STEPS[step_name]
     _require_latency(step, cfg)
     _require_images(step, cfg)
-    _claim(step, cfg)
+    claim(step, cfg)
     folders = Folders(cfg)
     if step.name == "bkd" and not any((folder / "teacher.ckpt").exists() for folder in folders.all):
         say(f"bkd: no {folders.out / 'teacher.ckpt'} yet, training the teacher first")
@@ -98,7 +95,7 @@ def run_pipeline(cfg: Config) -> bool:
     for step in steps:
         _require_latency(step, cfg)
         _require_images(step, cfg)
-    _claim(steps[0], cfg)
+    claim(steps[0], cfg)
     ran = []
     for step in steps:
         folders = Folders(cfg)
@@ -111,43 +108,15 @@ def run_pipeline(cfg: Config) -> bool:
         _say_outdated(step, held)
         _run(step, cfg, hashes)
         ran.append(step.name)
-    report = _folder_of("report.html", cfg) / "report.html"
+    report = holder_of("report.html", *Folders(cfg).all) / "report.html"
     if not ran:
         say(f"nothing to do: every step is up to date; report at {report}")
     else:
-        records = [record for step in steps if (record := read_record(Path(cfg.out_dir), step)) is not None]
+        records = [record for step in steps if (record := read_record(Path(cfg.out_dir), step.name)) is not None]
         minutes, peak = sum(r["wall_s"] for r in records) / 60, max(r["peak_rss_mib"] for r in records)
         say(f"all steps took {minutes:.1f} minutes and at most {peak} MiB of memory")
         say(f"done ({', '.join(ran)}); report at {report}")
     return bool(ran)
-
-
-def input_path(cfg: Config, relative: str) -> Path:
-    """An artifact to read: of this run's own folder, or for a job of a multirun of the shared one."""
-    return _folder_of(relative, cfg) / relative
-
-
-def input_paths(cfg: Config, pattern: str) -> list[Path]:
-    """The artifacts to read that ``pattern`` names, sorted."""
-    folder = _folder_of(pattern, cfg)
-    return [folder / path for path in matches(folder, [pattern])]
-
-
-def output_path(cfg: Config, relative: str) -> Path:
-    """Where to write an artifact; its folder is made."""
-    path = Path(cfg.out_dir) / relative
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def say(text: str) -> None:
-    """One line on standard output."""
-    print(text, flush=True)
-
-
-def pipeline_command(cfg: Config) -> str:
-    """What to type to run the whole pipeline with the same config."""
-    return command_for(STEPS["report"], cfg).replace("spaceevo.report", "spaceevo.pipeline", 1)
 
 
 def _require_latency(step: Step, cfg: Config) -> None:
@@ -168,20 +137,35 @@ def _say_outdated(step: Step, held: tuple[Path, Record] | None) -> None:
         say(f"{step.name}: runs again, since what {held[0]} holds was {old}")
 
 
-def _folder_of(pattern: str, cfg: Config) -> Path:
-    folders = Folders(cfg)
-    return next((folder for folder in folders.all if matches(folder, [pattern])), folders.out)
-
-
 def _run(step: Step, cfg: Config, hashes: dict[str, str]) -> None:
     out = Path(cfg.out_dir)
     since = _open_partial(step, cfg, hashes)
     _remove_unfinished(out, step)
-    module, function = step.run.split(":")
     with recorded(step, cfg, out, hashes, since):
-        recipe: Callable[[Config], Any] = getattr(importlib.import_module(module), function)
-        recipe(cfg)
+        step.run(folder_of(step, cfg), cfg)
     _drop_partial(step, cfg)
+
+
+def folder_of(step: Step, cfg: Config) -> Folder:
+    """The run folder as ``step`` sees it under ``cfg``."""
+    folders = Folders(cfg)
+
+    def records() -> list[Record]:
+        made = (folders.holder(each) for each in needed_steps(cfg) if not each.lenient and not each.optional)
+        return [held[1] for held in made if held is not None]
+
+    return Folder(
+        step=step.name,
+        reads=inputs_of(step, cfg),
+        out=folders.out,
+        shared=folders.shared,
+        images=lambda data, test: step_images(step.name, cfg, data, test),
+        maker=lambda pattern: command_for(producer_of(pattern), cfg),
+        steps={each.name: each.optional for each in STEPS.values() if not each.lenient},
+        subset=lambda keys: config_subset(replace(step, keys=keys), cfg),
+        records=records,
+        execute=lambda name, changes: execute(name, replace(cfg, **changes)),
+    )
 
 
 def _drop_partial(step: Step, cfg: Config) -> None:
@@ -213,56 +197,6 @@ def _remove_unfinished(folder: Path, step: Step) -> None:
     for pattern in (*step.outputs, "provenance/*"):
         for path in folder.glob(str(Path(pattern).parent / UNFINISHED)):
             path.unlink(missing_ok=True)
-
-
-def _claim(step: Step, cfg: Config) -> None:
-    """Make the run folder this configuration's, or refuse.
-
-    Raises:
-        UserError: it is another configuration's.
-    """
-    if step.lenient:
-        return
-    out = Path(cfg.out_dir)
-    if cfg.start_over:
-        remove_artifacts(out)
-    mine = identity(cfg)
-    path = out / "run.yaml"
-    try:
-        theirs = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError):
-        write_yaml(path, mine)
-        return
-    differ = differing(theirs or {}, mine)
-    if differ:
-        raise UserError(
-            f"run_dir={out} is another configuration's ({', '.join(differ)}); give this one a name of its own with "
-            f"name=..., or remove that run's artifacts with start_over=true"
-        )
-
-
-def identity(cfg: Config) -> dict[str, Any]:
-    """What may not change within a run folder: the images, the hyperspace, the device."""
-    values = asdict(cfg)
-    flat = {"data.name": cfg.data.name, "data.image_size": cfg.data.image_size, "device.name": cfg.device.name}
-    for key in ("hyperspace", "blocks"):
-        flat |= {f"{key}.{name}": value for name, value in values[key].items()}
-    return flat
-
-
-def remove_artifacts(folder: Path) -> None:
-    """Remove every step's artifacts, records and partial work from ``folder``, and nothing else."""
-    for step in STEPS.values():
-        for path in [*matches(folder, step.outputs), f"provenance/{step.name}.json"]:
-            with suppress(OSError):
-                (folder / path).unlink()
-            with suppress(OSError):
-                (folder / path).parent.rmdir()
-    shutil.rmtree(folder / "partial", ignore_errors=True)
-    with suppress(OSError):
-        (folder / "run.yaml").unlink()
-    if (folder / AT_BASELINES).is_dir():
-        remove_artifacts(folder / AT_BASELINES)
 
 
 def main_of(step_name: str) -> Callable[[Config], None]:

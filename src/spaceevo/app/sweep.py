@@ -26,13 +26,14 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from spaceevo.app.cli import one_line
-from spaceevo.app.config import Config
-from spaceevo.app.run import is_done, say
-from spaceevo.app.standalone import schema_of
+from spaceevo.app.config import Config, schema_of
+from spaceevo.app.run import is_done
+from spaceevo.app.summary import Job, write_summary
+from spaceevo.app.words import one_line
 from spaceevo.atomic import write_json
 from spaceevo.errors import UserError
 from spaceevo.paths import conf_dir
+from spaceevo.steps.folder import say
 
 #: Launchers, with the plugin each needs and the extra of this package that brings it.
 LAUNCHERS = {
@@ -48,23 +49,6 @@ LOOK_EVERY_S = 0.5
 
 #: Ray says less, unless told otherwise: jobs speak through their records.
 RAY_INIT = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-
-
-@dataclass(frozen=True)
-class Job:
-    """One combination. ``varied``: what differs among the jobs, by key; ``state``: up to date, done or failed;
-    ``error``: in a line, of a failed one."""
-
-    varied: dict[str, str]
-    overrides: tuple[str, ...]
-    folder: Path
-    config: Config | None
-    state: str
-    error: str | None = None
-
-    @property
-    def name(self) -> str:
-        return " ".join(f"{key}={value}" for key, value in self.varied.items())
 
 
 @dataclass(frozen=True)
@@ -144,7 +128,7 @@ def sweep(config_name: str, run: Callable[[Any], object], arguments: Namespace, 
                 except Exception as error:  # a process died: what the others have written stays
                     crash = one_line(error)
         jobs = [_finished(job, crash) if job.state == "missing" else job for job in jobs]
-        _summarize(config_name, jobs, Path(master.hydra.sweep.dir))
+        print(write_summary(config_name, jobs, Path(master.hydra.sweep.dir)), flush=True)
     return jobs
 
 
@@ -197,12 +181,6 @@ def _finished(job: Job, crash: str | None) -> Job:
         why = "" if crash is None else f" ({crash})"
         return replace(job, state="failed", error=f"its process ended before it did{why}")
     return replace(job, state="failed" if record["error"] else "done", error=record["error"])
-
-
-def _summarize(config_name: str, jobs: list[Job], folder: Path) -> None:
-    from spaceevo.report.sweep import write_summary
-
-    print(write_summary(config_name, jobs, folder), flush=True)
 
 
 @contextmanager

@@ -7,14 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from spaceevo.app.artifacts import SPLIT, Folders, Record, config_subset, differing, outdated, partial, writes
+from spaceevo.app.artifacts import SPLIT, Folders, config_subset, differing, outdated, partial, writes
 from spaceevo.app.config import Config
-from spaceevo.app.steps import STEPS, Step, command_for, inputs_of, producer_of
+from spaceevo.app.plan import command_for, inputs_of, producer_of
 from spaceevo.atomic import write_json
 from spaceevo.errors import UserError
+from spaceevo.provenance import Record
+from spaceevo.steps import STEPS
+from spaceevo.steps.step import Step
 
 if TYPE_CHECKING:
     from spaceevo.data import Images
+    from spaceevo.data.config import DataConfig
 
 
 class Made(NamedTuple):
@@ -67,15 +71,16 @@ def check_makers(step: Step, cfg: Config, folders: Folders) -> None:
                 raise UserError(f"{path} was made from another {read}; {remake}")
 
 
-def step_images(step_name: str, cfg: Config, test: bool = False) -> Images:
-    """The images that a step reads. Its record will tell their split, which is that of everything upstream.
+def step_images(step_name: str, cfg: Config, data: DataConfig, test: bool) -> Images:
+    """The images that a step reads, as ``data`` describes them. Its record will tell their split, which is that of everything
+    upstream.
 
     Raises:
         UserError: an artifact upstream, or the step's own work so far, is of another split; the images are missing.
     """
     from spaceevo.data import load_data
 
-    step, images = STEPS[step_name], load_data(cfg.data, test)
+    step, images = STEPS[step_name], load_data(data, test)
     for path, maker, record, _ in upstream(step, cfg, Folders(cfg)):
         _check_split(path, record.get("split"), images.split, cfg, _remake(maker, cfg))
     begun = partial(cfg, step_name) / SPLIT

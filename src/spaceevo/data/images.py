@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spaceevo.app.config import DataConfig
+from spaceevo.data.config import DataConfig
 from spaceevo.data.folder import FolderImages, load_folders
 from spaceevo.errors import UserError, bad_choice, bad_value
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spaceevo.app.config import DataConfig
+from spaceevo.data.config import DataConfig
 
 CLASS_NAMES = {
     "fashion_mnist": ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from spaceevo.app.config import DataConfig
+from spaceevo.data.config import DataConfig
 from spaceevo.data.folder import FolderImages
 from spaceevo.data.images import Images, Pixels, normalize
 
@@ -96,6 +96,7 @@ class ImagesModule(L.LightningDataModule):
 
     @property
     def steps_per_epoch(self) -> int:
+        """Whole batches in an epoch."""
         return len(self.sampler)
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:

@@ -8,11 +8,12 @@ from spaceevo.evolution.constrained import Archive, constrained_evolution
 from spaceevo.evolution.edges import space_edge, subnet_edge
 from spaceevo.evolution.exhaustive import exhaustive_search
 from spaceevo.evolution.genes import GeneCode
+from spaceevo.evolution.loading import load_table
 from spaceevo.evolution.optimum import TopSubnet, top_subnet
 from spaceevo.evolution.pareto import hypervolume, pareto_front
 from spaceevo.evolution.proxies import BlockLatency, NsrModel, fit_nsr, recover_blocks
 from spaceevo.evolution.qt_score import QTScore
-from spaceevo.evolution.table import Ends, Rows, Table, check_limits, load_table
+from spaceevo.evolution.table import Ends, Rows, Table, check_limits
 
 __all__ = [
     "AdditiveCost",

@@ -63,6 +63,7 @@ class Expectation:
         self._grid, self._slow_grid = _grid(self._nsr.z, self._offsets), _grid(self._slow.z, self._later)
 
     def of(self, space: SearchSpace) -> np.ndarray:
+        """Q(A, T_i) for each limit, which rise: ``[limits]``."""
         keys = [
             [(s, t, w, r) for s, (t, w) in enumerate(zip(space.types, space.windows, strict=True))]
             for r in self.table.resolutions

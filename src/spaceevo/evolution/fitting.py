@@ -53,6 +53,7 @@ class FittingDraws:
             )  # fmt: skip
 
     def sums(self, space: SearchSpace) -> tuple[np.ndarray, np.ndarray]:
+        """NSR and ms of every draw ``[draws]`` in ``space``; infinite where no row fits."""
         from spaceevo.evolution.kernels import chain
 
         slots = [self._slot[(s, t, w)] for s, (t, w) in enumerate(zip(space.types, space.windows, strict=True))]

@@ -43,6 +43,7 @@ class NSRProxy:
         return self.stages(genes).sum(1)
 
     def stages(self, genes: Genes) -> np.ndarray:
+        """The predicted NSR of every searched stage: ``[N, stages]``."""
         hs = self.code.space.hyperspace
         resolution = np.asarray(hs.resolutions)[genes[:, RESOLUTION]]
         cin = np.asarray(hs.stem.widths)[genes[:, STEM_WIDTH]]

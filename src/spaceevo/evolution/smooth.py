@@ -32,6 +32,7 @@ class SmoothNsr:
         self._weights = np.linalg.solve(x.T @ x + np.diag(penalty), x.T @ target)
 
     def nsr(self, types: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """Of sub-stages by their block ``types`` ``[N]`` and ``features`` ``[N, F]``: ``[N]``."""
         return np.exp(self._design(types, features) @ self._weights)
 
     def _design(self, types: np.ndarray, features: np.ndarray) -> np.ndarray:

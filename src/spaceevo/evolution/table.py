@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
 from spaceevo.errors import UserError
-from spaceevo.space import Hyperspace, SearchSpace, load_hyperspace
+from spaceevo.space import Hyperspace, SearchSpace
 
 Key = tuple[int, int, int, int]  # stage (from 0), block type, width window, resolution
 
@@ -107,39 +106,6 @@ class Table:
         return self.fixed_ms[resolution] + sum(rows)
 
 
-def load_table(
-    path: Path | str,
-    hyperspace: Hyperspace | str,
-    device: str | None = None,
-    fixed_ms: Mapping[int, float] | None = None,
-) -> Table:
-    """Read a table: our ``lut.parquet``, or a folder of files ``stage<S>_<block type>_<window>.csv`` as the authors publish.
-
-    A folder's rows have no stem, stage 0 or head: ``fixed_ms`` (ms per resolution) adds them, 0 where it is not given,
-    as the release scores spaces. Limits mean the searched stages alone then. ``device``: whose milliseconds a folder's
-    are. A folder once read is kept as arrays in ``$XDG_CACHE_HOME/spaceevo`` (``~/.cache/spaceevo``), and read again
-    when a file of it changes.
-
-    Raises:
-        UserError: it lacks a stage, type, window or resolution of ``hyperspace`` (lists them); a row without a finite
-            NSR or ms, or not of the hyperspace (names file and line); a ``device`` the hyperspace is not made for.
-    """
-    from spaceevo.evolution.files import read_folder, read_parquet
-
-    path = Path(path)
-    hs = load_hyperspace(hyperspace) if isinstance(hyperspace, str) else hyperspace
-    if path.is_dir():
-        if device is not None and device != hs.device:
-            raise UserError(f"device={device}: hyperspace {hs.name} and its table {path} are made for device={hs.device}")
-        columns, ends = read_folder(path, hs), Ends({r: 0.0 for r in hs.lut_resolutions})
-    else:
-        columns, ends = read_parquet(path)
-    given = {int(r): float(ms) for r, ms in (fixed_ms or {}).items()}
-    table = assemble(hs, columns, replace(ends, call={**ends.call, **given}))
-    _check_complete(path, table)
-    return table
-
-
 def assemble(hs: Hyperspace, columns: dict[str, np.ndarray], ends: Ends) -> Table:
     """A table of rows in any order: ``columns`` of ``Rows``, or of its ``key``, ``nsr`` and ``ms`` alone."""
     key = columns["key"]
@@ -154,21 +120,6 @@ def assemble(hs: Hyperspace, columns: dict[str, np.ndarray], ends: Ends) -> Tabl
     parts = [slice(a, b) for a, b in zip(starts, [*starts[1:], len(key)], strict=True)]
     nsr, ms = ({k: values[part] for k, part in zip(named, parts, strict=True)} for values in (columns["nsr"], whole))
     return Table(hs, tuple(sorted(ends.call)), nsr, ms, ends.call, rows)
-
-
-def _check_complete(path: Path, table: Table) -> None:
-    hs = table.hyperspace
-    missing = [
-        f"stage {s + 1} type {t} window {w} resolution {r}"
-        for s, stage in enumerate(hs.stages)
-        for t in stage.types
-        for w in range(stage.windows)
-        for r in table.resolutions
-        if (s, t, w, r) not in table.nsr
-    ]
-    if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise UserError(f"{path}: no rows of {', '.join(missing[:3])}{more} of hyperspace {hs.name}")
 
 
 def check_limits(table: Table, limits_ms: Sequence[float]) -> None:

@@ -16,6 +16,7 @@ RUNTIMES = ("onnxruntime", "ai-edge-litert", "onnx", "torch", "numpy")
 
 
 def cpuinfo() -> str:
+    """What Linux tells of the CPUs; empty elsewhere."""
     path = Path("/proc/cpuinfo")
     return path.read_text() if path.exists() else ""
 

@@ -62,6 +62,7 @@ class Predictor:
     _cache: dict[tuple[str, Op], float] = field(default_factory=dict, repr=False)
 
     def op_ms(self, op: Op, precision: str = "int8") -> float:
+        """Predicted ms of one op; what is not known of it counts 0."""
         key = (precision, op)
         if key not in self._cache:
             known = self.coefficients[precision]

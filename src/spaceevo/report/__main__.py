@@ -1,9 +1,8 @@
-"""``python -m spaceevo.report``: draw what the run folder holds as one HTML page."""
+"""``python -m spaceevo.report``."""
 
-from spaceevo.app.cli import entrypoint
-from spaceevo.app.run import main_of
+from spaceevo.app.commands import main_for
 
-main = entrypoint("report", main_of("report"))
+main = main_for("report")
 
 if __name__ == "__main__":
     main()

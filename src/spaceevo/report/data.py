@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from spaceevo.app.artifacts import Record, matches, read_record
-from spaceevo.app.steps import FIG8, KERNELS, STEPS, TAU
 from spaceevo.errors import UserError
 from spaceevo.evolution import Table, load_table
+from spaceevo.provenance import FIG8, KERNELS, TAU, Record, matches, read_record
 from spaceevo.space import Hyperspace, SearchSpace
 
 if TYPE_CHECKING:
@@ -31,7 +30,8 @@ class RunData:
         identity: ``run.yaml``, flat (``data.name``, ``hyperspace.stages``, ...).
         cards: the exported models' cards by rising limit, each with ``folder``, its place relative to the run, and
             ``again_ms``, what the benchmark measured (None without one).
-        records: provenance by step, in the pipeline's order, but for the report's own.
+        records: provenance by step, in their order, but for the report's own.
+        optional: the steps of them that are no part of the pipeline.
         kernels, lut, history, judged, subnets, benchmark: the parquet tables; latencies in ms, accuracies in percent.
         taus: ``tau.yaml``: how well the table orders the subnets ``judged``.
         fig8, trained: ``fig8_qt.yaml`` and ``.parquet``: random spaces trained, and the tau of their Q-T scores.
@@ -58,57 +58,34 @@ class RunData:
     cards: list[dict[str, Any]]
     benchmark: pd.DataFrame | None
     records: dict[str, Record]
+    optional: frozenset[str]
     hyperspace: Hyperspace
     space: SearchSpace | None
 
     @property
     def pipeline(self) -> dict[str, Record]:
         """The records of the pipeline's steps alone."""
-        return {name: record for name, record in self.records.items() if not STEPS[name].optional}
+        return {name: record for name, record in self.records.items() if name not in self.optional}
 
 
-def load_run(folders: Sequence[Path]) -> RunData:
-    """Read a run; each artifact from the first of ``folders`` that holds it.
+def load_run(folders: Sequence[Path], steps: Mapping[str, bool]) -> RunData:
+    """Read a run; each artifact from the first of ``folders`` that holds it. ``steps``: the names of those that leave records,
+    in order, and whether each is optional.
 
     Raises:
         UserError: none of them is a run folder.
     """
-    import pandas as pd
-
-    def find(pattern: str) -> list[tuple[Path, str]]:
-        for folder in folders:
-            found = matches(folder, [pattern])
-            if found:
-                return [(folder / path, path) for path in found]
-        return []
-
-    def table(name: str) -> pd.DataFrame | None:
-        found = find(name)
-        return pd.read_parquet(found[0][0]) if found else None
-
-    def plain(name: str) -> dict[str, Any] | None:
-        found = find(name)
-        return yaml.safe_load(found[0][0].read_text()) if found else None
-
+    held = _Held(folders)
+    table, plain = held.table, held.plain
     identity = plain("run.yaml")
     if identity is None:
         raise UserError(
             f"run_dir={folders[-1]}: no run.yaml in it, so not a run folder; `python -m spaceevo.pipeline` makes one"
         )
     benchmark = table("benchmark.parquet")
-    again = {}
-    if benchmark is not None:
-        exported = benchmark[benchmark.kind == "exported"]
-        again = dict(zip(exported.name, exported.measured_ms, strict=True))
-    cards = [
-        json.loads(path.read_text()) | {"folder": str(Path(relative).parent)} for path, relative in find("models/*/card.json")
-    ]
-    cards = [card | {"again_ms": again.get(card["name"])} for card in cards]
-    records = {}
-    for step in STEPS.values():
-        held = next(filter(None, (read_record(folder, step) for folder in folders)), None)
-        if held is not None and not step.lenient:
-            records[step.name] = held
+    cards = _cards(held, benchmark)
+    found = {step: next(filter(None, (read_record(folder, step) for folder in folders)), None) for step in steps}
+    records = {step: record for step, record in found.items() if record is not None}
     search = plain("space.yaml")
     space = search["space"] if search else cards[0]["space"] if cards else None
     hs = _hyperspace(identity, space)
@@ -127,13 +104,49 @@ def load_run(folders: Sequence[Path]) -> RunData:
         subnets=table("subnets.parquet"),
         pareto=plain("pareto.yaml"),
         baselines=plain("baselines.yaml"),
-        table=load_table(tables[0][0], hs) if (tables := find("lut.parquet")) else None,
+        table=load_table(tables[0][0], hs) if (tables := held.find("lut.parquet")) else None,
         cards=sorted(cards, key=lambda card: (card["limit_ms"], card["mmacs"])),
         benchmark=benchmark,
         records=records,
+        optional=frozenset(step for step, optional in steps.items() if optional),
         hyperspace=hs,
         space=None if space is None else SearchSpace.parse(space, hs),
     )
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What ``folders`` hold, each artifact from the first that does."""
+
+    folders: Sequence[Path]
+
+    def find(self, pattern: str) -> list[tuple[Path, str]]:
+        for folder in self.folders:
+            found = matches(folder, [pattern])
+            if found:
+                return [(folder / path, path) for path in found]
+        return []
+
+    def table(self, name: str) -> pd.DataFrame | None:
+        import pandas as pd
+
+        found = self.find(name)
+        return pd.read_parquet(found[0][0]) if found else None
+
+    def plain(self, name: str) -> dict[str, Any] | None:
+        found = self.find(name)
+        return yaml.safe_load(found[0][0].read_text()) if found else None
+
+
+def _cards(held: _Held, benchmark: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """The exported models' cards, each with its ``folder`` and what the ``benchmark`` measured."""
+    again = {}
+    if benchmark is not None:
+        exported = benchmark[benchmark.kind == "exported"]
+        again = dict(zip(exported.name, exported.measured_ms, strict=True))
+    found = held.find("models/*/card.json")
+    cards = [json.loads(path.read_text()) | {"folder": str(Path(relative).parent)} for path, relative in found]
+    return [card | {"again_ms": again.get(card["name"])} for card in cards]
 
 
 def _hyperspace(identity: dict[str, Any], space: str | None) -> Hyperspace:

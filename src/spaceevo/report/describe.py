@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from itertools import pairwise
 
-from spaceevo.app.table import text_table
+from spaceevo.report.table import text_table
 from spaceevo.space import (
     ElasticStage,
     Graph,

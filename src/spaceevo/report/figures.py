@@ -19,9 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from spaceevo.app.artifacts import Record
 from spaceevo.atomic import atomic_write
 from spaceevo.evolution import pareto_front
+from spaceevo.provenance import Record
 from spaceevo.report.data import WITHIN
 
 #: Colours by name; the page has a CSS variable for each, with a value of its own in the dark theme.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spaceevo.app.steps import producer_of
 from spaceevo.atomic import atomic_write
 from spaceevo.report import figures, search_figures
 from spaceevo.report.baseline_figures import fronts
@@ -31,16 +29,17 @@ from spaceevo.space import SearchSpace
 CLOUD = 1000  # random subnets drawn of a space
 
 
-def build_report(run_dir: Path, out: Path, overrides: Sequence[str] | None = None, compare: Sequence[Path] = ()) -> None:
+def build_report(
+    run_dir: Path, out: Path, steps: Mapping[str, bool], maker: Callable[[str], str], compare: Sequence[Path] = ()
+) -> None:
     """Write ``report.html`` and ``figures/*.png`` into ``out`` from the artifacts in ``out`` or else ``run_dir``.
 
-    ``overrides`` are those of the commands that the page names for what is missing; ``run_dir=...`` by default. The
-    preferences of the runs ``compare`` are shown beside this run's.
+    ``steps``: the names of those that leave records, in order, and whether each is optional; ``maker``: what to type to make an
+    artifact that is missing. The preferences of the runs ``compare`` are shown beside this run's.
     """
-    given = [f"run_dir={shlex.quote(str(run_dir))}"] if overrides is None else overrides
-    data = load_run(list(dict.fromkeys((out, run_dir))))
+    data = load_run(list(dict.fromkeys((out, run_dir))), steps)
     with figures.style():
-        drawings = draw(data, {str(folder): load_run([folder]) for folder in compare})
+        drawings = draw(data, {str(folder): load_run([folder], steps) for folder in compare})
         for name, drawing in drawings.items():
             figures.save_png(drawing, out / "figures" / f"{name}.png")
         svgs = {name: figures.to_svg(drawing, name) for name, drawing in drawings.items()}
@@ -51,7 +50,7 @@ def build_report(run_dir: Path, out: Path, overrides: Sequence[str] | None = Non
         lead=lead(data),
         heat=[] if data.lut is None else table_cells(data.lut, data.hyperspace, data.space),
         close=close,
-        maker=lambda pattern: " ".join(["python -m", f"spaceevo.{producer_of(pattern).command}", *given]),
+        maker=maker,
         total_s=sum(record["wall_s"] for record in data.pipeline.values()),
         verdict_words=verdict_words,
         verdict_sums=verdict_sums,

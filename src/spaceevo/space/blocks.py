@@ -32,6 +32,8 @@ NO_EXPAND = {"conv", "basic", "mbv1", "mbv1_dual"}
 
 
 def block_type(name: str) -> Callable[[Block], Block]:
+    """Registers the function that emits a block of type ``name`` (``BLOCK_TYPES``)."""
+
     def register(emit: Block) -> Block:
         BLOCK_TYPES[name] = emit
         return emit

@@ -1,12 +1,11 @@
-"""From a subnet (or a sub-stage) to its op graph: the one place that joins stem, stages and head."""
+"""The parts of an op graph: stem, stages and head. ``subnet.subnet_graph`` joins them."""
 
 from __future__ import annotations
 
 from spaceevo.space.blocks import BLOCK_TYPES, BlockSpec
 from spaceevo.space.graph import Graph, GraphBuilder, Tensor, round8
 from spaceevo.space.hyperspace import ElasticStage, Hyperspace, Stem
-from spaceevo.space.searchspace import SearchSpace
-from spaceevo.space.subnet import Stage, Subnet
+from spaceevo.space.stage import Stage
 
 CLASSIFIER = "classifier"
 
@@ -53,17 +52,6 @@ def stage_graph(stage: ElasticStage, blocks: Stage, cin: int, hw: int, superset:
     return g.graph
 
 
-def subnet_graph(net: Subnet, superset: bool = False) -> Graph:
-    """The whole subnet on ``[B, channels, resolution, resolution]``, to the logits ``[B, classes, 1, 1]``."""
-    hs = net.space.hyperspace
-    g = GraphBuilder(hs.channels, net.resolution, superset)
-    x = add_stem(g, g.x, hs.stem, net.stem_width, net.stem_depth)
-    for stage, blocks in zip(net.space.all_stages, net.stages, strict=True):
-        x = add_stage(g, x, stage, blocks)
-    add_head(g, x, hs, net.head_width)
-    return g.graph
-
-
 def stage_input_hw(hs: Hyperspace, resolution: int) -> list[int]:
     """The input size of every searched stage, and last the size after them all."""
     hw = -(-resolution // hs.stem.reduction)
@@ -73,8 +61,3 @@ def stage_input_hw(hs: Hyperspace, resolution: int) -> list[int]:
     for stage in hs.stages:
         sizes.append(-(-sizes[-1] // stage.stride))
     return sizes
-
-
-def superset_graph(space: SearchSpace) -> Graph:
-    """Every op that any subnet of the space has, each at its largest: what a supernet allocates."""
-    return subnet_graph(Subnet.largest(space), superset=True)

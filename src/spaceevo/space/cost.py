@@ -15,10 +15,8 @@ from functools import lru_cache
 import numpy as np
 
 from spaceevo.space.blocks import BLOCK_TYPES, BlockSpec
-from spaceevo.space.build import subnet_graph
 from spaceevo.space.graph import Graph, GraphBuilder
 from spaceevo.space.hyperspace import Hyperspace
-from spaceevo.space.subnet import Subnet
 
 QUANTIZER_SCALARS = 3
 
@@ -32,6 +30,7 @@ class Cost:
 
 
 def graph_cost(graph: Graph) -> Cost:
+    """Of all ops of a graph."""
     return Cost(sum(op.macs for op in graph.ops) / 1e6, sum(op.params for op in graph.ops))
 
 
@@ -39,11 +38,6 @@ def row_cost(graph: Graph) -> Cost:
     """Of a sub-stage's graph, as a row of the published tables has it."""
     weighted = [op for op in graph.ops if op.has_weight]
     return Cost(_float32_sum([op.macs for op in weighted]) / 1e6, sum(op.params + QUANTIZER_SCALARS for op in weighted))
-
-
-def subnet_cost(net: Subnet) -> Cost:
-    """Of a whole subnet, stem and head included."""
-    return graph_cost(subnet_graph(net))
 
 
 def stage_cost(

@@ -56,6 +56,7 @@ class Op:
 
     @property
     def has_weight(self) -> bool:
+        """Whether it is a convolution; the linear layer is one."""
         return self.kind in ("conv", "depthwise")
 
     @property
@@ -96,6 +97,7 @@ class Graph:
 
     @property
     def output(self) -> Tensor:
+        """What the last op makes."""
         last = self.ops[-1]
         return Tensor(last.name, last.cout, last.out_hw)
 
@@ -148,9 +150,11 @@ class GraphBuilder:
     def conv(
         self, name: str, x: Tensor, cout: int, *, kernel: int = 1, stride: int = 1, act: str | None = None, norm: bool = True
     ) -> Tensor:
+        """Append a convolution ``kernel`` x ``kernel``, with BatchNorm or (``norm=False``) a bias, and ``act`` (None: none)."""
         return self._weighted("conv", name, x, cout, kernel, stride, act, norm, not norm)
 
     def depthwise(self, name: str, x: Tensor, kernel: int, *, stride: int = 1, act: str | None = None) -> Tensor:
+        """Append a depthwise convolution ``kernel`` x ``kernel`` with BatchNorm, and ``act`` (None: none)."""
         return self._weighted("depthwise", name, x, x.channels, kernel, stride, act, True, False)
 
     def depthwise_stack(self, name: str, x: Tensor, kernel: int, *, stride: int = 1, act: str | None = None) -> Tensor:

@@ -75,6 +75,7 @@ class StageSpec:
         return len(self.widths) - self.window + 1
 
     def window_widths(self, index: int) -> tuple[int, ...]:
+        """The widths of the window that begins at the ``index``-th."""
         return self.widths[index : index + self.window]
 
 
@@ -195,15 +196,16 @@ class Hyperspace:
         )
 
 
-def load_hyperspace(name: str) -> Hyperspace:
+def load_hyperspace(name: str, channels: int | None = None, classes: int | None = None) -> Hyperspace:
     """The hyperspace ``name`` of the ``conf`` folder with the block list of the same name, ``name.blocks`` with
-    another block list, or one from the path of a YAML file that holds both.
+    another block list, or one from the path of a YAML file that holds both; for images of ``channels`` in ``classes``
+    (None: as the file says, else 3 and 1,000: the checkpoints of a run are of its data's).
 
     Raises:
         UserError: no such hyperspace, or an impossible value in it.
     """
     if name.endswith((".yaml", ".yml")):
-        return Hyperspace.from_dict(_read(name))
+        return _for(Hyperspace.from_dict(_read(name)), channels, classes)
     space, _, blocks = name.partition(".")
     folder = conf_dir()
     for group, choice in (("hyperspace", space), ("blocks", blocks or space)):
@@ -211,7 +213,11 @@ def load_hyperspace(name: str) -> Hyperspace:
         if choice not in choices:
             raise bad_choice(group, choice, choices)
     data = {**_compose(folder / "hyperspace", space), **_compose(folder / "blocks", blocks or space)}
-    return Hyperspace.from_dict({**data, "name": name})
+    return _for(Hyperspace.from_dict({**data, "name": name}), channels, classes)
+
+
+def _for(hs: Hyperspace, channels: int | None, classes: int | None) -> Hyperspace:
+    return hs.with_task(channels or hs.channels, classes or hs.classes)
 
 
 def _compose(group: Path, choice: str) -> dict[str, Any]:

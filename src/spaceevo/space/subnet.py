@@ -1,34 +1,20 @@
-"""A subnet of a search space: its encoding, sampling, mutation and crossover."""
+"""A subnet of a search space: its encoding, sampling, mutation and crossover; its op graph and its cost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from spaceevo.errors import UserError
-from spaceevo.space.searchspace import ElasticStage, SearchSpace
+from spaceevo.space.build import add_head, add_stage, add_stem
+from spaceevo.space.cost import Cost, graph_cost
+from spaceevo.space.graph import Graph, GraphBuilder
+from spaceevo.space.searchspace import SearchSpace
+from spaceevo.space.stage import BlockConfig, Pick, Stage, of_one_width, one_of, parse_blocks, random_block, stage_of
 
-
-@dataclass(frozen=True, slots=True)
-class BlockConfig:
-    """One block's choices."""
-
-    kernel: int
-    width: int
-    expand: float | None
-
-    def __str__(self) -> str:
-        return f"{self.kernel}#{self.width}#{self.expand}"
-
-
-if TYPE_CHECKING:
-    from spaceevo.space.cost import Cost
-
-Stage = tuple[BlockConfig, ...]
-Pick = Callable[[tuple], object]
 T = TypeVar("T")
 
 
@@ -73,22 +59,22 @@ class Subnet:
                 f"subnet field d: {len(fields['d'])} depths, must be {stem} and then {len(space.all_stages)}, one a stage"
             )
         for stage, depth in zip(space.all_stages, depths, strict=True):
-            _one_of(f"d ({stage.name})", depth, stage.depths)
+            one_of(f"d ({stage.name})", depth, stage.depths)
         for key in "kwe":
             if len(fields[key]) != 1 + sum(map(int, depths)):
                 raise UserError(f"subnet field {key}: {len(fields[key])} values, must be {1 + int(sum(depths))}, one a block")
-        stem_width = int(_one_of("w (stem)", fields["w"][0], hs.stem.widths))
-        _one_of("k (stem)", fields["k"][0], (hs.stem.kernel,))
-        _one_of("e (stem)", fields["e"][0], (0,))
+        stem_width = int(one_of("w (stem)", fields["w"][0], hs.stem.widths))
+        one_of("k (stem)", fields["k"][0], (hs.stem.kernel,))
+        one_of("e (stem)", fields["e"][0], (0,))
         for key in "hr" if elastic_head else "r":
             if len(fields[key]) != 1:
                 raise UserError(f"subnet field {key}: {len(fields[key])} values, must be one")
-        head_width = int(_one_of("h", fields["h"][0], hs.head.final_expand)) if elastic_head else None
-        resolution = int(_one_of("r", fields["r"][0], hs.resolutions))
+        head_width = int(one_of("h", fields["h"][0], hs.head.final_expand)) if elastic_head else None
+        resolution = int(one_of("r", fields["r"][0], hs.resolutions))
         stages, at = [], 1
         for stage, depth in zip(space.all_stages, depths, strict=True):
             here = slice(at, at + int(depth))
-            stages.append(_parse_blocks(stage, fields["k"][here], fields["w"][here], fields["e"][here]))
+            stages.append(parse_blocks(stage, fields["k"][here], fields["w"][here], fields["e"][here]))
             at += int(depth)
         return Subnet(space, stem_width, tuple(stages), resolution, head_width, int(stem_depth))
 
@@ -111,8 +97,6 @@ class Subnet:
 
     def cost(self) -> Cost:
         """MMACs and parameters of the whole subnet."""
-        from spaceevo.space.cost import subnet_cost
-
         return subnet_cost(self)
 
     def mutate(self, rng: np.random.Generator, probability: float = 0.1) -> Subnet:
@@ -132,7 +116,7 @@ class Subnet:
                 BlockConfig(*(keep(a, b) for a, b in zip(_fields_of(block), _fields_of(random_block(stage, rng)), strict=True)))  # type: ignore[arg-type]
                 for block in padded
             ]
-            stages.append(_of_one_width(stage, tuple(blocks)))
+            stages.append(of_one_width(stage, tuple(blocks)))
         stem_width = keep(self.stem_width, fresh.stem_width)
         resolution = keep(self.resolution, fresh.resolution)
         head_width, stem_depth = keep(self.head_width, fresh.head_width), keep(self.stem_depth, fresh.stem_depth)
@@ -155,90 +139,39 @@ class Subnet:
         )
 
 
-def random_block(stage: ElasticStage, rng: np.random.Generator) -> BlockConfig:
-    """A block with every choice uniform."""
-    return _block(stage, lambda choices: choices[int(rng.integers(len(choices)))])
+def subnet_graph(net: Subnet, superset: bool = False) -> Graph:
+    """The whole subnet on ``[B, channels, resolution, resolution]``, to the logits ``[B, classes, 1, 1]``."""
+    hs = net.space.hyperspace
+    g = GraphBuilder(hs.channels, net.resolution, superset)
+    x = add_stem(g, g.x, hs.stem, net.stem_width, net.stem_depth)
+    for stage, blocks in zip(net.space.all_stages, net.stages, strict=True):
+        x = add_stage(g, x, stage, blocks)
+    add_head(g, x, hs, net.head_width)
+    return g.graph
 
 
-def random_stage(stage: ElasticStage, rng: np.random.Generator) -> Stage:
-    """A sub-stage with every choice uniform, the depth first."""
-    return _stage(stage, lambda choices: choices[int(rng.integers(len(choices)))])
+def superset_graph(space: SearchSpace) -> Graph:
+    """Every op that any subnet of the space has, each at its largest: what a supernet allocates."""
+    return subnet_graph(Subnet.largest(space), superset=True)
 
 
-def extreme_stage(stage: ElasticStage, largest: bool) -> Stage:
-    """The sub-stage with the least of every choice, or with the most."""
-    pick = max if largest else min
-    return _stage(stage, lambda choices: choices[0] if choices[0] is None else pick(choices))
+def subnet_cost(net: Subnet) -> Cost:
+    """Of a whole subnet, stem and head included."""
+    return graph_cost(subnet_graph(net))
 
 
-def format_stage(stage: Stage) -> str:
-    """``k#w#e_k#w#e...``, the tables' encoding of a sub-stage."""
-    return "_".join(map(str, stage))
-
-
-def parse_stage(text: str, stage: ElasticStage | None = None) -> Stage:
-    """Read ``k#w#e_k#w#e...``; with ``stage``, only what that stage holds.
-
-    Raises:
-        UserError: the block that is not of that form; with ``stage``, the field that it has not.
-    """
-    blocks = []
-    for part in text.split("_"):
-        try:
-            kernel, width, expand = part.split("#")
-            blocks.append(BlockConfig(int(kernel), int(width), None if expand == "None" else float(expand)))
-        except ValueError:
-            raise UserError(f"sub-stage {text}: block {part!r} must be kernel#width#expand") from None
-    if stage is None:
-        return tuple(blocks)
-    _one_of(f"d ({stage.name})", len(blocks), stage.depths)
-    kernels, widths = [float(b.kernel) for b in blocks], [float(b.width) for b in blocks]
-    return _parse_blocks(stage, kernels, widths, [0 if b.expand is None else b.expand for b in blocks])
-
-
-def _parse_blocks(stage: ElasticStage, kernels: Sequence[float], widths: Sequence[float], expands: Sequence[float]) -> Stage:
-    """The blocks of a sub-stage, every value checked; an expand of 0 stands for none."""
-    blocks = []
-    for k, w, e in zip(kernels, widths, expands, strict=True):
-        kernel = _one_of(f"k ({stage.name})", k, stage.block.kernels)
-        width = _one_of(f"w ({stage.name})", w, stage.widths)
-        if stage.block.expands == (None,):
-            _one_of(f"e ({stage.name}, {stage.block.type})", e, (0,))
-            expand = None
-        else:
-            expand = float(_one_of(f"e ({stage.name})", e, stage.block.expands))
-        blocks.append(BlockConfig(int(kernel), int(width), expand))
-    if stage.one_width and len({b.width for b in blocks}) > 1:
-        raise UserError(f"subnet field w ({stage.name}): {'#'.join(str(b.width) for b in blocks)} must be one width a stage")
-    return tuple(blocks)
-
-
-def _block(stage: ElasticStage, pick: Pick) -> BlockConfig:
-    return BlockConfig(pick(stage.block.kernels), pick(stage.widths), pick(stage.block.expands))  # type: ignore[arg-type]
-
-
-def _stage(stage: ElasticStage, pick: Pick) -> Stage:
-    depth = pick(stage.depths)
-    return _of_one_width(stage, tuple(_block(stage, pick) for _ in range(depth)))  # type: ignore[call-overload]
-
-
-def _of_one_width(stage: ElasticStage, blocks: Stage) -> Stage:
-    """The first block's width for all, where the stage wants one."""
-    return tuple(replace(b, width=blocks[0].width) for b in blocks) if stage.one_width else blocks
+def _fields_of(block: BlockConfig) -> tuple[int, int, float | None]:
+    return block.kernel, block.width, block.expand
 
 
 def _make(space: SearchSpace, pick: Pick, resolution: int | None) -> Subnet:
     hs = space.hyperspace
     stem_width = pick(hs.stem.widths)
-    stages = tuple(_stage(stage, pick) for stage in space.all_stages)
+    stages = tuple(stage_of(stage, pick) for stage in space.all_stages)
     chosen = resolution or pick(hs.resolutions)
     head_width = pick(hs.head.final_expand) if len(hs.head.final_expand) > 1 else None
     stem_depth = pick(hs.stem.depths) if len(hs.stem.depths) > 1 else hs.stem.depths[0]
     return Subnet(space, stem_width, stages, chosen, head_width, stem_depth)  # type: ignore[arg-type]
-
-
-def _fields_of(block: BlockConfig) -> tuple[int, int, float | None]:
-    return block.kernel, block.width, block.expand
 
 
 def _fields(text: str, elastic_head: bool) -> dict[str, list[float]]:
@@ -253,9 +186,3 @@ def _fields(text: str, elastic_head: bool) -> dict[str, list[float]]:
         except ValueError:
             raise UserError(f"subnet field {part[0]}: {part[1:]!r} must be numbers joined by #") from None
     return fields
-
-
-def _one_of(field: str, value: float, allowed: tuple) -> float:
-    if value not in allowed:
-        raise UserError(f"subnet field {field}: {value:g} must be one of {', '.join(map(str, allowed))}")
-    return value

@@ -37,6 +37,7 @@ class StudentSpec:
 
     @property
     def name(self) -> str:
+        """Of its files and weights: ``stage<S>_<block type>``."""
         return f"{self.elastic.name}_{self.elastic.block.type}"
 
 
@@ -69,6 +70,7 @@ class Student(nn.Module):
         self.body.input.requires_grad_()  # what enters changes as its projection learns
 
     def graph(self, cin: int, blocks: Stage, hw: int) -> Graph:
+        """The sub-stage ``blocks`` alone, on an input ``[B, cin, hw, hw]``."""
         return stage_graph(self.spec.elastic, blocks, cin, hw)
 
     def standardize(self, source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -> None:

@@ -38,6 +38,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def save_supernet(path: Path, net: Elastic, space: SearchSpace, **more: Any) -> None:
+    """The weights of a supernet of ``space``, or of a subnet of it, with what tells whose they are; ``more``: plain data."""
     more["hyperspace"] = _described(space.hyperspace)
     state = {name: value.contiguous() for name, value in net.state_dict().items()}
     save_checkpoint(path, {"space": str(space), "padding": net.padding, "state_dict": state, **more})

@@ -6,25 +6,26 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from spaceevo.app.config import Config
-from spaceevo.app.run import input_path, partial, say
-from spaceevo.app.steps import STEPS, TAU, inputs_of
-from spaceevo.app.upstream import step_images
 from spaceevo.data import Images, Normalized, normalize
 from spaceevo.evolution import GeneCode
 from spaceevo.evolution.genes import Genes
 from spaceevo.evolution.proxy import NSRProxy
 from spaceevo.nn.elastic import Elastic
 from spaceevo.nn.evaluate import ImageSource
+from spaceevo.provenance import TAU
 from spaceevo.space import Hyperspace, SearchSpace, Subnet
+from spaceevo.steps.common import found_space, quantizer
+from spaceevo.steps.folder import Folder, say
+from spaceevo.steps.needs import InASpace, OnADevice
 from spaceevo.training.checkpoint import load_supernet
+from spaceevo.training.config import TimedConfig, TrainerConfig
 from spaceevo.training.fit import device_of
-from spaceevo.training.recipes import found_space, quantizer
 from spaceevo.training.subnets import Part, SubnetEvaluator
 
 CHUNK = 32  # subnets evaluated between two saves of what is known
@@ -54,22 +55,46 @@ class Judge:
     told_by: tuple[int | None, int | None] = (None, None)
 
 
+class ByImages(Protocol):
+    """How many images are for what."""
+
+    validation_images: int
+    judge_images: int
+    calibration_images: int
+
+
+class Steered(InASpace, OnADevice, Protocol):
+    """What subnets of a supernet are evaluated by."""
+
+    trainer: TrainerConfig
+
+    @property
+    def search_subnet(self) -> ByImages: ...
+
+
+class Judged(Steered, Protocol):
+    """And whether what is found is trained on alone."""
+
+    @property
+    def finish(self) -> TimedConfig: ...
+
+
 def supernet_judge(
-    cfg: Config, hs: Hyperspace, progress: Callable[[int], object], total: int, limits: Sequence[float]
+    folder: Folder, cfg: Judged, hs: Hyperspace, progress: Callable[[int], object], total: int, limits: Sequence[float]
 ) -> Judge:
     """Quantized top-1 in percent on validation images, of the trained supernet's weights: the first few in the search, all
     but the last of the finalists, the last of what was found. ``total``: how many subnets the search will ask for,
     within ``limits`` that rise."""
-    net, space = load_supernet(input_path(cfg, "qat.ckpt"), hs)
-    images, folder = step_images("search_subnet", cfg), partial(cfg, "search_subnet")
+    net, space = load_supernet(folder.input("qat.ckpt"), hs)
+    images = folder.images(cfg.data, False)
     choosing = range(len(images.val) - cfg.search_subnet.judge_images)
     judging = range(choosing.stop, len(images.val))
-    before = evaluated_before(cfg)
-    searcher = searching(cfg, net, images, folder / "evaluated.json")
+    before = evaluated_before(folder)
+    searcher = searching(cfg, net, images, folder.partial / "evaluated.json")
     searcher.known |= before
     validation = Normalized(images.val, cfg.data)
     finals, judge = (
-        evaluator(cfg, net, images, Part(validation, some), images.val_labels[some.start : some.stop], folder / cache)
+        evaluator(cfg, net, images, Part(validation, some), images.val_labels[some.start : some.stop], folder.partial / cache)
         for some, cache in ((choosing, "finalists.json"), (judging, "judged.json"))
     )
     code = GeneCode(space)
@@ -94,21 +119,21 @@ def supernet_judge(
     return Judge(space, code, search, finals.quality, judge.quality, "top1_search", "top1_val", 1, *chance, known, told_by)
 
 
-def evaluated_before(cfg: Config) -> dict[str, float]:
+def evaluated_before(folder: Folder) -> dict[str, float]:
     """Top-1 in percent, on the images that steer the search, of the subnets that the table was judged by."""
-    if TAU not in inputs_of(STEPS["search_subnet"], cfg):
+    if TAU not in folder.reads:
         return {}
-    frame = pd.read_parquet(input_path(cfg, TAU))
+    frame = pd.read_parquet(folder.input(TAU))
     return dict(zip(frame.subnet, frame.top1_search, strict=True))
 
 
-def searching(cfg: Config, net: Elastic, images: Images, cache: Path) -> SubnetEvaluator:
+def searching(cfg: Steered, net: Elastic, images: Images, cache: Path) -> SubnetEvaluator:
     """Evaluates subnets of a trained supernet on the validation images that steer the search, which stay in memory."""
     few = slice(cfg.search_subnet.validation_images)
     return evaluator(cfg, net, images, Normalized(images.val, cfg.data)[few], images.val_labels[few], cache)
 
 
-def evaluator(cfg: Config, net: Elastic, images: Images, pixels: ImageSource, labels: Tensor, cache: Path) -> SubnetEvaluator:
+def evaluator(cfg: Steered, net: Elastic, images: Images, pixels: ImageSource, labels: Tensor, cache: Path) -> SubnetEvaluator:
     """Evaluates subnets of a trained supernet on ``pixels``, their statistics recalibrated on training ``images``."""
     device = device_of(cfg.trainer.accelerator)
     calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
@@ -131,12 +156,14 @@ class _Telling:
             self.told = True
 
 
-def lut_judge(cfg: Config, hs: Hyperspace, progress: Callable[[int], object], total: int, limits: Sequence[float]) -> Judge:
+def lut_judge(
+    folder: Folder, cfg: Judged, hs: Hyperspace, progress: Callable[[int], object], total: int, limits: Sequence[float]
+) -> Judge:
     """The negative sum of the stages' NSR, by a model of the accuracy table's rows: no supernet is needed, no images, and
     no time, whatever the ``total`` and ``limits``."""
-    space = found_space(cfg, hs)
+    space = found_space(folder, cfg, hs)
     code = GeneCode(space)
-    proxy = NSRProxy(code, pd.read_parquet(input_path(cfg, "lut.parquet")))
+    proxy = NSRProxy(code, pd.read_parquet(folder.input("lut.parquet")))
 
     def search(genes: Genes) -> np.ndarray:
         progress(len(genes))

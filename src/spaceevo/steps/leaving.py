@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from spaceevo.app.artifacts import code_version
-from spaceevo.app.config import Config
 from spaceevo.atomic import atomic_write
 from spaceevo.data import Images, Normalized, normalize
 from spaceevo.data.labels import class_names
@@ -24,8 +22,10 @@ from spaceevo.deploy.runtimes import RUNTIMES, measure_cold, measure_files
 from spaceevo.errors import ClaimError
 from spaceevo.latency import host
 from spaceevo.nn.elastic import Elastic
+from spaceevo.provenance import code_version
 from spaceevo.space import Graph, graph_cost
-from spaceevo.training.recipes import quantizer
+from spaceevo.steps.common import quantizer
+from spaceevo.steps.needs import Exported
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Judges:
     classes: Sequence[str]
 
     @staticmethod
-    def of(cfg: Config, images: Images) -> Judges:
+    def of(cfg: Exported, images: Images) -> Judges:
+        """Of a run's ``images``, test images among them."""
         assert images.test is not None and images.test_labels is not None
         calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
         return Judges(calibration, Normalized(images.test, cfg.data), images.test_labels, class_names(cfg.data))
@@ -69,7 +70,7 @@ class Measured:
     cold: Mapping[str, float]
 
 
-def judged(cfg: Config, name: str, folder: Path, net: Elastic, graph: Graph, by: Judges, facts: Mapping[str, Any]) -> Leaving:
+def judged(cfg: Exported, name: str, folder: Path, net: Elastic, graph: Graph, by: Judges, facts: Mapping[str, Any]) -> Leaving:
     """``graph`` in the trained ``net`` as model files, run over the test images and compared op by op with the trained model.
     ``facts``: what else its card tells."""
     pair = int8_and_fp32(net, graph, by.calibration, quantizer(cfg), by.classes, cfg.export.dynamic_batch, cfg.export.float_io)
@@ -115,13 +116,13 @@ def gate(step: str, models: Sequence[Leaving]) -> None:
         raise ClaimError(f"{step}: {model.name}: {refusal(model.report)}; see {path}{more}")
 
 
-def timing(cfg: Config) -> dict[str, Any]:
+def timing(cfg: Exported) -> dict[str, Any]:
     """How files are measured: arguments of :func:`spaceevo.deploy.runtimes.measure_files`."""
     b = cfg.benchmark
     return dict(rounds=b.rounds, runs=b.runs, threads=cfg.device.threads, spread_s=b.spread_s)
 
 
-def measured(cfg: Config, models: Sequence[Leaving], beside: Mapping[str, bytes]) -> Measured:
+def measured(cfg: Exported, models: Sequence[Leaving], beside: Mapping[str, bytes]) -> Measured:
     """All files of ``models`` in one interleaved run with the files ``beside`` them."""
     if cfg.device.runtime == "none":
         return Measured({}, {})
@@ -129,7 +130,7 @@ def measured(cfg: Config, models: Sequence[Leaving], beside: Mapping[str, bytes]
     return Measured(measure_files({**files, **beside}, **timing(cfg)), measure_cold(files, cfg.device.threads))
 
 
-def write(cfg: Config, model: Leaving, taken: Measured, inputs: Mapping[str, str]) -> dict[str, Any]:
+def write(cfg: Exported, model: Leaving, taken: Measured, inputs: Mapping[str, str]) -> dict[str, Any]:
     """A model's files, and the card with what was measured of them. ``inputs``: sha256 of what it was made from.
 
     Returns:

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import yaml
 
-from spaceevo.app.artifacts import Folders, matches, read_record
-from spaceevo.app.config import hyperspace
-from spaceevo.app.steps import STEPS
-from spaceevo.app.sweep import Job
+from spaceevo.app.artifacts import Folders
+from spaceevo.app.config import Config
 from spaceevo.atomic import atomic_write, write_parquet
-from spaceevo.report import figures, search_figures
-from spaceevo.report.data import best_spaces
-from spaceevo.report.page import render
-from spaceevo.space import SearchSpace
+from spaceevo.provenance import matches, read_record
+from spaceevo.steps import STEPS
+from spaceevo.steps.needs import hyperspace
 
 if TYPE_CHECKING:
-    from spaceevo.app.config import Config
+    import pandas as pd
+
+    from spaceevo.report.figures import Drawing
+    from spaceevo.space import SearchSpace
 
 #: What a sweep of an entrypoint is about: a column and its words.
 MEASURES = {
@@ -32,12 +32,35 @@ MEASURES = {
 Find = Callable[[str], list[Path]]
 
 
+@dataclass(frozen=True)
+class Job:
+    """One combination. ``varied``: what differs among the jobs, by key; ``state``: up to date, done or failed;
+    ``error``: in a line, of a failed one."""
+
+    varied: dict[str, str]
+    overrides: tuple[str, ...]
+    folder: Path
+    config: Config | None
+    state: str
+    error: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What differs among the jobs, as overrides."""
+        return " ".join(f"{key}={value}" for key, value in self.varied.items())
+
+
 def write_summary(config_name: str, jobs: Sequence[Job], folder: Path) -> str:
     """``sweep.csv``, ``sweep.parquet``, ``sweep.html`` and ``sweep-*.png`` in ``folder``.
 
     Returns:
         What to print: the table, and where the files are.
     """
+    import pandas as pd
+
+    from spaceevo.report import figures
+    from spaceevo.report.page import render
+
     keys = list(jobs[0].varied)
     frame = pd.DataFrame([_row(config_name, job) for job in jobs])
     atomic_write(folder / "sweep.csv", frame.to_csv(index=False))
@@ -80,7 +103,7 @@ def _results(config_name: str, cfg: Config) -> dict[str, Any]:
         found = {"space": largest["space"], "top1": largest["top1_runtime"], "ms": largest["measured_ms"], "models": len(cards)}
     commands = (config_name, f"{config_name} stage={cfg.stage.name}")
     steps = [step for step in STEPS.values() if step.command in commands] or list(STEPS.values())
-    records = [record for step in steps if (record := read_record(Path(cfg.out_dir), step)) is not None]
+    records = [record for step in steps if (record := read_record(Path(cfg.out_dir), step.name)) is not None]
     return found | {"wall_s": sum(record["wall_s"] for record in records)}
 
 
@@ -94,7 +117,9 @@ def _finder(cfg: Config) -> Find:
     return find
 
 
-def _draw(config_name: str, keys: list[str], frame: pd.DataFrame, jobs: Sequence[Job]) -> dict[str, figures.Drawing]:
+def _draw(config_name: str, keys: list[str], frame: pd.DataFrame, jobs: Sequence[Job]) -> dict[str, Drawing]:
+    from spaceevo.report import search_figures
+
     drawings = {}
     measure, label = MEASURES.get(config_name, ("wall_s", "wall time, s"))
     if measure in frame and frame[measure].notna().any():
@@ -109,6 +134,10 @@ def _draw(config_name: str, keys: list[str], frame: pd.DataFrame, jobs: Sequence
 
 def _best_by_device(jobs: Sequence[Job]) -> dict[str, list[SearchSpace]]:
     """The best 1 % of the spaces that each job tried, by device; of one hyperspace a device, the first job's."""
+    import pandas as pd
+
+    from spaceevo.report.data import best_spaces
+
     found: dict[str, list[SearchSpace]] = {}
     for job in jobs:
         if job.error is None and job.config is not None and (paths := _finder(job.config)("search_space.parquet")):

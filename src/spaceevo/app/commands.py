@@ -1,0 +1,47 @@
+"""Every command, and what it runs: ``python -m spaceevo.<command>`` and ``spaceevo <command>`` are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from spaceevo.app.cli import entrypoint
+from spaceevo.app.config import Config
+from spaceevo.app.run import execute, main_of, run_pipeline
+from spaceevo.steps import STEPS, describe, quantize, verify
+from spaceevo.steps.folder import holder_of, say
+
+
+def _train(cfg: Config) -> None:
+    main_of(cfg.stage.name)(cfg)
+
+
+def _baseline(cfg: Config) -> None:
+    """Train and compare what is not up to date, draw the report with it, and print the verdict last."""
+    import yaml
+
+    from spaceevo.report.verdict import verdict_sums, verdict_words
+
+    if execute("baseline", cfg):
+        execute("report", cfg)
+    folder = holder_of("baselines.yaml", Path(cfg.out_dir), Path(cfg.run_dir))
+    found = yaml.safe_load((folder / "baselines.yaml").read_text())
+    for line in [*verdict_words(found), *verdict_sums(found)]:
+        say(f"baseline: {line}")
+
+
+COMMANDS: dict[str, Callable[[Any], object]] = {
+    "pipeline": run_pipeline,
+    **{step.command: main_of(step.name) for step in STEPS.values() if " " not in step.command},
+    "train": _train,
+    "baseline": _baseline,
+    "verify": verify.run,
+    "quantize": quantize.run,
+    "describe": describe.run,
+}
+
+
+def main_for(command: str) -> Callable[[], None]:
+    """The ``main`` of ``command``, which reads the command line."""
+    return entrypoint(command, COMMANDS[command])

@@ -1,0 +1,44 @@
+"""How a step trains one network alone: a found subnet, or a standard one."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from torch import Tensor
+
+from spaceevo.data import Images, ImagesModule
+from spaceevo.nn.elastic import Elastic
+from spaceevo.space import Graph
+from spaceevo.steps.common import make_logger, quantizer, trainer_arguments
+from spaceevo.steps.folder import Folder
+from spaceevo.steps.needs import OfASpace, OnADevice, Trained
+from spaceevo.training.alone import AloneModule, set_pace
+from spaceevo.training.config import TimedConfig
+from spaceevo.training.fit import fit
+
+
+class Needs(Trained, OfASpace, OnADevice, Protocol):
+    """What it reads of the config."""
+
+
+def train_alone(
+    folder: Folder, cfg: Needs, recipe: TimedConfig, name: str, own: Elastic, graph: Graph, images: Images, calibration: Tensor
+) -> int:
+    """Train ``own``, all of ``graph``, in place by ``recipe``; a kill loses no finished epoch.
+
+    Returns:
+        The number of steps.
+    """
+    part = folder.partial / name
+    data = ImagesModule(images, cfg.data, recipe.batch, cfg.seed + 2)
+    module = AloneModule(own, graph, recipe, 0, cfg.seed, quantizer(cfg), calibration)
+    if recipe.epochs is not None:
+        module.steps = round(recipe.epochs * data.steps_per_epoch)
+    if recipe.seconds or module.steps:
+        set_pace(module, recipe.seconds, data.example(), cfg.trainer.precision, part)
+    epochs = math.ceil(module.steps / data.steps_per_epoch)
+    logger = make_logger(folder, cfg, f"{folder.step}-{name}")
+    fit(module, data, trainer_arguments(cfg.trainer), logger, part, epochs, module.steps)
+    own.eval()
+    return module.steps

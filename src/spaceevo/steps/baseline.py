@@ -1,0 +1,200 @@
+"""``python -m spaceevo.baseline``: standard networks, trained alone exported like a found model, and the run beside them."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from omegaconf import MISSING
+
+from spaceevo.errors import LimitError, bad_value
+from spaceevo.settings import setting
+from spaceevo.space.standard import STANDARD
+from spaceevo.steps.folder import Folder, say
+from spaceevo.steps.needs import Exported, Trained
+from spaceevo.steps.step import AT_BASELINES, DATA, JUDGED, MODEL_FILES, TIMING, Step
+from spaceevo.training.config import AloneConfig
+
+if TYPE_CHECKING:
+    from spaceevo.data import Images
+    from spaceevo.steps.networks import Network
+
+CLOSE = 1.05  # limits nearer than this factor are one
+
+
+@dataclass
+class BaselineConfig(AloneConfig):
+    """Standard networks trained alone, from nothing, beside the run's models.
+
+    Attributes:
+        widths: multipliers of every network's widths; None: the network's own ladder.
+        seconds: for training each; None: the run's whole time divided by its number of models.
+        search: the run is also searched, and finished, at the latency of each.
+    """
+
+    widths: list[float] | None = MISSING
+    seconds: float | None = setting(least=0)
+    search: bool = MISSING
+
+    def check(self) -> None:
+        """Raises:
+        UserError: no time, or impossible widths.
+        """
+        widths = self.widths
+        if widths is not None and not (widths and all(width > 0 for width in widths) and len(set(widths)) == len(widths)):
+            raise bad_value("baseline.widths", widths, "null or a list of numbers above 0, without repeats")
+        if self.seconds == 0:
+            raise bad_value("baseline.seconds", self.seconds, "null or more than 0")
+
+
+class Needs(Exported, Trained, Protocol):
+    """``baselines``: names of standard networks."""
+
+    baselines: list[str]
+    baseline: BaselineConfig
+
+
+def run(folder: Folder, cfg: Needs) -> None:
+    """Train and export every network, search the run at their latencies, measure all in one run, and say who beats whom.
+
+    Raises:
+        UserError: no validation images are left to choose a quantization by.
+        ClaimError: an exported network is not the trained one.
+    """
+    from spaceevo.atomic import write_yaml
+    from spaceevo.deploy.runtimes import RUNTIMES
+    from spaceevo.report.verdict import verdict
+    from spaceevo.steps.common import start
+    from spaceevo.steps.networks import Network
+
+    start(cfg)
+    networks = [Network(name, width) for name in cfg.baselines for width in cfg.baseline.widths or STANDARD[name].widths]
+    images, seconds = folder.images(cfg.data, True), cfg.baseline.seconds or seconds_a_model(folder)
+    if not 0 < cfg.search_subnet.judge_images < len(images.val):
+        allowed = f"less than data.validation={cfg.data.validation}: the others choose how a baseline is quantized"
+        raise bad_value("search_subnet.judge_images", cfg.search_subnet.judge_images, allowed)
+    _export(folder, cfg, networks, images, seconds)
+    folders = [folder.output(f"baselines/{network.name}/card.json") for network in networks]
+    cards = [json.loads(path.read_text()) for path in folders]
+    models = folder.inputs("models/*/card.json")
+    at = searched_at(folder, [card["measured_ms"] for card in cards]) if cfg.baseline.search else None
+    told = _measured(cfg, {"networks": folders, "models": models, "at": at or []})
+    if at is None:
+        told["at"] = copy.deepcopy(told["models"])
+    for row, card in zip(told["networks"], cards, strict=True):
+        row |= dict(limit_ms=card["measured_ms"], **card["baseline"])
+    runtimes = [runtime.name for runtime in RUNTIMES.values()]
+    told["verdict"] = [verdict(told["networks"], told["models"], told["at"], runtime) for runtime in runtimes]
+    write_yaml(folder.output("baselines.yaml"), dict(seconds=seconds, searched=cfg.baseline.search, **told))
+
+
+def seconds_a_model(folder: Folder) -> float:
+    """The wall time of the run's steps but for its report, divided by its number of models."""
+    return sum(record["wall_s"] for record in folder.records()) / len(folder.inputs("models/*/card.json"))
+
+
+def _export(folder: Folder, cfg: Needs, networks: Sequence[Network], images: Images, seconds: float) -> None:
+    """Every network trained, quantized, checked, measured and written, unless a killed run got that far."""
+    from spaceevo.provenance import sha256
+    from spaceevo.steps.leaving import Judges, gate, measured, words, write
+    from spaceevo.steps.networks import quantized, train
+
+    done = folder.partial / "exported"
+    if done.exists():
+        return
+    by = Judges.of(cfg, images)
+    models = []
+    for i, network in enumerate(networks, 1):
+        say(f"baseline: {network.name}, {i} of {len(networks)}, {seconds:.3g} s")
+        path, steps = train(folder, cfg, network, images, by, seconds, STEP.version)
+        models.append(quantized(cfg, network, path, images, by, dict(steps=steps, seconds=seconds)))
+    gate("baseline", models)
+    taken = measured(cfg, models, {})
+    for model in models:
+        card = write(cfg, model, taken, {"trained.ckpt": sha256(model.folder / "trained.ckpt")})
+        told = card["baseline"]
+        say(words("baseline", card, f", {told['steps']} steps, quantizers {told['quantized']}"))
+    done.touch()
+
+
+def merged(limits_ms: Sequence[float]) -> list[float]:
+    """Rising limits, each at least ``CLOSE`` times the one before: of those that are nearer, the least."""
+    kept: list[float] = []
+    for limit in sorted(limits_ms):
+        if not kept or limit >= CLOSE * kept[-1]:
+            kept.append(limit)
+    return kept
+
+
+def searched_at(folder: Folder, limits_ms: Sequence[float]) -> list[Path]:
+    """The run searched, finished and exported at ``limits_ms``, in a folder of its own.
+
+    Returns:
+        The cards; none for limits that no subnet keeps.
+    """
+    from spaceevo.atomic import write_json
+    from spaceevo.latency.config import LatencyConfig
+
+    record, at = folder.partial / "smallest_ms.json", folder.out / AT_BASELINES
+    smallest = json.loads(record.read_text()) if record.exists() else 0.0
+    while limits := merged([limit for limit in limits_ms if limit >= smallest]):
+        latency_limits = LatencyConfig(limits_ms=limits, quantiles=None)
+        there = dict(out_dir=str(at), latency=latency_limits, start_over=False)
+        say(f"baseline: the run at {', '.join(f'{limit:.4g}' for limit in limits)} ms")
+        try:
+            folder.execute("search_subnet", there)
+        except LimitError as error:
+            smallest = error.smallest_ms
+            write_json(record, smallest)
+            say(f"baseline: the run has no model for less than {smallest:.4g} ms")
+            continue
+        folder.execute("finish", there)
+        folder.execute("export", there)
+        return replace(folder, out=at).inputs("models/*/card.json")
+    return []
+
+
+def _measured(cfg: Needs, groups: Mapping[str, Sequence[Path]]) -> dict[str, list[dict[str, Any]]]:
+    """A row for every card of ``groups``: accuracy and ms by runtime, the INT8 files of all measured in one interleaved run."""
+    from spaceevo.deploy.runtimes import measure_files
+    from spaceevo.latency.measure import latency
+    from spaceevo.steps.leaving import timing
+
+    rows: dict[str, list[dict[str, Any]]] = {group: [] for group in groups}
+    files: dict[str, bytes] = {}
+    places: dict[str, tuple[dict[str, Any], str]] = {}
+    for group, paths in groups.items():
+        for path in paths:
+            card = json.loads(path.read_text())
+            row = {key: card[key] for key in ("name", "limit_ms", "params", "mmacs", "top1_val")} | dict(
+                top1={}, measured_ms={}
+            )
+            for name, claims in card["files"].items():
+                if claims["precision"] == "int8":
+                    row["top1"][claims["runtime"]] = claims["top1"]
+                    files[f"{group}/{card['name']}/{name}"] = (path.parent / name).read_bytes()
+                    places[f"{group}/{card['name']}/{name}"] = row["measured_ms"], claims["runtime"]
+            rows[group].append(row)
+    for name, times in measure_files(files, **timing(cfg)).items():
+        of, runtime = places[name]
+        of[runtime] = latency(times)
+    return rows
+
+
+STEP = Step(
+    "baseline",
+    "baseline",
+    "trains standard networks as long as the run took a model, and says which beat its models (not in the pipeline)",
+    (*DATA, "data.test_limit", "device", "baselines", "baseline", "export", *JUDGED, *TIMING, "trainer.precision"),
+    ("models/*/model.onnx", "models/*/model.tflite", "models/*/card.json"),
+    ("baselines.yaml", *(f"baselines/*/{name}" for name in ("trained.ckpt", *MODEL_FILES))),
+    run,
+    free=("latency",),
+    needs_device=True,
+    optional=True,
+    examples=("experiment=demo", "run_dir=runs/demo baselines=[plain4,resnet] baseline.search=false"),
+)

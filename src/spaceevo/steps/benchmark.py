@@ -1,0 +1,112 @@
+"""``python -m spaceevo.benchmark``: measure the exported models and random subnets of the found space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from omegaconf import MISSING
+
+from spaceevo.provenance import PREDICTOR
+from spaceevo.settings import setting
+from spaceevo.steps.folder import Folder, say
+from spaceevo.steps.needs import InASpace, OnADevice, hyperspace
+from spaceevo.steps.step import SPACE, Step
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WITHIN = 0.10
+
+
+@dataclass
+class BenchmarkConfig:
+    """How many random subnets are measured beside the exported models, how often, and over how many seconds."""
+
+    random_subnets: int = setting(least=0)
+    rounds: int = MISSING
+    runs: int = MISSING
+    spread_s: float = setting(least=0)
+
+
+class Needs(InASpace, OnADevice, Protocol):
+    """What it reads of the config."""
+
+    seed: int
+    benchmark: BenchmarkConfig
+
+
+def run(folder: Folder, cfg: Needs) -> None:
+    """Predicted against measured ms, one row a model."""
+    import json
+
+    import numpy as np
+    import pandas as pd
+
+    from spaceevo.atomic import write_parquet
+    from spaceevo.deploy.timing import timing_writer
+    from spaceevo.latency.host import weight_bits
+    from spaceevo.latency.measure import latency, measure, quantiles
+    from spaceevo.latency.predictor import Predictor
+    from spaceevo.space import Subnet, subnet_graph
+    from spaceevo.steps.common import found_space
+
+    space = found_space(folder, cfg, hyperspace(cfg))
+    predictor = Predictor.load(folder.input(PREDICTOR))
+    models, rows = {}, []
+    for path in folder.inputs("models/*/card.json"):
+        card = json.loads(path.read_text())
+        models[f"{card['name']}/int8"] = (path.parent / "model.onnx").read_bytes()
+        models[f"{card['name']}/fp32"] = (path.parent / "fp32.onnx").read_bytes()
+        accuracy = {key: card[key] for key in ("limit_ms", "top1_runtime", "top1_fake_quant")}
+        rows.append(dict(name=card["name"], kind="exported", subnet=card["encoding"], **accuracy))
+    rng = np.random.default_rng([cfg.seed, 0xBE7C])
+    write = timing_writer(weight_bits(cfg.device.weight_bits), cfg.device.padding)
+    for i in range(cfg.benchmark.random_subnets):
+        subnet = Subnet.sample(space, rng)
+        models[f"random-{i}/int8"], models[f"random-{i}/fp32"] = write(subnet_graph(subnet))
+        rows.append(dict(name=f"random-{i}", kind="random", subnet=str(subnet), limit_ms=None))
+    times = measure(models, cfg.benchmark.rounds, cfg.benchmark.runs, cfg.device.threads, spread_s=cfg.benchmark.spread_s)
+    for row in rows:
+        subnet = Subnet.parse(space, row["subnet"])
+        int8 = times[f"{row['name']}/int8"]
+        q = quantiles(int8)
+        row |= dict(
+            resolution=subnet.resolution,
+            mmacs=subnet.cost().mmacs,
+            params=subnet.cost().params,
+            predicted_ms=predictor.graph_ms(subnet_graph(subnet)),
+            measured_ms=latency(int8),
+            p10_ms=q["p10"],
+            p50_ms=q["p50"],
+            p90_ms=q["p90"],
+            fp32_ms=latency(times[f"{row['name']}/fp32"]),
+        )
+    frame = pd.DataFrame(rows)
+    write_parquet(folder.output("benchmark.parquet"), frame)
+    _tell(frame)
+
+
+def _tell(frame: pd.DataFrame) -> None:
+    """How near the predictions are, and which models keep their limits."""
+    random = frame[frame.kind == "random"]
+    if len(random):
+        close = ((random.predicted_ms / random.measured_ms - 1).abs() <= WITHIN).sum()
+        say(f"benchmark: predicted within 10 % of measured for {close} of {len(random)} random subnets")
+    exported = frame[frame.kind == "exported"]
+    kept = (exported.measured_ms <= exported.limit_ms.astype(float)).sum()
+    say(f"benchmark: {kept} of {len(exported)} exported models measured within their latency limit")
+
+
+STEP = Step(
+    "benchmark",
+    "benchmark",
+    "measures the exported models and random subnets on the device",
+    (*SPACE, "space", "device", "benchmark"),
+    ("models/*/model.onnx", "models/*/fp32.onnx", "models/*/card.json", "space.yaml", PREDICTOR),
+    ("benchmark.parquet",),
+    run,
+    needs_latency=True,
+    needs_device=True,
+    version=2,
+)

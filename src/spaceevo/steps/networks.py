@@ -1,0 +1,122 @@
+"""Standard networks beside a run's models: each trained alone from nothing, then quantized."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from spaceevo.data import Images, Normalized, input_range
+from spaceevo.data.config import DataConfig
+from spaceevo.nn.elastic import Elastic
+from spaceevo.nn.evaluate import recalibrated_top1
+from spaceevo.space import Graph
+from spaceevo.space.standard import standard_graph
+from spaceevo.steps.alone import train_alone
+from spaceevo.steps.common import quantizer
+from spaceevo.steps.folder import Folder
+from spaceevo.steps.leaving import Judges, Leaving, judged
+from spaceevo.steps.needs import Exported, Trained
+from spaceevo.steps.step import DATA, SCHEME
+from spaceevo.training.checkpoint import load_checkpoint, save_checkpoint
+from spaceevo.training.config import AloneConfig, TimedConfig
+from spaceevo.training.subnets import Part
+
+#: What the weights depend on, beside the network, its recipe and the split.
+TRAINED = (*DATA, *SCHEME, "search_subnet.calibration_images", "trainer.precision")
+
+
+class Needs(Exported, Trained, Protocol):
+    """What it reads of the config."""
+
+    @property
+    def baseline(self) -> AloneConfig: ...
+
+
+@dataclass(frozen=True)
+class Network:
+    """A standard network at one multiplier of its widths."""
+
+    family: str
+    width: float
+
+    @property
+    def name(self) -> str:
+        """``<family>-x<width>``."""
+        return f"{self.family}-x{self.width:g}"
+
+    def graph(self, data: DataConfig) -> Graph:
+        """Its op graph, for the images that ``data`` describes."""
+        return standard_graph(self.family, self.width, data.channels, data.classes, data.image_size)
+
+
+def train(
+    folder: Folder, cfg: Needs, network: Network, images: Images, by: Judges, seconds: float, version: int
+) -> tuple[Path, int]:
+    """Train ``network`` from nothing for ``seconds``, unless that was done before by the same ``version`` of the step.
+
+    Returns:
+        Its checkpoint, and the number of steps.
+    """
+    path = folder.output(f"baselines/{network.name}/trained.ckpt")
+    how = {field.name: getattr(cfg.baseline, field.name) for field in fields(AloneConfig)}
+    recipe = TimedConfig(**how, seconds=seconds, epochs=None)
+    made = dict(
+        version=version,
+        **asdict(network),
+        **folder.subset(TRAINED),
+        recipe=asdict(recipe),
+        split=images.split,
+        bits=quantizer(cfg).weight_bits,
+    )
+    known = load_checkpoint(path) if path.exists() else {}
+    if known.get("made") == made:
+        path.touch()  # it is this run's too
+        return path, known["steps"]
+    net, graph = new_network(cfg, network)
+    net.init_quantizers(by.calibration, [graph], graph, quantizer(cfg))  # trained from the start where quantized_from is 0
+    steps = train_alone(folder, cfg, recipe, network.name, net, graph, images, by.calibration)
+    state = {name: value.contiguous() for name, value in net.state_dict().items()}
+    save_checkpoint(path, dict(made=made, steps=steps, state_dict=state))
+    return path, steps
+
+
+def new_network(cfg: Needs, network: Network) -> tuple[Elastic, Graph]:
+    """The network with random weights of the config's seed, and its graph."""
+    torch.manual_seed(cfg.seed)
+    graph = network.graph(cfg.data)
+    return Elastic(graph, input_range(cfg.data), cfg.device.padding).to(memory_format=torch.channels_last), graph
+
+
+def quantized(cfg: Needs, network: Network, path: Path, images: Images, by: Judges, facts: Mapping[str, Any]) -> Leaving:
+    """The trained network as a model, with its trained quantizers or with ones fitted anew to its weights: with those that are
+    better on the validation images but the last ``judge_images``, which say how good it is."""
+    net, graph = new_network(cfg, network)
+    net.load_state_dict(load_checkpoint(path)["state_dict"])
+    trained, anew = net.eval(), copy.deepcopy(net)
+    anew.init_quantizers(by.calibration, [graph], graph, quantizer(cfg))
+    first_judge, pixels = len(images.val) - cfg.search_subnet.judge_images, Normalized(images.val, cfg.data)
+    choosing, judging = range(first_judge), range(first_judge, len(images.val))
+
+    def top1(net: Elastic, which: range) -> float:
+        labels = images.val_labels[which.start : which.stop]
+        return recalibrated_top1(net, graph, quantizer(cfg), by.calibration, Part(pixels, which), labels)
+
+    ways = {"trained": trained, "fitted anew": anew}
+    chosen_by = {way: top1(each, choosing) for way, each in ways.items()}
+    way = max(chosen_by, key=lambda name: chosen_by[name])
+    told = dict(network=network.family, width=network.width, quantized=way, top1_choosing=chosen_by, **facts)
+    more = dict(
+        encoding=f"{network.family} x{network.width:g}",
+        space=None,
+        top1_val=top1(ways[way], judging),
+        limit_ms=None,
+        predicted_ms=None,
+        top1_inherited=None,
+        baseline=told,
+    )
+    return judged(cfg, network.name, path.parent, ways[way], graph, by, more)

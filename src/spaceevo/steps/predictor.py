@@ -1,0 +1,69 @@
+"""``python -m spaceevo.predictor``: fit the latency predictor to the measurements, or take a given one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from spaceevo.provenance import KERNELS, PREDICTOR
+from spaceevo.settings import setting
+from spaceevo.steps.folder import Folder, say
+from spaceevo.steps.needs import OfASpace, OnADevice, hyperspace
+from spaceevo.steps.step import SPACE, Step
+
+
+@dataclass
+class PredictorConfig:
+    """The latency predictor. ``held_out``: the share of the rows that a first fit is judged by."""
+
+    held_out: float = setting(below=1)
+
+
+class Needs(OfASpace, OnADevice, Protocol):
+    """What it reads of the config."""
+
+    seed: int
+    predictor: PredictorConfig
+
+
+def run(folder: Folder, cfg: Needs) -> None:
+    """The predictor, and its scores on what was held out of a first fit.
+
+    ``device.predictor``: null for the profile's; ``shipped``; a predictor's JSON file; a folder of published tables.
+    """
+    from spaceevo.atomic import write_json
+    from spaceevo.space import one_of_each, superset_graph
+
+    hs = hyperspace(cfg)
+    if cfg.device.predictor is None:
+        import pandas as pd
+
+        from spaceevo.latency.predictor import fit, held_out_scores
+
+        frame = pd.read_parquet(folder.input(KERNELS))
+        predictor, scores = fit(frame, hs), held_out_scores(frame, hs, cfg.predictor.held_out, cfg.seed)
+        what = "held-out subnets"
+    else:
+        from spaceevo.latency.published import given
+
+        predictor, scores = given(cfg.device.predictor, cfg.device.name, hs, cfg.seed)
+        what = "held-out sub-stages of the published tables"
+    predictor.save(folder.output(PREDICTOR), scores=scores)
+    write_json(folder.output("latency/predictor_scores.json"), scores)
+    if scores:
+        say(f"predictor: {scores['within_10pct']:.0f} % of {scores['n']:,} {what} within 10 %")
+    unknown = sorted({kind for space in one_of_each(hs) for kind in predictor.unknown(superset_graph(space))})
+    if unknown:
+        say(f"predictor: knows nothing of {', '.join(unknown)}, which {hs.name} has: they count 0 ms")
+
+
+STEP = Step(
+    "predictor",
+    "predictor",
+    "fits the latency predictor to the measurements",
+    ("device", *SPACE, "predictor"),
+    (KERNELS,),
+    (PREDICTOR, "latency/predictor_scores.json"),
+    run,
+    needs_latency=True,
+)

@@ -1,0 +1,152 @@
+"""``python -m spaceevo.quantize``: what post-training quantization makes of a classifier of torchvision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from spaceevo.data.config import DataConfig
+from spaceevo.deploy.config import CALIBRATE
+from spaceevo.errors import UserError, bad_choice, bad_value
+from spaceevo.settings import plain
+from spaceevo.steps.folder import say
+
+
+@dataclass
+class QuantizeConfig:
+    """``python -m spaceevo.quantize``.
+
+    Attributes:
+        model: a classifier of torchvision by name.
+        weights: a file of its state dict; None: random weights.
+        calibrate: how onnxruntime's quantizer finds the activations' ranges.
+        resolution: of the images, pixels; None: the data's own.
+    """
+
+    model: str = MISSING
+    weights: str | None = MISSING
+    calibrate: str = MISSING
+    calibration_images: int = MISSING
+    resolution: int | None = MISSING
+    out_dir: str = MISSING
+    seed: int = MISSING
+    threads: int = MISSING
+    rounds: int = MISSING
+    runs: int = MISSING
+    spread_s: float = MISSING
+    debug: bool = MISSING
+    data: DataConfig = field(default_factory=DataConfig)
+
+
+def read(cfg: DictConfig) -> QuantizeConfig:
+    """The composed config, checked.
+
+    Raises:
+        UserError: an impossible value, with its key.
+    """
+    if OmegaConf.is_missing(cfg, "model"):
+        raise UserError("model: has no value; give a classifier of torchvision, e.g. model=mobilenet_v2")
+    config = cast(QuantizeConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(QuantizeConfig), plain(cfg))))
+    if config.calibrate not in CALIBRATE:
+        raise bad_choice("calibrate", config.calibrate, CALIBRATE)
+    for key in ("calibration_images", "threads", "rounds", "runs", "resolution"):
+        value = getattr(config, key)
+        if value is not None and value < 1:
+            raise bad_value(key, value, "1 or more")
+    return config
+
+
+def run(cfg: QuantizeConfig) -> None:
+    """``fp32.onnx``, ``model.onnx`` (INT8 by onnxruntime's quantizer) and a card that ``spaceevo.verify`` reads.
+
+    Raises:
+        UserError: no such model, weights that are not its own, or images it does not take.
+    """
+    import numpy as np
+    import onnx
+
+    from spaceevo.atomic import atomic_write
+    from spaceevo.data import Normalized, load_data
+    from spaceevo.deploy.card import card_text, file_claims
+    from spaceevo.deploy.export import AtSize
+    from spaceevo.deploy.gate import digest
+    from spaceevo.deploy.op_latency import node_rows, op_table
+    from spaceevo.deploy.parity import agreement, float_convolutions, integer_op_report
+    from spaceevo.deploy.ptq import post_training_quantized
+    from spaceevo.deploy.runtimes import measure_cold, measure_files, open_file, outputs
+    from spaceevo.deploy.torchvision_model import classifier, to_onnx
+    from spaceevo.latency import host
+    from spaceevo.latency.measure import latency
+
+    size, bits = cfg.resolution or cfg.data.image_size, host.weight_bits("auto")
+    net = classifier(cfg.model, cfg.data.classes, cfg.data.channels, cfg.weights, cfg.seed)
+    fp32 = to_onnx(net, (cfg.data.channels, size, size))
+    images = load_data(cfg.data, test=True)
+    assert images.test is not None and images.test_labels is not None
+    calibration = AtSize(Normalized(images.train, cfg.data, cfg.calibration_images), size)
+    test, labels = AtSize(Normalized(images.test, cfg.data), size), images.test_labels.numpy()
+    say(f"quantize: {cfg.model}, {'random weights' if cfg.weights is None else cfg.weights}, {len(test)} test images")
+    files = {"model.onnx": post_training_quantized(fp32, calibration, cfg.calibrate, bits), "fp32.onnx": fp32}
+    given = {name: outputs(open_file(Path(name), content, cfg.threads), test) for name, content in files.items()}
+    times = measure_files(files, cfg.rounds, cfg.runs, cfg.threads, cfg.spread_s)
+    cold = measure_cold(files, cfg.threads)
+    claims = {
+        name: dict(
+            runtime="onnxruntime",
+            precision="int8" if name == "model.onnx" else "fp32",
+            top1=agreement(logits.argmax(1), labels),
+            outputs_sha256=digest(logits),
+            **file_claims(files[name], times[name], cold[name]),
+        )
+        for name, logits in given.items()
+    }
+    ms = {precision: latency(times[name]) for name, precision in (("model.onnx", "int8"), ("fp32.onnx", "fp32"))}
+    graph = onnx.load_from_string(fp32)
+    card = dict(
+        **_asked(cfg, len(calibration), len(test)),
+        files=claims,
+        top1_runtime=claims["model.onnx"]["top1"],
+        top1_fp32=claims["fp32.onnx"]["top1"],
+        agreement_fp32=agreement(given["model.onnx"].argmax(1), given["fp32.onnx"].argmax(1)),
+        mean_difference_fp32=float(np.abs(given["model.onnx"] - given["fp32.onnx"]).mean() / given["fp32.onnx"].std()),
+        float_convolutions=float_convolutions(integer_op_report(files["model.onnx"])),
+        measured_ms=ms["int8"],
+        fp32_ms=ms["fp32"],
+        speedup=ms["fp32"] / ms["int8"],
+        ops=op_table(node_rows(graph), dict(int8=files["model.onnx"], fp32=fp32), ms, threads=cfg.threads),
+    )
+    folder = Path(cfg.out_dir)
+    for name, content in files.items():
+        atomic_write(folder / name, content)
+    atomic_write(folder / "card.json", card_text(card))
+    say(
+        f"quantize: test top-1 {card['top1_runtime']:.2f} % in INT8 ({cfg.calibrate}), {card['top1_fp32']:.2f} % in FP32, "
+        f"the same label for {card['agreement_fp32']:.2f} %; {ms['int8']:.4g} ms, {card['speedup']:.2f} times the speed of FP32"
+    )
+    say(f"quantize: {folder / 'card.json'}")
+
+
+def _asked(cfg: QuantizeConfig, calibration_images: int, test_images: int) -> dict[str, Any]:
+    """What the card tells of the model, the images and the machine, before anything is measured."""
+    from spaceevo.deploy.card import data_claims
+    from spaceevo.latency import host
+    from spaceevo.provenance import code_version, sha256
+
+    size = cfg.resolution or cfg.data.image_size
+    return dict(
+        name=cfg.model,
+        weights=None if cfg.weights is None else dict(file=cfg.weights, sha256=sha256(Path(cfg.weights))),
+        calibrate=cfg.calibrate,
+        calibration_images=calibration_images,
+        weight_bits=host.weight_bits("auto"),
+        resolution=size,
+        input=dict(shape=[1, cfg.data.channels, size, size], mean=cfg.data.mean, std=cfg.data.std),
+        data=data_claims(cfg.data, test_images),
+        timing=dict(rounds=cfg.rounds, runs=cfg.runs, threads=cfg.threads, spread_s=cfg.spread_s),
+        host=host.describe(),
+        versions=host.versions(),
+        code_version=code_version(),
+    )

@@ -1,0 +1,62 @@
+"""``python -m spaceevo.report``: draw what the run folder holds as one HTML page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from omegaconf import MISSING
+
+from spaceevo.provenance import FIG8, KERNELS, TAU
+from spaceevo.steps.folder import Folder
+from spaceevo.steps.step import Step
+
+
+@dataclass
+class ReportConfig:
+    """``compare``: run folders, of other devices, whose preferences the report shows beside this run's."""
+
+    compare: list[str] = MISSING
+
+
+class Needs(Protocol):
+    """What it reads of the config."""
+
+    report: ReportConfig
+
+
+def run(folder: Folder, cfg: Needs) -> None:
+    """``report.html`` and ``figures/*.png`` of the run, whatever it holds so far."""
+    from spaceevo.report.page import build_report
+
+    build_report(folder.shared, folder.out, folder.steps, folder.maker, [Path(other) for other in cfg.report.compare])
+
+
+STEP = Step(
+    "report",
+    "report",
+    "draws what the run folder holds as one HTML page",
+    ("report",),
+    (
+        KERNELS,
+        "latency/host.json",
+        "latency/predictor_scores.json",
+        "lut.parquet",
+        "space.yaml",
+        "search_space.parquet",
+        TAU,
+        "tau.yaml",
+        "subnets.parquet",
+        "pareto.yaml",
+        "models/*/card.json",
+        "benchmark.parquet",
+        "baselines.yaml",
+        FIG8,
+        "fig8_qt.yaml",
+    ),
+    ("report.html", "figures/*.png"),
+    run,
+    lenient=True,
+    examples=("run_dir=runs/demo", "run_dir=runs/host report.compare=[runs/pixel4]"),
+)

@@ -1,0 +1,128 @@
+"""What the Q-T score of a run's spaces is made of: the accuracy table, the limits, and the fastest subnet of each space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from spaceevo.errors import bad_value
+from spaceevo.provenance import PREDICTOR
+from spaceevo.steps.folder import Folder
+from spaceevo.steps.needs import Limited, OfASpace, OnADevice, Seeded, hyperspace
+
+if TYPE_CHECKING:
+    from spaceevo.evolution import QTScore, Table
+    from spaceevo.space import SearchSpace
+
+FEW_ROWS = 100  # a key, below which a model of all rows tells more than a key's own
+SPACES = 200  # that two halves of the table are compared on
+
+
+class Scoring(Protocol):
+    """How spaces are scored."""
+
+    mode: str
+    rows: str
+    fitting: bool
+    draws: int
+    top: int
+
+
+class Scored(OfASpace, OnADevice, Limited, Seeded, Protocol):
+    """What the Q-T score of a space depends on; ``lut``: an accuracy table in place of the run's own."""
+
+    lut: str | None
+
+    @property
+    def search_space(self) -> Scoring: ...
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What is searched, and what it would be with each half of the rows alone; none where a key has one row only."""
+
+    whole: Table
+    halves: tuple[Table, ...]
+
+
+def score_of(folder: Folder, cfg: Scored, table: Table, limits: list[float]) -> QTScore:
+    """The Q-T score that ``search_space`` asks for."""
+    from spaceevo.evolution import QTScore
+
+    recipe, within = cfg.search_space, predicted(cfg, limits)
+    fastest = _fastest_ms(folder, min(within)) if cfg.lut is None else None
+    return QTScore(table, within, recipe.draws, recipe.top, cfg.seed, recipe.mode, recipe.fitting, fastest)
+
+
+def _fastest_ms(folder: Folder, enough: float) -> Callable[[SearchSpace], float]:
+    """The predicted ms of a space's fastest subnet, or of one that takes ``enough`` at most: the search for subnets that comes
+    next needs one."""
+    from spaceevo.evolution import AdditiveCost, GeneCode
+    from spaceevo.latency.predictor import Predictor
+    from spaceevo.space import Subnet, subnet_graph
+
+    predictor = Predictor.load(folder.input(PREDICTOR))
+
+    def ms(space: SearchSpace) -> float:
+        smallest = predictor.graph_ms(subnet_graph(Subnet.smallest(space, min(space.hyperspace.resolutions))))
+        if smallest <= enough:
+            return smallest
+        predicted_ms = AdditiveCost(GeneCode(space), predictor.graph_ms, predictor.op_ms)
+        return float(predicted_ms(predicted_ms.cheapest())[0])
+
+    return ms
+
+
+def predicted(cfg: Scored, limits: list[float]) -> list[float]:
+    """What the predicted ms of a subnet must keep for each of ``limits``: of a run's own table, whose spaces are searched for
+    subnets next, as much less as that search asks for."""
+    from spaceevo.latency.limits import HEADROOM
+
+    return limits if cfg.lut is not None else [HEADROOM * limit for limit in limits]
+
+
+def halves_tau(folder: Folder, cfg: Scored, tables: Tables, limits: list[float]) -> float | None:
+    """Kendall's tau of random spaces between the halves of the table."""
+    import numpy as np
+
+    from spaceevo.evolution.halves import agreement
+    from spaceevo.space import SearchSpace
+
+    if not tables.halves:
+        return None
+    rng = np.random.default_rng([cfg.seed, 0x7A0])
+    spaces = [SearchSpace.sample(tables.whole.hyperspace, rng) for _ in range(SPACES)]
+    one, other = (score_of(folder, cfg, half, limits) for half in tables.halves)
+    return agreement(one, other, spaces)
+
+
+def tables_of(folder: Folder, cfg: Scored) -> tuple[Tables, list[float]]:
+    """The accuracy table, the run's own or the one given, as it is searched, and the limits in ms.
+
+    Raises:
+        UserError: ``search_space.rows=model`` for a given table.
+    """
+    from spaceevo.evolution import load_table
+    from spaceevo.evolution.dense import DenseRows
+    from spaceevo.evolution.halves import halves
+    from spaceevo.latency.ends import ends_of
+    from spaceevo.latency.limits import limits_of_table, resolve_limits
+    from spaceevo.latency.predictor import Predictor
+
+    hs, rows = hyperspace(cfg), cfg.search_space.rows
+    if cfg.lut is not None:
+        if rows == "model":
+            raise bad_value("search_space.rows", rows, "measured with lut=...: the model needs the run's latency predictor")
+        table = load_table(Path(cfg.lut), hs, cfg.device.name)
+        return Tables(table, halves(table) or ()), limits_of_table(cfg.latency, table, cfg.seed)
+    predictor = Predictor.load(folder.input(PREDICTOR))
+    limits = resolve_limits(cfg.latency, predictor, hs, cfg.seed)
+    table = load_table(folder.input("lut.parquet"), hs)
+    parts = [table, *(halves(table) or ())]
+    few = len(table.rows or ()) < FEW_ROWS * len(table.nsr)
+    if rows == "model" or (rows == "auto" and few):
+        dense = DenseRows(table, predictor.op_ms, ends_of(predictor, hs))
+        parts = [dense.table(part.rows) for part in parts if part.rows is not None]
+    return Tables(parts[0], tuple(parts[1:])), limits

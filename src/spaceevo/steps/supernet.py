@@ -1,0 +1,75 @@
+"""``python -m spaceevo.train stage=supernet``: the found space's supernet in FP32, by the sandwich rule."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from spaceevo.data.config import DataConfig
+from spaceevo.steps.folder import Folder, say
+from spaceevo.steps.needs import InASpace, OnADevice, Trained, hyperspace
+from spaceevo.steps.step import DATA, SPACE, Step
+from spaceevo.training.config import SupernetConfig
+
+if TYPE_CHECKING:
+    from spaceevo.training.supernet import SupernetModule
+
+
+class Needs(Trained, InASpace, OnADevice, Protocol):
+    """What it reads of the config."""
+
+    supernet: SupernetConfig
+
+
+def run(folder: Folder, cfg: Needs) -> None:
+    """Pretrain the supernet of the found space in FP32."""
+    from spaceevo.data import ImagesModule, input_range
+    from spaceevo.space import Subnet, subnet_graph
+    from spaceevo.steps.common import found_space, make_logger, start, trainer_arguments
+    from spaceevo.training.checkpoint import save_supernet
+    from spaceevo.training.fit import fit
+    from spaceevo.training.pace import bf16_is_faster
+    from spaceevo.training.supernet import SupernetModule, make_supernet
+
+    start(cfg)
+    space = found_space(folder, cfg, hyperspace(cfg))
+    net = make_supernet(space, input_range(cfg.data), cfg.device.padding)
+    images = folder.images(cfg.data, False)
+    data = ImagesModule(images, cfg.data, cfg.supernet.batch, cfg.seed, limit=cfg.supernet.images)
+    module = SupernetModule(net, space, cfg.supernet, cfg.supernet.epochs * data.steps_per_epoch, cfg.seed)
+    largest, record = subnet_graph(Subnet.largest(space)), folder.partial / "pace.json"
+    module.bf16 = bf16_is_faster(net, largest, data.example(), cfg.supernet, cfg.trainer.precision, record)
+    logger = make_logger(folder, cfg, "supernet")
+    fit(module, data, trainer_arguments(cfg.trainer), logger, folder.partial, cfg.supernet.epochs)
+    save_supernet(folder.output("supernet.ckpt"), net, space, split=images.split, top1_val=extremes(cfg.data, module, images))
+
+
+def extremes(data: DataConfig, module: SupernetModule, images: Any) -> list[float]:
+    """Validation top-1 of the largest and the smallest subnet."""
+    from spaceevo.data import Normalized, normalize
+    from spaceevo.nn.evaluate import recalibrated_top1
+    from spaceevo.space import Subnet, subnet_graph
+    from spaceevo.steps.common import CALIBRATION_IMAGES
+
+    net, space, quant = module.net.eval(), module.space, module.quantizer
+    train = normalize(images.train[:CALIBRATION_IMAGES], data)
+    accuracies = []
+    for net_of in (Subnet.largest, Subnet.smallest):
+        graph = subnet_graph(net_of(space))
+        validation = Normalized(images.val, data), images.val_labels
+        accuracies.append(recalibrated_top1(net, graph, quant, train, *validation))
+    name = "supernet" if quant is None else "qat"
+    say(f"{name}: largest {accuracies[0]:.2f} %, smallest {accuracies[1]:.2f} % validation top-1")
+    return accuracies
+
+
+STEP = Step(
+    "supernet",
+    "train stage=supernet",
+    "trains the found space's supernet in FP32",
+    (*DATA, *SPACE, "space", "device.padding", "supernet", "trainer.precision"),
+    ("space.yaml",),
+    ("supernet.ckpt",),
+    run,
+    free=("latency",),
+    version=2,
+)

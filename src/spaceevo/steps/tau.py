@@ -1,0 +1,170 @@
+"""``python -m spaceevo.tau``: how well the accuracy table orders the subnets of the trained supernet."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from spaceevo.errors import UserError, bad_value
+from spaceevo.provenance import TAU
+from spaceevo.settings import setting
+from spaceevo.steps.folder import Folder, say
+from spaceevo.steps.needs import InASpace, OnADevice, Seeded, hyperspace
+from spaceevo.steps.step import DATA, SCHEME, SPACE, STEERED, Step
+from spaceevo.training.config import BkdConfig, TrainerConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from spaceevo.evolution import GeneCode
+    from spaceevo.evolution.genes import Genes
+    from spaceevo.steps.lut import TabulateConfig
+    from spaceevo.steps.search_subnet import SearchSubnetConfig
+
+TAU_SUBNETS = 10  # fewer evaluated subnets tell no order
+TRUSTED = 0.4  # a tau below it is warned of
+DRAWN = 20  # times as many draws as subnets that are wanted: some are the same
+LUCK = 0x7A1  # the draw's own, whatever else the seed draws
+
+
+@dataclass
+class TauConfig:
+    """How well the accuracy table orders subnets: ``subnets``, random ones of the found space, that are evaluated for it (0: it
+    is not measured) and begin the search; ``resamples``: of its bootstrap interval."""
+
+    subnets: int = setting(least=float("-inf"))  # `check` says what it may be
+    resamples: int = setting(least=1)
+
+    def check(self) -> None:
+        """Raises:
+        UserError: fewer subnets than tell an order.
+        """
+        if self.subnets != 0 and self.subnets < TAU_SUBNETS:
+            raise bad_value("tau.subnets", self.subnets, f"{TAU_SUBNETS} or more, which a tau needs, or 0 for none")
+
+
+class Needs(InASpace, OnADevice, Seeded, Protocol):
+    """What it reads of the config."""
+
+    trainer: TrainerConfig
+    bkd: BkdConfig
+    tabulate: TabulateConfig
+    tau: TauConfig
+    search_subnet: SearchSubnetConfig
+
+
+def run(folder: Folder, cfg: Needs) -> None:
+    """Kendall's tau between the NSR sums that the table predicts and the INT8 accuracies of random subnets, with inherited
+    weights and on the images that steer the search: of all resolutions together, and of each alone.
+
+    Raises:
+        UserError: too few subnets for a tau are asked for, or in the space.
+    """
+    import pandas as pd
+    from tqdm import tqdm
+
+    from spaceevo.atomic import write_parquet, write_yaml
+    from spaceevo.evolution import GeneCode
+    from spaceevo.evolution.proxy import NSRProxy
+    from spaceevo.evolution.weighted import weigh_stages
+    from spaceevo.steps.common import start
+    from spaceevo.steps.judges import CHUNK, searching
+    from spaceevo.training.checkpoint import load_supernet
+
+    if cfg.tau.subnets == 0:
+        raise bad_value("tau.subnets", 0, f"{TAU_SUBNETS} or more, which a tau needs")
+    start(cfg)
+    net, space = load_supernet(folder.input("qat.ckpt"), hyperspace(cfg))
+    code = GeneCode(space)
+    genes = random_subnets(code, cfg.tau.subnets, cfg.seed)
+    if len(genes) < TAU_SUBNETS:
+        raise UserError(
+            f"tau.subnets={cfg.tau.subnets}: {space} has {len(genes)} subnets, a tau needs {TAU_SUBNETS}; give tau.subnets=0"
+        )
+    nsr = NSRProxy(code, pd.read_parquet(folder.input("lut.parquet"))).stages(genes)
+    subnets = code.decode(genes)
+    judge = searching(cfg, net, folder.images(cfg.data, False), folder.partial / "evaluated.json")
+    accuracy: list[float] = []
+    with tqdm(total=len(genes), desc="subnets", disable=not cfg.trainer.progress_bar) as bar:
+        for first in range(0, len(genes), CHUNK):
+            accuracy += judge.quality(subnets[first : first + CHUNK])
+            bar.update(len(accuracy) - bar.n)
+    weighed = weigh_stages(nsr, np.array(accuracy), cfg.seed)
+    frame = pd.DataFrame(
+        dict(subnet=list(map(str, subnets)), resolution=[subnet.resolution for subnet in subnets], nsr=nsr.sum(1))
+        | {f"nsr_{stage}": column for stage, column in enumerate(nsr.T, 1)}
+        | dict(top1_search=accuracy, top1_weighted=weighed.predicted)
+    )
+    taus = taus_of(cfg, frame)
+    found = dict(space=str(space), trusted=TRUSTED, resamples=cfg.tau.resamples, taus=taus, weights=weighed.points.tolist())
+    write_parquet(folder.output(TAU), frame)
+    write_yaml(folder.output("tau.yaml"), found)
+    for line in [*map(_words, taus), *warnings(cfg, taus)]:
+        say(f"tau: {line}")
+
+
+def random_subnets(code: GeneCode, count: int, seed: int) -> Genes:
+    """``count`` different subnets of the space, or as many as it has: as many of each resolution, all else uniform."""
+    from spaceevo.evolution.genes import RESOLUTION
+
+    genes = code.sample(DRAWN * count, np.random.default_rng([seed, LUCK]))
+    genes[:, RESOLUTION] = np.arange(len(genes)) % len(code.space.hyperspace.resolutions)
+    _, first = np.unique(genes, axis=0, return_index=True)
+    return genes[np.sort(first)[:count]]
+
+
+def taus_of(cfg: Needs, frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Of all subnets of ``tau.parquet`` and, where they have more than one, of each resolution's."""
+    resolutions = sorted(frame.resolution.unique())
+    return [_tau(cfg, frame, None), *(_tau(cfg, frame, int(r)) for r in resolutions if len(resolutions) > 1)]
+
+
+def _tau(cfg: Needs, frame: pd.DataFrame, resolution: int | None) -> dict[str, Any]:
+    """Tau with its interval of the subnets of a ``resolution``, None for all; ``weighted``: the tau of what a fit to the other
+    subnets predicts."""
+    from spaceevo.evolution.kendall import kendall
+
+    rows = frame if resolution is None else frame[frame.resolution == resolution]
+    measured, recipe = rows.top1_search.to_numpy(), cfg.tau
+    plain = kendall(-rows.nsr.to_numpy(), measured, recipe.resamples, cfg.seed)
+    weighted = kendall(rows.top1_weighted.to_numpy(), measured, 1, cfg.seed).tau
+    return dict(resolution=resolution, **asdict(plain), weighted=weighted)
+
+
+def _words(tau: dict[str, Any]) -> str:
+    """A tau in one line."""
+    which = "of all resolutions" if tau["resolution"] is None else f"of {tau['resolution']} pixels"
+    who = f"{tau['count']} random subnets {which}"
+    if tau["tau"] is None:
+        return f"{who} are all equally accurate or all predicted alike, so there is no tau"
+    weighted = "" if tau["weighted"] is None else f"; with stages weighted: {tau['weighted']:.2f}"
+    return f"{who}: NSR sum and INT8 top-1 agree to {tau['tau']:.2f} (95 %: {tau['low']:.2f} to {tau['high']:.2f}){weighted}"
+
+
+def warnings(cfg: Needs, taus: list[dict[str, Any]]) -> list[str]:
+    """A line where a tau is below ``TRUSTED``, of as many subnets as tell one: which, and what raises it."""
+    told = [tau for tau in taus if tau["tau"] is not None and tau["count"] >= TAU_SUBNETS]
+    low = [tau for tau in told if tau["tau"] < TRUSTED]
+    if not low:
+        return []
+    where = ["over all resolutions" if tau["resolution"] is None else f"at {tau['resolution']} pixels" for tau in low]
+    longer = f"bkd.epochs={2 * cfg.bkd.epochs}" if cfg.bkd.images is None else f"bkd.images={2 * cfg.bkd.images}"
+    remedies = [longer, f"tabulate.samples={2 * cfg.tabulate.samples}"]
+    if cfg.bkd.targets != "full":
+        remedies.insert(0, "bkd.targets=full")
+    return [f"below {TRUSTED} {', '.join(where)}: the table's order is not to be trusted there; try {', '.join(remedies)}"]
+
+
+STEP = Step(
+    "tau",
+    "tau",
+    "measures how well the accuracy table orders random subnets of the trained supernet (Kendall's tau)",
+    (*DATA, *SPACE, "space", *SCHEME, "tau", *STEERED),
+    ("space.yaml", "qat.ckpt", "lut.parquet"),
+    (TAU, "tau.yaml"),
+    run,
+    free=("latency",),
+    examples=("experiment=demo tau.subnets=200",),
+)

@@ -1,0 +1,95 @@
+"""``python -m spaceevo.train stage=teacher``: the network that block-wise distillation learns from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from spaceevo.errors import UserError
+from spaceevo.steps.folder import Folder, say
+from spaceevo.steps.needs import OfASpace, Trained, hyperspace
+from spaceevo.steps.step import DATA, Step
+from spaceevo.training.config import TeacherConfig
+
+if TYPE_CHECKING:
+    from spaceevo.space import Hyperspace
+    from spaceevo.training.teacher import Teacher
+
+VARIANCE_IMAGES = 512
+
+
+class Taught(OfASpace, Protocol):
+    """What reads the teacher."""
+
+    teacher: TeacherConfig
+
+
+class Needs(Trained, Taught, Protocol):
+    """What it reads of the config."""
+
+
+def run(folder: Folder, cfg: Needs) -> None:
+    """Train the teacher (no epochs: take the named weights as they are) and record its boundary features' moments."""
+    import torch
+
+    from spaceevo.data import ImagesModule, Normalized
+    from spaceevo.nn.evaluate import resized, top1
+    from spaceevo.steps.common import make_logger, start, trainer_arguments
+    from spaceevo.training.checkpoint import save_checkpoint
+    from spaceevo.training.fit import fit
+    from spaceevo.training.teacher import TeacherModule, boundary_moments
+
+    start(cfg)
+    hs = hyperspace(cfg)
+    images = folder.images(cfg.data, False)
+    net = _new(cfg, hs).to(memory_format=torch.channels_last)
+    data = ImagesModule(images, cfg.data, cfg.teacher.batch, cfg.seed)
+    module = TeacherModule(net, cfg.teacher, hs.resolutions, cfg.teacher.epochs * data.steps_per_epoch, cfg.seed)
+    logger = make_logger(folder, cfg, "teacher")
+    fit(module, data, trainer_arguments(cfg.trainer), logger, folder.partial, cfg.teacher.epochs)
+    net.eval()
+    with torch.no_grad():
+        scores = torch.cat([net(x) for x in resized(Normalized(images.val, cfg.data), max(hs.resolutions))])
+    accuracy = top1(scores, images.val_labels)
+    say(f"teacher: {accuracy:.2f} % validation top-1")
+    moments = boundary_moments(net, resized(Normalized(images.train, cfg.data, VARIANCE_IMAGES), cfg.data.image_size, 32))
+    bad = next((i for i, (_, v) in enumerate(moments) if not bool(v.isfinite().all())), None)
+    if bad is not None:
+        raise UserError(
+            f"teacher={cfg.teacher.name}: its features after boundary {bad} are not finite; give other teacher.weights"
+        )
+    means, variances = map(list, zip(*moments, strict=True))
+    content = dict(state_dict=net.state_dict(), mean=means, variance=variances, top1_val=accuracy, split=images.split)
+    save_checkpoint(folder.output("teacher.ckpt"), content)
+
+
+def load_teacher(folder: Folder, cfg: Taught) -> Teacher:
+    """The trained teacher of the run folder."""
+    import torch
+
+    from spaceevo.training.checkpoint import load_checkpoint
+
+    net = _new(cfg, hyperspace(cfg))
+    net.load_state_dict(load_checkpoint(folder.input("teacher.ckpt"))["state_dict"])
+    return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def _new(cfg: Taught, hs: Hyperspace) -> Teacher:
+    from spaceevo.training.teacher import cnn_teacher, doubling_widths, efficientnet_b5_teacher
+
+    strides = [stage.stride for stage in hs.stages]
+    if cfg.teacher.name == "cnn":
+        widths = cfg.teacher.widths or doubling_widths(strides)
+        return cnn_teacher(hs.channels, hs.classes, hs.stem.reduction, strides, widths, cfg.teacher.depth)
+    return efficientnet_b5_teacher(hs.channels, hs.classes, strides, cfg.teacher.weights)
+
+
+STEP = Step(
+    "teacher",
+    "train stage=teacher",
+    "trains the teacher",
+    (*DATA, "hyperspace.resolutions", "hyperspace.stem", "hyperspace.stages", "teacher", "trainer.precision"),
+    (),
+    ("teacher.ckpt",),
+    run,
+    version=2,
+)

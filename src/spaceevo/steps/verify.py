@@ -1,0 +1,128 @@
+"""``python -m spaceevo.verify``: whether what a model's card claims holds on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import MISSING, DictConfig
+
+from spaceevo.data.config import DataConfig
+from spaceevo.errors import ClaimError, UserError, bad_choice, bad_value
+from spaceevo.paths import conf_dir
+from spaceevo.settings import plain
+from spaceevo.steps.folder import say
+
+
+@dataclass
+class VerifyConfig:
+    """``python -m spaceevo.verify``.
+
+    Attributes:
+        path: the folder with ``card.json`` and the model files.
+        out_dir: where ``verify.json`` goes; None: beside the card.
+        top1_points: most that a top-1 may differ from the card's, in percentage points.
+        data: the card's, but for what is given.
+    """
+
+    path: str = MISSING
+    out_dir: str | None = MISSING
+    top1_points: float = MISSING
+    progress_bar: bool = MISSING
+    debug: bool = MISSING
+    data: DataConfig = field(default_factory=DataConfig)
+
+
+def read(cfg: DictConfig) -> VerifyConfig:
+    """The composed config, checked; keys of ``data`` that were not given stay missing.
+
+    Raises:
+        UserError: an impossible value, with its key.
+    """
+    given = plain(cfg)
+    config = VerifyConfig(**{**given, "data": DataConfig(**given["data"])})
+    if config.path == MISSING:
+        raise UserError("path: has no value; give a model's folder, e.g. path=runs/demo/models/host-0.300ms")
+    if config.top1_points < 0:
+        raise bad_value("top1_points", config.top1_points, "0 or more")
+    return config
+
+
+def run(cfg: VerifyConfig) -> None:
+    """Run the card's files over its test images, print claim by claim what holds, and keep it as ``verify.json``.
+
+    Raises:
+        UserError: the card or a file is missing, truncated or changed.
+        ClaimError: an accuracy does not hold here.
+    """
+    from tqdm import tqdm
+
+    from spaceevo.atomic import write_json
+    from spaceevo.data import Normalized, load_data
+    from spaceevo.deploy import verify
+    from spaceevo.deploy.export import AtSize
+    from spaceevo.latency import host
+
+    folder = Path(cfg.path)
+    card = verify.read_card(folder)
+    files = verify.read_files(folder, card)
+    data = claimed_data(cfg.data, card["data"], str(folder / "card.json"))
+    images = load_data(data, test=True)
+    assert images.test is not None and images.test_labels is not None
+    small = AtSize(Normalized(images.test, data), card["input"]["shape"][-1])
+    say(f"verify: {card['name']} over {len(small)} test images of {data.name}")
+    with tqdm(total=len(files) * len(small), desc="verify", disable=not cfg.progress_bar, leave=False) as bar:
+        done: dict[str, int] = {}
+
+        def progress(name: str, count: int) -> None:
+            bar.update(count - done.get(name, 0))
+            done[name] = count
+
+        claims = verify.verify_files(card, files, folder, small, images.test_labels.numpy(), cfg.top1_points, progress)
+    claims = [*verify.machine_claims(card), *claims]
+    broken = [claim for claim in claims if claim.must and not claim.holds]
+    say(verify.table(claims))
+    record = dict(holds=not broken, claims=[asdict(claim) for claim in claims], host=host.describe(), versions=host.versions())
+    path = Path(cfg.out_dir or cfg.path) / "verify.json"
+    try:
+        say(f"verify: {write_json(path, record)}")
+    except OSError as error:
+        say(f"verify: {path} could not be written ({error.strerror}); out_dir=<folder> keeps it elsewhere")
+    if broken:
+        words = [f"{claim.of}: {claim.what} is {claim.here} here, {claim.card} on the card" for claim in broken]
+        raise ClaimError(f"verify: {card['name']} is not what its card claims; {'; '.join(words)}{_hint(card)}")
+    say(f"verify: {card['name']} holds what its card claims about accuracy")
+
+
+def claimed_data(given: DataConfig, claimed: dict[str, Any], card: str) -> DataConfig:
+    """The images a card's figures hold for: ``claimed`` by it, the rest ``given`` or by default.
+
+    Raises:
+        UserError: other images are given than the card's, or there is no such data set.
+    """
+    asked = {key: value for key, value in vars(given).items() if value != MISSING}
+    for key, value in asked.items():
+        if key in claimed and value != claimed[key]:
+            raise UserError(f"data.{key}={_word(value)}: {card} claims its figures for data.{key}={_word(claimed[key])}")
+    known = {key: value for key, value in claimed.items() if key in vars(given)}
+    name = known.get("name", asked.get("name"))
+    path = conf_dir() / "data" / f"{name}.yaml"
+    if not path.is_file():
+        choices = sorted(option.stem for option in path.parent.glob("*.yaml"))
+        raise UserError(f"{card}: {bad_choice('data.name', name, choices)}")
+    return DataConfig(**{**yaml.safe_load(path.read_text()), **known, **asked})
+
+
+def _word(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _hint(card: dict) -> str:
+    """Why an INT8 file of this machine may be less accurate."""
+    from spaceevo.latency import host
+
+    if card.get("weight_bits") == 8 and host.weight_bits("auto") == 7:
+        return " (8-bit weights saturate in onnxruntime on a CPU without VNNI: session.x64quantprecision=1 makes them exact)"
+    return ""
