@@ -152,7 +152,7 @@ def test_every_option_has_a_description_in_its_first_comment() -> None:
             assert description(conf_dir() / group / f"{option}.yaml"), (group, option)
 
 
-def test_the_console_script_runs_every_command_that_python_m_runs(command: Command) -> None:
+def test_the_console_script_runs_every_command_that_python_m_runs(command: Callable) -> None:
     """`python -m spaceevo` is its module."""
     text = command("lut", "--help").stdout
     assert text.startswith("python -m spaceevo.lut") and command("", "lut", "--help").stdout == text
