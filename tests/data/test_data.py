@@ -12,7 +12,7 @@ from PIL import Image
 
 from spaceevo.app.config import Config, compose
 from spaceevo.data import ImagesModule, Normalized, images, input_range, load_data, normalize
-from spaceevo.data.module import flip_and_crop
+from spaceevo.data.module import Shuffle, flip_and_crop
 from spaceevo.errors import UserError
 
 
@@ -237,3 +237,25 @@ def test_a_folder_that_is_not_as_described_is_one_line(tmp_path: Path) -> None:
     data = load_data(folder(tmp_path).data)
     with pytest.raises(UserError, match=r"0\.jpg: not an image that can be read"):
         [images[:] for images in (data.train, data.val)]
+
+
+def test_an_epoch_has_all_hard_images_and_a_share_of_the_easy_ones_drawn_anew() -> None:
+    easy = np.arange(100) % 4 != 0
+    sampler = Shuffle(100, 5, 3, easy=(easy, 0.2))
+    seen = []
+    for epoch in range(20):
+        sampler.set_epoch(epoch)
+        order = torch.cat([batch[2] for batch in sampler]).numpy()
+        assert len(order) == len(set(order)) == 25 + 15 and set(np.flatnonzero(~easy)) <= set(order)
+        seen.append(set(order[easy[order]]))
+    assert len(set.union(*seen)) > 65 and seen[0] != seen[1]
+
+
+def test_without_easy_images_an_epoch_is_a_permutation() -> None:
+    sampler = Shuffle(100, 10, 3)
+    sampler.set_epoch(7)
+    order = torch.cat([batch[2] for batch in sampler]).numpy()
+    np.testing.assert_array_equal(order, np.random.default_rng([3, 7]).permutation(100))
+    none = Shuffle(100, 10, 3, easy=(np.zeros(100, bool), 0.5))
+    none.set_epoch(7)
+    np.testing.assert_array_equal(order, torch.cat([batch[2] for batch in none]).numpy())

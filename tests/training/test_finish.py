@@ -27,7 +27,7 @@ from spaceevo.steps.finish import FinishConfig
 from spaceevo.steps.folder import Folder
 from spaceevo.steps.needs import hyperspace
 from spaceevo.training.alone import AloneModule, set_pace
-from spaceevo.training.answers import answers, targets
+from spaceevo.training.answers import answers, easy_images, targets
 from spaceevo.training.checkpoint import load_finished, load_supernet, save_checkpoint
 from spaceevo.training.fit import falling, fit
 
@@ -144,6 +144,17 @@ def test_targets_are_labels_and_what_another_answers_in_the_share_asked_for() ->
     assert torch.allclose(targets(cfg.finish.distill, cfg.data, few, said), 0.25 * label + 0.75 * said)
 
 
+def test_easy_images_are_those_of_whose_labels_the_answers_are_sure() -> None:
+    said = torch.full((2, 4, 10), 0.02)
+    labels = torch.arange(4)
+    for image, share in enumerate((0.9, 0.83, 0.86, 0.2)):
+        said[:, image, image] = share
+    said[1, 2, 2] = 0.8  # mirrored it is less sure
+    assert easy_images(said, labels, 0.93, 0.1).tolist() == [True, False, False, False]  # a smoothed label asks for 0.91
+    assert easy_images(said, labels, 0.91, 0.1).tolist() == [True, True, True, False]
+    assert not easy_images(said, labels, 1.0, 0.1).any()
+
+
 def test_a_batch_has_the_answers_to_its_own_images_mirrored_or_not() -> None:
     cfg = compose("train", ["experiment=tiny", "data.flip=true"])
     images = load_data(cfg.data)
@@ -167,10 +178,11 @@ def test_smaller_subnets_are_taught_by_the_largest(tiny_run: Path, tmp_path: Pat
     trained = finishing.train_alone
 
     def told(
-        folder: Folder, cfg: Config, recipe: FinishConfig, name: str, own: Elastic, graph: Graph, images: Images, x: Any
+        folder: Folder, cfg: Config, recipe: FinishConfig, name: str, own: Elastic, graph: Graph, images: Images, *more: Any
     ) -> int:
+        assert (more[-1] is None) == (name == "large")  # nobody told it what is easy
         taught.append((name, images.train_labels.dim() == 3, recipe.epochs))
-        return trained(folder, cfg, recipe, name, own, graph, images, x)
+        return trained(folder, cfg, recipe, name, own, graph, images, *more)
 
     monkeypatch.setattr(finishing, "train_alone", told)
     finish(compose("train", [*TINY, f"run_dir={folder}", "finish.first=3"]))

@@ -17,17 +17,23 @@ from spaceevo.data.folder import FolderImages
 from spaceevo.data.images import Images, Pixels, normalize
 
 Batch = tuple[int, int, Tensor, slice]
+Easy = tuple[np.ndarray, float]
 
 
 class Shuffle(Sampler[Batch]):
     """Epoch, step and image indices of every batch, and which of them are this rank's; the last, smaller batch is dropped.
 
-    An epoch is ``limit`` of the ``images`` (None: all), drawn anew for each. Lightning sets the epoch. The rank is asked for
-    here, in the process that trains: the loader's workers have none.
+    An epoch is ``limit`` of the ``images`` (None: all), drawn anew for each; with ``easy``, a mask ``[images]`` and the share
+    of these images that an epoch has, all others and so many of them. Lightning sets the epoch. The rank is asked for here, in
+    the process that trains: the loader's workers have none.
     """
 
-    def __init__(self, images: int, batch: int, seed: int, limit: int | None = None) -> None:
-        self.images, self.drawn = images, min(images, limit or images)
+    def __init__(self, images: int, batch: int, seed: int, limit: int | None = None, easy: Easy | None = None) -> None:
+        self.hard, self.easy, self.few = np.arange(images), np.arange(0), 0
+        if easy is not None:
+            self.hard, self.easy = np.flatnonzero(~easy[0]), np.flatnonzero(easy[0])
+            self.few = round(easy[1] * len(self.easy))
+        self.drawn = min(len(self.hard) + self.few, limit or images)
         self.batch, self.seed, self.epoch = min(batch, self.drawn), seed, 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -37,7 +43,9 @@ class Shuffle(Sampler[Batch]):
         return self.drawn // self.batch
 
     def __iter__(self) -> Iterator[Batch]:
-        order = torch.from_numpy(np.random.default_rng([self.seed, self.epoch]).permutation(self.images))
+        rng = np.random.default_rng([self.seed, self.epoch])
+        here = np.concatenate([self.hard, rng.choice(self.easy, self.few, replace=False)]) if self.few else self.hard
+        order = torch.from_numpy(rng.permutation(here))
         rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         for step in range(len(self)):
             yield self.epoch, step, order[step * self.batch : (step + 1) * self.batch], slice(rank, None, world)
@@ -85,14 +93,21 @@ def flip_and_crop(x: Tensor, rng: np.random.Generator, flip: bool, pad: int) -> 
 
 class ImagesModule(L.LightningDataModule):
     """The training images of ``images`` (an epoch: ``limit`` of them, drawn anew) in batches of ``batch``, decoded and
-    augmented in ``data.workers`` processes and normalized on the device that trains."""
+    augmented in ``data.workers`` processes and normalized on the device that trains; ``easy``: as of ``Shuffle``."""
 
     def __init__(
-        self, images: Images, cfg: DataConfig, batch: int, seed: int, augment: bool = True, limit: int | None = None
+        self,
+        images: Images,
+        cfg: DataConfig,
+        batch: int,
+        seed: int,
+        augment: bool = True,
+        limit: int | None = None,
+        easy: Easy | None = None,
     ) -> None:
         super().__init__()
         self.dataset = Batches(images.train, images.train_labels, cfg, seed, augment)
-        self.sampler = Shuffle(len(images.train), batch, seed, limit)
+        self.sampler = Shuffle(len(images.train), batch, seed, limit, easy)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -8,6 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from spaceevo.data import Images, ImagesModule
+from spaceevo.data.module import Easy
 from spaceevo.nn.elastic import Elastic
 from spaceevo.space import Graph
 from spaceevo.steps.common import make_logger, quantizer, trainer_arguments
@@ -23,15 +24,24 @@ class Needs(Trained, OfASpace, OnADevice, Protocol):
 
 
 def train_alone(
-    folder: Folder, cfg: Needs, recipe: TimedConfig, name: str, own: Elastic, graph: Graph, images: Images, calibration: Tensor
+    folder: Folder,
+    cfg: Needs,
+    recipe: TimedConfig,
+    name: str,
+    own: Elastic,
+    graph: Graph,
+    images: Images,
+    calibration: Tensor,
+    easy: Easy | None = None,
 ) -> int:
-    """Train ``own``, all of ``graph``, in place by ``recipe``; a kill loses no finished epoch.
+    """Train ``own``, all of ``graph``, in place by ``recipe``; a kill loses no finished epoch. ``easy``: the images of which an
+    epoch has but a share.
 
     Returns:
         The number of steps.
     """
     part = folder.partial / name
-    data = ImagesModule(images, cfg.data, recipe.batch, cfg.seed + 2)
+    data = ImagesModule(images, cfg.data, recipe.batch, cfg.seed + 2, easy=easy)
     module = AloneModule(own, graph, recipe, 0, cfg.seed, quantizer(cfg), calibration)
     if recipe.epochs is not None:
         module.steps = round(recipe.epochs * data.steps_per_epoch)

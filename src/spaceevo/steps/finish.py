@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 class FinishConfig(TimedConfig):
     """Every chosen subnet trained on alone (for 0: the inherited weights, as the paper has it), the largest first: of what the
     others are to answer, ``distill`` is what it does, the rest the label; since it teaches them, it is trained
-    ``first`` times as long."""
+    ``first`` times as long. Of the images of whose labels it is ``sure``, an epoch of theirs has the share ``easy``."""
 
     distill: float = setting(least=0, below=1)
     first: float = MISSING
+    sure: float = setting(most=1)
+    easy: float = setting(most=1)
 
     def check(self) -> None:
         """Raises:
@@ -59,7 +61,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     from spaceevo.space import Subnet, subnet_graph
     from spaceevo.steps.alone import train_alone
     from spaceevo.steps.common import quantizer, start
-    from spaceevo.training.answers import answers, targets
+    from spaceevo.training.answers import answers, easy_images, targets
     from spaceevo.training.checkpoint import load_finished, load_supernet, save_supernet
     from spaceevo.training.subnets import Part
 
@@ -79,11 +81,13 @@ def run(folder: Folder, cfg: Needs) -> None:
         if not _done(folder, path):
             own = Extracted(net, graph, {}).net.to(memory_format=torch.channels_last)
             inherited = recalibrated_top1(own, graph, quantizer(cfg), calibration, *validation)
-            taught = (
-                images if said is None else replace(images, train_labels=targets(cfg.finish.distill, cfg.data, images, said))
-            )
-            recipe = longer(cfg.finish, cfg.finish.first) if teaches else cfg.finish
-            steps = train_alone(folder, cfg, recipe, name, own, graph, taught, calibration)
+            recipe, taught, easy = cfg.finish, images, None
+            if teaches:
+                recipe = longer(recipe, recipe.first)
+            if said is not None:
+                taught = replace(images, train_labels=targets(recipe.distill, cfg.data, images, said))
+                easy = easy_images(said, images.train_labels, recipe.sure, recipe.label_smoothing), recipe.easy
+            steps = train_alone(folder, cfg, recipe, name, own, graph, taught, calibration, easy)
             finished = recalibrated_top1(own, graph, quantizer(cfg), calibration, *validation)
             say(f"finish: {name}: {finished:.2f} % validation top-1 after {steps} steps, {inherited:.2f} % inherited")
             more: dict[str, Any] = dict(subnet=subnet, steps=steps, weight_bits=bits, split=images.split)
@@ -140,5 +144,5 @@ STEP = Step(
     ("finished/*.ckpt",),
     run,
     free=("latency",),
-    version=2,
+    version=3,
 )

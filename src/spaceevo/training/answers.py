@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,6 +21,14 @@ def answers(data: DataConfig, net: Elastic, graph: Graph, images: Images, calibr
     stats = calibrate(net, graph, resized(calibration, graph.input.hw))
     sides = [images.train, images.train[:].flip(3)] if data.flip else [images.train]
     return torch.stack([logits(net, graph, stats, Normalized(side, data)).softmax(1) for side in sides])
+
+
+def easy_images(said: Tensor, labels: Tensor, sure: float, smoothing: float) -> np.ndarray:
+    """Which images ``[N]`` have an easy label: it has more than ``sure`` of the answers ``said`` ``[1 or 2, N, classes]``, of
+    what a label smoothed by ``smoothing`` asks for. They teach little: a few of them in an epoch do."""
+    share = said[:, torch.arange(len(labels)), labels].mean(0)
+    most = 1 - smoothing + smoothing / said.shape[2]
+    return (share > sure * most).numpy()
 
 
 def targets(share: float, data: DataConfig, images: Images, said: Tensor) -> Tensor:
