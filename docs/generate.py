@@ -8,7 +8,7 @@ import json
 import math
 import re
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING as NONE_GIVEN
 from dataclasses import Field, asdict, fields, is_dataclass
 from pathlib import Path
@@ -271,18 +271,21 @@ def schema_text() -> str:
     return json.dumps(config_schema(), indent=1) + "\n"
 
 
-def pages() -> dict[str, str]:
-    """The generated pages by their path below ``docs``."""
-    made = {"reference/config.md": config_page(), "reference/commands.md": commands_page(), "reference/steps.md": steps_page()}
-    return {**made, **{page: (ROOT / source).read_text() for page, source in ROOT_PAGES.items()}}
+#: The generated pages by their path below ``docs``.
+PAGES: dict[str, Callable[[], str]] = {
+    "reference/config.md": config_page,
+    "reference/commands.md": commands_page,
+    "reference/steps.md": steps_page,
+    **{page: (ROOT / source).read_text for page, source in ROOT_PAGES.items()},
+}
 
 
 def on_files(files: Any, config: Any) -> Any:
     """MkDocs asks for the site's files: the generated pages join them."""
     from mkdocs.structure.files import File
 
-    for path, text in pages().items():
-        files.append(File.generated(config, path, content=text))
+    for path, text in PAGES.items():
+        files.append(File.generated(config, path, content=text()))
     return files
 
 
