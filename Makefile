@@ -40,7 +40,7 @@ lint: setup ## ruff, mypy, and which room may import which
 	$(VENV)/bin/lint-imports --no-cache --no-logo
 
 docs: setup ## the documentation into site/; any warning ends it
-	@NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(RUN) -m mkdocs build --strict --quiet && echo "$(CURDIR)/site/index.html"
+	@NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(RUN) -m mkdocs build --strict && echo "$(CURDIR)/site/index.html"
 
 bench: setup ## the fast versions against the plain ones, in one run
 	@$(RUN) tests/bench.py
