@@ -176,7 +176,7 @@ def config_page() -> str:
         "# Config keys",
         "",
         "Made from the dataclasses of the code and the files in `conf/`. A default is what `python -m spaceevo.pipeline` takes",
-        "where nothing is said. `config.schema.json`, beside the docs, has",
+        "where nothing is said. `docs/config.schema.json` has",
         "the same for editors: begin an experiment file with `# yaml-language-server: $schema=../docs/config.schema.json`.",
         "",
         "## Of every command",
