@@ -30,6 +30,8 @@ SCHEMA = ROOT / "docs" / "config.schema.json"
 ROOT_PAGES = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md", "experiments.md": "experiments/README.md"}
 #: Commands with a config of their own.
 ALONE: dict[str, type[Any]] = {"verify": VerifyConfig, "quantize": QuantizeConfig}
+#: The rooms that are libraries too, from the ground up.
+ROOMS = ("space", "evolution", "latency", "data", "nn", "training", "deploy")
 REQUIRED = "???"
 MADE_OF = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
 JSON_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean", type(None): "null"}
@@ -176,8 +178,8 @@ def config_page() -> str:
         "# Config keys",
         "",
         "Made from the dataclasses of the code and the files in `conf/`. A default is what `python -m spaceevo.pipeline` takes",
-        "where nothing is said. `docs/config.schema.json` has",
-        "the same for editors: begin an experiment file with `# yaml-language-server: $schema=../docs/config.schema.json`.",
+        "where nothing else is said. `docs/config.schema.json` has the same for editors: begin an experiment file with",
+        "`# yaml-language-server: $schema=../docs/config.schema.json`.",
         "",
         "## Of every command",
         "",
@@ -220,6 +222,23 @@ def steps_page() -> str:
         many = [", ".join(f"`{item}`" for item in items) for items in (step.inputs, step.outputs, step.keys)]
         name = f"`{step.name}`{' (optional)' if step.optional else ''}"
         lines.append(f"| {' | '.join(map(cell, [name, f'`{step.command}`', step.summary, *many]))} |")
+    return "\n".join(lines) + "\n"
+
+
+def python_page() -> str:
+    """What to show of the rooms: of those that say themselves what is public that, else every module."""
+    lines = [
+        "# Python interface",
+        "",
+        "What each room offers to code outside it; [a room as a library](../library.md) has examples.",
+    ]
+    for room in ROOMS:
+        folder = ROOT / "src" / "spaceevo" / room
+        lines += [f"\n## {room}"]
+        modules = [folder] if room in ("space", "evolution") else sorted(folder.rglob("*.py"))
+        for path in modules:
+            if path.name != "__init__.py":
+                lines += [f"\n::: {'.'.join(path.relative_to(ROOT / 'src').with_suffix('').parts)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -276,6 +295,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/config.md": config_page,
     "reference/commands.md": commands_page,
     "reference/steps.md": steps_page,
+    "reference/python.md": python_page,
     **{page: (ROOT / source).read_text for page, source in ROOT_PAGES.items()},
 }
 

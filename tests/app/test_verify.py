@@ -14,8 +14,8 @@ import pytest
 from conftest import Command
 
 from spaceevo.data.config import DataConfig
-from spaceevo.deploy import verify
-from spaceevo.deploy.gate import digest
+from spaceevo.deploy.claims import verify
+from spaceevo.deploy.claims.gate import digest
 from spaceevo.errors import UserError
 from spaceevo.steps.verify import claimed_data
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from spaceevo.deploy.integer import IntegerModel, QParams
+from spaceevo.deploy.integer.model import IntegerModel, QParams
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats
 from spaceevo.nn.evaluate import calibrate
 from spaceevo.space import (

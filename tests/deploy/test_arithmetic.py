@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from deploy.nets import one_op
 
-from spaceevo.deploy import litert, ort
-from spaceevo.deploy.arithmetic import TABLES, settle, table
-from spaceevo.deploy.integer import GATE_QPARAMS, SIGMOID_QPARAMS, IntegerModel, QParams
-from spaceevo.deploy.reference import run_integer
+from spaceevo.deploy.integer.arithmetic import TABLES, settle, table
+from spaceevo.deploy.integer.model import GATE_QPARAMS, SIGMOID_QPARAMS, IntegerModel, QParams
+from spaceevo.deploy.integer.reference import run_integer
+from spaceevo.deploy.runtimes import litert, ort
 from spaceevo.space.graph import INPUT, Op
 
 CASES = 12

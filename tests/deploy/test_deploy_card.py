@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spaceevo.deploy.card import REQUIRED, write_card
-from spaceevo.deploy.onnx_writer import write_fp32, write_int8
-from spaceevo.deploy.parity import agreement, float_convolutions, integer_op_report, run_batches, session
-from spaceevo.deploy.random_model import random_models
+from spaceevo.deploy.claims.card import REQUIRED, write_card
+from spaceevo.deploy.claims.parity import agreement, float_convolutions, integer_op_report, run_batches, session
+from spaceevo.deploy.files.onnx_writer import write_fp32, write_int8
+from spaceevo.deploy.integer.random_model import random_models
 from spaceevo.space import SearchSpace, Subnet, load_hyperspace, subnet_graph
 
 
@@ -59,6 +59,6 @@ def test_random_models_run_with_the_same_weights_in_both_precisions(bits: int) -
 
 
 def test_writing_random_models_needs_no_torch() -> None:
-    modules = "spaceevo.deploy.random_model, spaceevo.deploy.onnx_writer, spaceevo.deploy.parity"
+    modules = "spaceevo.deploy.integer.random_model, spaceevo.deploy.files.onnx_writer, spaceevo.deploy.claims.parity"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -9,11 +9,11 @@ import onnx
 import pytest
 from deploy.nets import QUANTIZER, demo_subnet, logits, random_net, small_stage, smooth_images
 
-from spaceevo.deploy.fold import float_model, integer_model
-from spaceevo.deploy.onnx_writer import write_fp32, write_int8
-from spaceevo.deploy.ort import integer_op_report, run_batches, session
-from spaceevo.deploy.parity import label_agreement
-from spaceevo.deploy.reference import run_integer
+from spaceevo.deploy.claims.parity import label_agreement
+from spaceevo.deploy.files.onnx_writer import write_fp32, write_int8
+from spaceevo.deploy.integer.fold import float_model, integer_model
+from spaceevo.deploy.integer.reference import run_integer
+from spaceevo.deploy.runtimes.ort import integer_op_report, run_batches, session
 from spaceevo.nn.elastic import Quantizer
 from spaceevo.space.blocks import BLOCK_TYPES
 from spaceevo.space.graph import ACTIVATIONS, PADDINGS

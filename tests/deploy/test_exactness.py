@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from deploy.nets import QUANTIZER, VNNI, demo_subnet, logits, random_net, small_stage, smooth_images, trained_net
 
-from spaceevo.deploy import litert, ort
-from spaceevo.deploy.arithmetic import disagreements
-from spaceevo.deploy.fold import integer_model
-from spaceevo.deploy.gate import judge_ops
-from spaceevo.deploy.integer import IntegerModel
-from spaceevo.deploy.onnx_writer import write_int8
-from spaceevo.deploy.parity import float_convolutions, label_agreement, partings
-from spaceevo.deploy.reference import run_integer
-from spaceevo.deploy.tflite_writer import write_tflite
-from spaceevo.deploy.trained import Trained
+from spaceevo.deploy.claims.gate import judge_ops
+from spaceevo.deploy.claims.parity import float_convolutions, label_agreement, partings
+from spaceevo.deploy.files.onnx_writer import write_int8
+from spaceevo.deploy.files.tflite_writer import write_tflite
+from spaceevo.deploy.integer.arithmetic import disagreements
+from spaceevo.deploy.integer.fold import integer_model
+from spaceevo.deploy.integer.model import IntegerModel
+from spaceevo.deploy.integer.reference import run_integer
+from spaceevo.deploy.integer.trained import Trained
+from spaceevo.deploy.runtimes import litert, ort
 from spaceevo.nn.elastic import Quantizer
 from spaceevo.space import Graph, SearchSpace, Subnet, load_hyperspace, subnet_graph
 from spaceevo.space.blocks import BLOCK_TYPES

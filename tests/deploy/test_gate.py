@@ -14,18 +14,18 @@ from deploy.nets import QUANTIZER, demo_subnet, smooth_images, trained_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spaceevo.deploy import litert, ort
-from spaceevo.deploy.fold import integer_model
-from spaceevo.deploy.gate import FLOOR, broken_claims, compare, digest, judge_ops, parity_report, refusal
-from spaceevo.deploy.integer import IntegerModel
-from spaceevo.deploy.onnx_writer import write_int8
-from spaceevo.deploy.tflite_writer import write_tflite
-from spaceevo.deploy.trained import Trained
+from spaceevo.deploy.claims.gate import FLOOR, broken_claims, compare, digest, judge_ops, parity_report, refusal
+from spaceevo.deploy.files.onnx_writer import write_int8
+from spaceevo.deploy.files.tflite_writer import write_tflite
+from spaceevo.deploy.integer.fold import integer_model
+from spaceevo.deploy.integer.model import IntegerModel
+from spaceevo.deploy.integer.trained import Trained
+from spaceevo.deploy.runtimes import litert, ort
 from spaceevo.space import SearchSpace, Subnet, load_hyperspace, subnet_graph, superset_graph
 from spaceevo.space.graph import Op
 
 IMAGES = 64
-#: By :func:`spaceevo.deploy.gate.compare`: as good as can be.
+#: By :func:`spaceevo.deploy.claims.gate.compare`: as good as can be.
 SOUND = dict(agreement=100.0, mean_difference=0.0, max_difference=0.0)
 Exported = tuple[Trained, IntegerModel, np.ndarray]
 

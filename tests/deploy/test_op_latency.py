@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from spaceevo.deploy.onnx_writer import write_fp32, write_int8
-from spaceevo.deploy.op_latency import AFTER, BEFORE, adding_up_to, graph_rows, op_table, owners, profile_nodes
-from spaceevo.deploy.random_model import random_models
+from spaceevo.deploy.files.onnx_writer import write_fp32, write_int8
+from spaceevo.deploy.integer.random_model import random_models
+from spaceevo.deploy.runtimes.op_latency import AFTER, BEFORE, adding_up_to, graph_rows, op_table, owners, profile_nodes
 from spaceevo.latency.measure import latency, measure
 from spaceevo.space import Graph, SearchSpace, Subnet, load_hyperspace, subnet_graph
 

@@ -6,10 +6,10 @@ import numpy as np
 import onnx
 import pytest
 
-from spaceevo.deploy.onnx_writer import write_fp32
-from spaceevo.deploy.parity import agreement, float_convolutions, integer_op_report, run_batches, session
+from spaceevo.deploy.claims.parity import agreement, float_convolutions, integer_op_report, run_batches, session
+from spaceevo.deploy.files.onnx_writer import write_fp32
+from spaceevo.deploy.integer.random_model import random_models
 from spaceevo.deploy.ptq import METHODS, post_training_quantized
-from spaceevo.deploy.random_model import random_models
 from spaceevo.space import SearchSpace, Subnet, load_hyperspace, subnet_graph
 
 

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from deploy.nets import QUANTIZER, demo_subnet, random_net, smooth_images, trained_net
 
-from spaceevo.deploy.fold import integer_model
-from spaceevo.deploy.integer import IntegerModel, load_integer, save_integer
-from spaceevo.deploy.reference import run_integer, run_op
+from spaceevo.deploy.integer.fold import integer_model
+from spaceevo.deploy.integer.model import IntegerModel, load_integer, save_integer
+from spaceevo.deploy.integer.reference import run_integer, run_op
 from spaceevo.errors import UserError
 from spaceevo.space.graph import INPUT, PADDINGS, Graph, Op, Tensor
 
@@ -122,6 +122,8 @@ def test_a_file_that_is_no_integer_model_is_named(tmp_path: Path) -> None:
 
 
 def test_the_reference_and_both_runtimes_need_no_torch() -> None:
-    modules = "spaceevo.deploy.reference, spaceevo.deploy.ort, spaceevo.deploy.litert, spaceevo.deploy.parity"
+    modules = ", ".join(
+        f"spaceevo.deploy.{name}" for name in ("integer.reference", "runtimes.ort", "runtimes.litert", "claims.parity")
+    )
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -7,12 +7,12 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from deploy.nets import QUANTIZER, demo_subnet, random_net, smooth_images
 
-from spaceevo.deploy.fold import integer_model
-from spaceevo.deploy.integer import SIGMOID_QPARAMS, IntegerModel
-from spaceevo.deploy.litert import interpreter, run_batches
-from spaceevo.deploy.reference import run_integer
-from spaceevo.deploy.runtimes import RUNTIMES
-from spaceevo.deploy.tflite_writer import read_labels, write_tflite
+from spaceevo.deploy.files.tflite_writer import read_labels, write_tflite
+from spaceevo.deploy.integer.fold import integer_model
+from spaceevo.deploy.integer.model import SIGMOID_QPARAMS, IntegerModel
+from spaceevo.deploy.integer.reference import run_integer
+from spaceevo.deploy.runtimes.litert import interpreter, run_batches
+from spaceevo.deploy.runtimes.registry import RUNTIMES
 from spaceevo.space import Graph
 from spaceevo.space.graph import PADDINGS
 
@@ -69,7 +69,7 @@ def test_a_timed_call_prepares_nothing_and_gives_the_output(float_io: bool, monk
     def refused(*arguments: object) -> None:
         raise AssertionError("an input is prepared in the timed call")
 
-    monkeypatch.setattr("spaceevo.deploy.litert.quantize", refused)
+    monkeypatch.setattr("spaceevo.deploy.runtimes.litert.quantize", refused)
     scale, zero = (1.0, 0) if float_io else (model.output_qparams[0], model.output_qparams[1] - 128)
     given = (np.asarray(timed(), np.float32) - zero) * np.float32(scale)
     np.testing.assert_array_equal(given, expected)

@@ -115,6 +115,12 @@ def test_links_resolve(page: Path) -> None:
     assert [str(target) for target in targets if not target.exists() and target not in made] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_files_of_the_code_that_are_named_are_there(page: Path) -> None:
+    named = re.findall(r"`((?:\w+/)+\w+\.py)(?:::\w+)?`", page.read_text())
+    assert [path for path in named if not (ROOT / path).is_file() and not (ROOT / "src/spaceevo" / path).is_file()] == []
+
+
 def all_keys(cls: type[Any], prefix: str = "") -> Iterator[str]:
     """Every key of a section and of those within it, as the reference writes them."""
     kinds = get_type_hints(cls)

@@ -10,7 +10,7 @@ import onnx
 import pandas as pd
 import pytest
 
-from spaceevo.deploy.timing import timing_writer
+from spaceevo.deploy.runtimes.timing import timing_writer
 from spaceevo.latency.measure import COLD_CALLS, PATIENCE, cold_ms, latency, measure, quantiles
 from spaceevo.latency.measure import GROUP as SESSIONS
 from spaceevo.latency.profile import GROUP, profile

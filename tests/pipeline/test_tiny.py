@@ -17,7 +17,7 @@ from conftest import TINY, Command
 
 from spaceevo.app.config import compose
 from spaceevo.data import load_data, normalize
-from spaceevo.deploy.card import REQUIRED
+from spaceevo.deploy.claims.card import REQUIRED
 from spaceevo.evolution import AdditiveCost, GeneCode, hypervolume, pareto_front
 from spaceevo.latency.limits import HEADROOM
 from spaceevo.latency.predictor import Predictor
@@ -199,10 +199,10 @@ def test_found_space_has_a_subnet_within_the_smallest_limit_and_else_that_is_tol
 
 
 def test_onnx_and_tflite_files_and_the_integer_model_give_the_same_integers(tiny_run: Path) -> None:
-    from spaceevo.deploy import litert, ort
-    from spaceevo.deploy.integer import load_integer
-    from spaceevo.deploy.reference import run_integer
-    from spaceevo.deploy.tflite_writer import read_labels
+    from spaceevo.deploy.files.tflite_writer import read_labels
+    from spaceevo.deploy.integer.model import load_integer
+    from spaceevo.deploy.integer.reference import run_integer
+    from spaceevo.deploy.runtimes import litert, ort
 
     for card in cards(tiny_run):
         folder = tiny_run / "models" / card["name"]

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from spaceevo.app.config import compose
 from spaceevo.app.run import execute, folder_of
-from spaceevo.deploy.card import REQUIRED
+from spaceevo.deploy.claims.card import REQUIRED
 from spaceevo.errors import UserError
 from spaceevo.report.verdict import verdict, verdict_sums
 from spaceevo.steps import STEPS

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from spaceevo.deploy.fold import float_model, integer_model
-from spaceevo.deploy.gate import COMPARED, compare, digest, judge_ops
-from spaceevo.deploy.integer import IntegerModel
-from spaceevo.deploy.onnx_writer import write_fp32, write_int8
-from spaceevo.deploy.ort import integer_op_report
-from spaceevo.deploy.parity import agreement, float_convolutions, label_agreement, same_integers
+from spaceevo.deploy.claims.gate import COMPARED, compare, digest, judge_ops
+from spaceevo.deploy.claims.parity import agreement, float_convolutions, label_agreement, same_integers
+from spaceevo.deploy.files.onnx_writer import write_fp32, write_int8
+from spaceevo.deploy.files.tflite_writer import write_tflite
+from spaceevo.deploy.integer.fold import float_model, integer_model
+from spaceevo.deploy.integer.model import IntegerModel
+from spaceevo.deploy.integer.reference import Arrays, run_integer
+from spaceevo.deploy.integer.trained import Trained
 from spaceevo.deploy.ptq import post_training_quantized
-from spaceevo.deploy.reference import Arrays, run_integer
-from spaceevo.deploy.runtimes import RUNTIMES, open_file, outputs
-from spaceevo.deploy.tflite_writer import write_tflite
-from spaceevo.deploy.trained import Trained
+from spaceevo.deploy.runtimes.ort import integer_op_report
+from spaceevo.deploy.runtimes.registry import RUNTIMES, open_file, outputs
 from spaceevo.nn.elastic import Elastic, Quantizer, resize
 from spaceevo.nn.evaluate import ImageSource, calibrate, resized, top1
 from spaceevo.space import Graph
@@ -76,7 +76,7 @@ def recalibrated(net: Elastic, graph: Graph, calibration: Tensor, quantizer: Qua
 
 
 def judged_ops(pair: ModelPair, images: np.ndarray) -> dict[str, list[dict[str, Any]]]:
-    """:func:`spaceevo.deploy.gate.judge_ops` of every INT8 file over ``images`` ``[N, C, R, R]``."""
+    """:func:`spaceevo.deploy.claims.gate.judge_ops` of every INT8 file over ``images`` ``[N, C, R, R]``."""
     names = [op.name for op in pair.integer.graph.ops]
     files = {name: content for name, content in pair.files.items() if name != "fp32.onnx"}
     return {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spaceevo.deploy.reference import Arrays
+from spaceevo.deploy.integer.reference import Arrays
 
 METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 CHUNK = 16  # images whose activations are held at once

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_accuracy
 
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats, resize, schedule
+from spaceevo.sliced import Sliced
 from spaceevo.space import Graph
 from spaceevo.space.graph import INPUT
 
 EVAL_BATCH, EVAL_PIXELS = 500, 2_000_000  # images at a time, and pixels of them
 
 
-class ImageSource(Protocol):
-    """Normalized images ``[N, C, H, W]``: a tensor, or what makes slices of one when asked."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, which: slice, /) -> Tensor: ...
+ImageSource = Sliced[Tensor]  # normalized images [N, C, H, W]: a tensor, or what makes slices of one when asked
 
 
 @torch.no_grad()

@@ -66,7 +66,7 @@ def run(folder: Folder, cfg: Needs) -> None:
         ClaimError: an exported network is not the trained one.
     """
     from spaceevo.atomic import write_yaml
-    from spaceevo.deploy.runtimes import RUNTIMES
+    from spaceevo.deploy.runtimes.registry import RUNTIMES
     from spaceevo.report.verdict import verdict
     from spaceevo.steps.common import start
     from spaceevo.steps.networks import Network
@@ -160,7 +160,7 @@ def searched_at(folder: Folder, limits_ms: Sequence[float]) -> list[Path]:
 
 def _measured(cfg: Needs, groups: Mapping[str, Sequence[Path]]) -> dict[str, list[dict[str, Any]]]:
     """A row for every card of ``groups``: accuracy and ms by runtime, the INT8 files of all measured in one interleaved run."""
-    from spaceevo.deploy.runtimes import measure_files
+    from spaceevo.deploy.runtimes.registry import measure_files
     from spaceevo.latency.measure import latency
     from spaceevo.steps.leaving import timing
 

@@ -44,7 +44,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     import pandas as pd
 
     from spaceevo.atomic import write_parquet
-    from spaceevo.deploy.timing import timing_writer
+    from spaceevo.deploy.runtimes.timing import timing_writer
     from spaceevo.latency.host import weight_bits
     from spaceevo.latency.measure import latency, measure, quantiles
     from spaceevo.latency.predictor import Predictor

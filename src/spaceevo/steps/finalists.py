@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from spaceevo.deploy.timing import timing_writer
+from spaceevo.deploy.runtimes.timing import timing_writer
 from spaceevo.errors import LimitError
 from spaceevo.evolution import Archive
 from spaceevo.latency.host import weight_bits

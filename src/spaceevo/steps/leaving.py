@@ -13,12 +13,12 @@ from torch import Tensor
 from spaceevo.atomic import atomic_write
 from spaceevo.data import Images, Normalized, normalize
 from spaceevo.data.labels import class_names
-from spaceevo.deploy.card import card_text, data_claims, file_claims, write_card
+from spaceevo.deploy.claims.card import card_text, data_claims, file_claims, write_card
+from spaceevo.deploy.claims.gate import images_to_compare, parity_report, refusal
 from spaceevo.deploy.export import AtSize, ModelPair, check, int8_and_fp32, judged_ops
-from spaceevo.deploy.gate import images_to_compare, parity_report, refusal
-from spaceevo.deploy.integer import save_integer
-from spaceevo.deploy.op_latency import graph_rows, op_table
-from spaceevo.deploy.runtimes import RUNTIMES, measure_cold, measure_files
+from spaceevo.deploy.integer.model import save_integer
+from spaceevo.deploy.runtimes.op_latency import graph_rows, op_table
+from spaceevo.deploy.runtimes.registry import RUNTIMES, measure_cold, measure_files
 from spaceevo.errors import ClaimError
 from spaceevo.latency import host
 from spaceevo.nn.elastic import Elastic
@@ -117,7 +117,7 @@ def gate(step: str, models: Sequence[Leaving]) -> None:
 
 
 def timing(cfg: Exported) -> dict[str, Any]:
-    """How files are measured: arguments of :func:`spaceevo.deploy.runtimes.measure_files`."""
+    """How files are measured: arguments of :func:`spaceevo.deploy.runtimes.registry.measure_files`."""
     b = cfg.benchmark
     return dict(rounds=b.rounds, runs=b.runs, threads=cfg.device.threads, spread_s=b.spread_s)
 

@@ -38,7 +38,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     from tqdm import tqdm
 
     from spaceevo.atomic import write_json, write_parquet
-    from spaceevo.deploy.timing import timing_writer
+    from spaceevo.deploy.runtimes.timing import timing_writer
     from spaceevo.latency import host
     from spaceevo.latency.profile import profile
     from spaceevo.latency.sampling import graph_of, sample_models

@@ -70,13 +70,13 @@ def run(cfg: QuantizeConfig) -> None:
 
     from spaceevo.atomic import atomic_write
     from spaceevo.data import Normalized, load_data
-    from spaceevo.deploy.card import card_text, file_claims
+    from spaceevo.deploy.claims.card import card_text, file_claims
+    from spaceevo.deploy.claims.gate import digest
+    from spaceevo.deploy.claims.parity import agreement, float_convolutions, integer_op_report
     from spaceevo.deploy.export import AtSize
-    from spaceevo.deploy.gate import digest
-    from spaceevo.deploy.op_latency import node_rows, op_table
-    from spaceevo.deploy.parity import agreement, float_convolutions, integer_op_report
     from spaceevo.deploy.ptq import post_training_quantized
-    from spaceevo.deploy.runtimes import measure_cold, measure_files, open_file, outputs
+    from spaceevo.deploy.runtimes.op_latency import node_rows, op_table
+    from spaceevo.deploy.runtimes.registry import measure_cold, measure_files, open_file, outputs
     from spaceevo.deploy.torchvision_model import classifier, to_onnx
     from spaceevo.latency import host
     from spaceevo.latency.measure import latency
@@ -131,7 +131,7 @@ def run(cfg: QuantizeConfig) -> None:
 
 def _asked(cfg: QuantizeConfig, calibration_images: int, test_images: int) -> dict[str, Any]:
     """What the card tells of the model, the images and the machine, before anything is measured."""
-    from spaceevo.deploy.card import data_claims
+    from spaceevo.deploy.claims.card import data_claims
     from spaceevo.latency import host
     from spaceevo.provenance import code_version, sha256
 

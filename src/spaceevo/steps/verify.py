@@ -61,7 +61,7 @@ def run(cfg: VerifyConfig) -> None:
 
     from spaceevo.atomic import write_json
     from spaceevo.data import Normalized, load_data
-    from spaceevo.deploy import verify
+    from spaceevo.deploy.claims import verify
     from spaceevo.deploy.export import AtSize
     from spaceevo.latency import host
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spaceevo.deploy.integer import ACT_MAX, GATES, Inspection, QParams
+from spaceevo.deploy.integer.model import ACT_MAX, GATES, Inspection, QParams
 from spaceevo.nn.elastic import GATE_SCALE, SIGMOID_SCALE, Elastic, Quantizer, Stats, schedule
 from spaceevo.nn.evaluate import ImageSource, logits
 from spaceevo.nn.lsq import MIN_SCALE, zero_point

@@ -7,7 +7,7 @@ Where onnxruntime, LiteRT with XNNPACK and this reference give the same integers
   all three, always. Without VNNI, onnxruntime's 8-bit products saturate: weights of 7 bits or ``session(exact=True)``;
 - add, product, mean and the gates (hard sigmoid, sigmoid): ``clip(rint(real / sy) + zy)``; always, after ``settle`` moved
   a scale by a few parts per million to where no input is near enough to a tie for the runtimes' roundings to show, which
-  is tried for every possible input: see :mod:`spaceevo.deploy.arithmetic`. Before, every other addition has such
+  is tried for every possible input: see :mod:`spaceevo.deploy.integer.arithmetic`. Before, every other addition has such
   a pair of inputs;
 - hard-swish is a gate of 8 bits and a product; TFLite's own HARD_SWISH is up to a step off and slower;
 - a sigmoid has the output scale 1/256 that TFLite prescribes (at 1/255 the value at 0 would be a tie);
@@ -21,12 +21,12 @@ enough to hold every partial sum exactly.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 
-from spaceevo.deploy.arithmetic import table
-from spaceevo.deploy.integer import ACT_MAX, IntegerModel, QParams
+from spaceevo.deploy.integer.arithmetic import table
+from spaceevo.deploy.integer.model import ACT_MAX, IntegerModel, QParams
+from spaceevo.sliced import Sliced
 from spaceevo.space.graph import INPUT, Op
 
 EXACT_FLOAT32 = 2**24  # float32 holds every integer up to here
@@ -34,12 +34,7 @@ CHUNK = 2**19  # elements of the largest intermediate array: what a cache holds
 F = np.float32
 
 
-class Arrays(Protocol):
-    """Float32 images ``[N, C, R, R]``: an array, or what makes slices of one when asked."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, which: slice, /) -> np.ndarray: ...
+Arrays = Sliced[np.ndarray]  # float32 images [N, C, R, R]: an array, or what makes slices of one when asked
 
 
 def run_integer(model: IntegerModel, images: Arrays, record: dict[str, np.ndarray] | None = None) -> np.ndarray:

@@ -17,8 +17,8 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as tfl
 
-from spaceevo.deploy.arithmetic import HALF, HALF_QPARAMS, sixth
-from spaceevo.deploy.integer import IntegerModel, QParams
+from spaceevo.deploy.integer.arithmetic import HALF, HALF_QPARAMS, sixth
+from spaceevo.deploy.integer.model import IntegerModel, QParams
 from spaceevo.space.graph import INPUT, Graph, Op
 
 VERSION, IDENTIFIER = 3, b"TFL3"

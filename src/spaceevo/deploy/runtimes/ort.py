@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from spaceevo.deploy.integer import Inspection, IntegerModel
-from spaceevo.deploy.onnx_writer import OUTPUT, write_int8
+from spaceevo.deploy.files.onnx_writer import OUTPUT, write_int8
+from spaceevo.deploy.integer.model import Inspection, IntegerModel
 from spaceevo.space.graph import INPUT
 
 ERRORS_ONLY = 3

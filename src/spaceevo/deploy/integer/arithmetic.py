@@ -21,7 +21,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from spaceevo.deploy.integer import ACT_MAX, SIGMOID_QPARAMS, QParams
+from spaceevo.deploy.integer.model import ACT_MAX, SIGMOID_QPARAMS, QParams
 from spaceevo.space.graph import Op
 
 F = np.float32

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from spaceevo.deploy.ort import ERRORS_ONLY
+from spaceevo.deploy.runtimes.ort import ERRORS_ONLY
 from spaceevo.space.graph import Graph
 
 LEAST_RUNS, MOST_RUNS, SPENT_MS = 10, 100, 1000.0  # profiled runs of a model: as many as take about a second

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from spaceevo.deploy.integer import Inspection
-from spaceevo.deploy.ort import inspect, run_batches, session
-from spaceevo.deploy.reference import Arrays
+from spaceevo.deploy.integer.model import Inspection
+from spaceevo.deploy.integer.reference import Arrays
+from spaceevo.deploy.runtimes.ort import inspect, run_batches, session
 from spaceevo.errors import UserError
 from spaceevo.latency.measure import Call, cold_ms, measure
 
@@ -40,20 +40,20 @@ def _onnx(content: bytes, threads: int) -> Logits:
 
 
 def _tflite(content: bytes, threads: int) -> Logits:
-    from spaceevo.deploy import litert
+    from spaceevo.deploy.runtimes import litert
 
     running = litert.interpreter(content, threads)
     return lambda images: litert.run_batches(running, images)
 
 
 def _inspect_tflite(content: bytes, ops: Sequence[str], images: np.ndarray) -> Inspection:
-    from spaceevo.deploy import litert
+    from spaceevo.deploy.runtimes import litert
 
     return litert.inspect(content, ops, images)
 
 
 def _tflite_call(content: bytes | Path, threads: int) -> Callable[[], object]:
-    from spaceevo.deploy import litert
+    from spaceevo.deploy.runtimes import litert
 
     return litert.timed_call(litert.interpreter(content, threads))
 

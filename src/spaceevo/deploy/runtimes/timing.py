@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from spaceevo.deploy.onnx_writer import write_fp32, write_int8
-from spaceevo.deploy.random_model import random_models
+from spaceevo.deploy.files.onnx_writer import write_fp32, write_int8
+from spaceevo.deploy.integer.random_model import random_models
 from spaceevo.space import Graph
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from spaceevo.deploy.gate import digest
-from spaceevo.deploy.parity import agreement, float_convolutions, integer_op_report
-from spaceevo.deploy.reference import Arrays
-from spaceevo.deploy.runtimes import measure_cold, measure_files, open_file, outputs, runtime_of
+from spaceevo.deploy.claims.gate import digest
+from spaceevo.deploy.claims.parity import agreement, float_convolutions, integer_op_report
+from spaceevo.deploy.integer.reference import Arrays
+from spaceevo.deploy.runtimes.registry import measure_cold, measure_files, open_file, outputs, runtime_of
 from spaceevo.errors import UserError
 from spaceevo.latency import host
 from spaceevo.latency.measure import latency

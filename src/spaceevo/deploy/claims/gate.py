@@ -1,8 +1,9 @@
 """The parity gate: a file leaves only if it computes what was trained, as a whole and op by op; else which op is the first.
 
-The judge is the trained model (:mod:`spaceevo.deploy.trained`). Of all block types, activations, strides, paddings and bits,
-in both runtimes, an op of a right file is at most 1e-4 steps from it beyond its rounding, and so are its constants; of the
-faults in ``tests/deploy/test_gate.py`` the smallest makes 0.1 (a bias, by as much), a weight that is one integer off 0.4.
+The judge is the trained model (:mod:`spaceevo.deploy.integer.trained`). Of all block types, activations, strides, paddings
+and bits, in both runtimes, an op of a right file is at most 1e-4 steps from it beyond its rounding, and so are its
+constants; of the faults in ``tests/deploy/test_gate.py`` the smallest makes 0.1 (a bias, by as much), a weight that is one
+integer off 0.4.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from spaceevo.deploy.integer import ACT_MAX, Inspection, QParams, lower
-from spaceevo.deploy.parity import label_agreement
-from spaceevo.deploy.trained import Trained
+from spaceevo.deploy.claims.parity import label_agreement
+from spaceevo.deploy.integer.model import ACT_MAX, Inspection, QParams, lower
+from spaceevo.deploy.integer.trained import Trained
 from spaceevo.space.graph import INPUT, Graph, Op
 
 COMPARED = ("agreement", "mean_difference", "max_difference")

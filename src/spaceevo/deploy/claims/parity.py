@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spaceevo.deploy.integer import IntegerModel
-from spaceevo.deploy.ort import integer_op_report as integer_op_report
-from spaceevo.deploy.ort import run_batches as run_batches
-from spaceevo.deploy.ort import session as session
-from spaceevo.deploy.reference import run_op
+from spaceevo.deploy.integer.model import IntegerModel
+from spaceevo.deploy.integer.reference import run_op
+from spaceevo.deploy.runtimes.ort import integer_op_report as integer_op_report
+from spaceevo.deploy.runtimes.ort import run_batches as run_batches
+from spaceevo.deploy.runtimes.ort import session as session
 
 FLOAT_CONVOLUTIONS = ("Conv", "FusedConv")
 

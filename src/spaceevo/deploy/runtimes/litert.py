@@ -14,9 +14,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as tfl
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from spaceevo.deploy.integer import Inspection, IntegerModel
-from spaceevo.deploy.reference import quantize
-from spaceevo.deploy.tflite_writer import IDENTIFIER, INT8, write_tflite
+from spaceevo.deploy.files.tflite_writer import IDENTIFIER, INT8, write_tflite
+from spaceevo.deploy.integer.model import Inspection, IntegerModel
+from spaceevo.deploy.integer.reference import quantize
 from spaceevo.space.graph import INPUT
 
 RESOLVERS = {True: OpResolverType.BUILTIN, False: OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}

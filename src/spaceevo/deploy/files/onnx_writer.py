@@ -16,8 +16,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from spaceevo.deploy.arithmetic import HALF, HALF_QPARAMS, sixth
-from spaceevo.deploy.integer import FloatModel, IntegerModel, QParams
+from spaceevo.deploy.integer.arithmetic import HALF, HALF_QPARAMS, sixth
+from spaceevo.deploy.integer.model import FloatModel, IntegerModel, QParams
 from spaceevo.space.graph import INPUT, Graph, Op
 
 OPSET = 17

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spaceevo.deploy.integer import ACT_MAX, GATE_QPARAMS, SIGMOID_QPARAMS, FloatModel, IntegerModel, lower
+from spaceevo.deploy.integer.model import ACT_MAX, GATE_QPARAMS, SIGMOID_QPARAMS, FloatModel, IntegerModel, lower
 from spaceevo.space.graph import INPUT, Graph, Op
 
 RANGE = 6.0  # of a random model's activations

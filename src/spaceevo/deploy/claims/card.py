@@ -16,7 +16,8 @@ from spaceevo.latency.measure import latency, quantiles
 #: Keys that other tools read; accuracies and agreement in percent, latencies in ms, ``bytes`` of the INT8 file.
 #: ``top1_fp32``: of the INT8 file's weights in FP32; less ``top1_runtime`` it is ``quantization_loss``, in points.
 #: ``top1_inherited``: of the trained model as the supernet had it, before it was finished alone.
-#: ``files``: what :mod:`spaceevo.deploy.verify` can check of each file; ``data``: the test images that the accuracies hold for.
+#: ``files``: what :mod:`spaceevo.deploy.claims.verify` can check of each file; ``data``: the test images that the accuracies
+#: hold for.
 REQUIRED = (
     "encoding",
     "mmacs",

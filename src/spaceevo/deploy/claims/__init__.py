@@ -1,0 +1,1 @@
+"""What is claimed of a model file, and whether it holds: gate, card, verification."""

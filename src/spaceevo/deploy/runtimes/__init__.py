@@ -1,0 +1,1 @@
+"""Runtimes, an adapter a file, and how models are timed in them."""
