@@ -84,6 +84,8 @@ def bounds(key: Field[Any]) -> dict[str, float]:
         found["minimum"] = least
     if below is not None:
         found["exclusiveMaximum"] = below
+    if key.metadata.get("most") is not None:
+        found["maximum"] = key.metadata["most"]
     return found
 
 
@@ -101,7 +103,7 @@ def may_be(key: Field[Any], kind: Any, checked: bool) -> str:
         return ""
     if key.metadata.get("least") == -math.inf:
         return "see the rules of its section"
-    words = {"exclusiveMinimum": "more than", "minimum": "at least", "exclusiveMaximum": "less than"}
+    words = {"exclusiveMinimum": "more than", "minimum": "at least", "exclusiveMaximum": "less than", "maximum": "at most"}
     return ", ".join(f"{words[name]} {value:g}" for name, value in bounds(key).items())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
 import json
 import os
 import re
@@ -27,6 +28,7 @@ from spaceevo.app.config import Config, schema_of
 from spaceevo.app.sweep import LAUNCHERS
 from spaceevo.errors import UserError
 from spaceevo.paths import conf_dir
+from spaceevo.settings import setting
 from spaceevo.steps.quantize import QuantizeConfig
 from spaceevo.steps.verify import VerifyConfig
 
@@ -137,6 +139,10 @@ def test_the_reference_has_every_key() -> None:
     rows = set(re.findall(r"^\| `([^`]+)` \|", generate().config_page(), re.MULTILINE))
     keys = {key for cls in (Config, VerifyConfig, QuantizeConfig) for key in all_keys(cls)}
     assert len(keys) > 200 and keys - rows == set()
+
+
+def test_the_reference_knows_every_bound_of_a_setting() -> None:
+    assert set(inspect.signature(setting).parameters) <= {"least", "below", "most", "choices"}
 
 
 def test_the_reference_says_what_a_key_may_be() -> None:
