@@ -6,7 +6,7 @@ STAMP := $(VENV)/.setup-done
 FASHION := /usr/share/datasets/fashion-mnist
 TESTS ?=
 
-.PHONY: help setup demo test test-all lint bench ablate compare clean
+.PHONY: help setup demo test test-all lint docs bench ablate compare clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -39,6 +39,9 @@ lint: setup ## ruff, mypy, and which room may import which
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports --no-cache --no-logo
 
+docs: setup ## the documentation into site/; any warning ends it
+	@NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(RUN) -m mkdocs build --strict && echo "$(CURDIR)/site/index.html"
+
 bench: setup ## the fast versions against the plain ones, in one run
 	@$(RUN) tests/bench.py
 	@OMP_NUM_THREADS=1 $(RUN) tests/bench_evolution.py
@@ -50,5 +53,5 @@ compare: demo ## the demo, then standard networks trained as long as it took a m
 	@$(RUN) -m spaceevo.baseline experiment=demo
 
 clean: ## remove runs and caches; the virtual environment stays
-	rm -rf runs outputs multirun build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf runs outputs multirun build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

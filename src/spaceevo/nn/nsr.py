@@ -8,7 +8,9 @@ def nsr_loss(student: Tensor, teacher: Tensor, variance: Tensor) -> Tensor:
     """Noise-to-signal ratio: the squared error a channel over the teacher's variance in it, mean over channels.
 
     Args:
-        student, teacher: ``[B, C, H, W]``; variance: ``[C]``, of the teacher's feature over images and positions.
+        student: its feature ``[B, C, H, W]``.
+        teacher: the teacher's.
+        variance: ``[C]``, of the teacher's feature over images and positions.
     """
     noise = (student - teacher).square().mean((0, 2, 3))
     return (noise / variance.clamp(min=1e-6)).mean()
