@@ -14,7 +14,7 @@ from spaceevo.app.help import group_options
 from spaceevo.errors import UserError
 from spaceevo.paths import conf_dir
 from spaceevo.space import BlockChoice, Hyperspace, SearchSpace, load_hyperspace
-from spaceevo.space.hyperspace import FixedStage
+from spaceevo.space.spec import FixedStage
 
 
 def plain() -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,7 +15,7 @@ from typing import Any
 import yaml
 
 from spaceevo.app.config import Config
-from spaceevo.app.memory import begin_peak, end_peak
+from spaceevo.app.memory import begin_peak, cpu_s, end_peak
 from spaceevo.app.plan import VOLATILE, command_for, inputs_of, producer_of, table_of
 from spaceevo.atomic import write_json
 from spaceevo.errors import UserError
@@ -187,7 +186,7 @@ def recorded(step: Step, cfg: Config, folder: Path, hashes: dict[str, str], sinc
         UserError: the step did not write an output.
     """
     begun = time.time()
-    wall, cpu = time.perf_counter(), _cpu_s()
+    wall, cpu = time.perf_counter(), cpu_s()
     begin_peak()
     try:
         yield
@@ -217,7 +216,7 @@ def recorded(step: Step, cfg: Config, folder: Path, hashes: dict[str, str], sinc
         "code_version": code_version(),
         "seed": cfg.seed,
         "wall_s": round(time.perf_counter() - wall, 3),
-        "cpu_s": round(_cpu_s() - cpu, 3),
+        "cpu_s": round(cpu_s() - cpu, 3),
         "peak_rss_mib": peak,
         "started": _iso(begun),
         "finished": _iso(time.time()),
@@ -250,8 +249,3 @@ def _split(cfg: Config, step: Step) -> str | None:
 
 def _iso(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
-
-
-def _cpu_s() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system

@@ -1,7 +1,8 @@
-"""The peak memory of a step, which may run another."""
+"""The CPU time and the peak memory of a step, which may run another."""
 
 from __future__ import annotations
 
+import os
 import resource
 from contextlib import suppress
 from pathlib import Path
@@ -38,3 +39,9 @@ def _peak_mib() -> int:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) // 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def cpu_s() -> float:
+    """Seconds of CPU time of this process and its children so far."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system

@@ -3,9 +3,10 @@
 from spaceevo.space.build import stage_graph, stage_input_hw
 from spaceevo.space.cost import Cost, graph_cost, row_cost, stage_cost
 from spaceevo.space.graph import Graph, Op, Tensor, round8
-from spaceevo.space.hyperspace import BlockChoice, ElasticStage, Hyperspace, StageSpec, load_hyperspace
+from spaceevo.space.hyperspace import Hyperspace, load_hyperspace
 from spaceevo.space.published import PublishedModel, published_model, published_models, published_space, published_spaces
 from spaceevo.space.searchspace import SearchSpace, any_space, one_of_each
+from spaceevo.space.spec import BlockChoice, ElasticStage, StageSpec
 from spaceevo.space.stage import BlockConfig, Stage, extreme_stage, format_stage, parse_stage, random_stage
 from spaceevo.space.subnet import Subnet, subnet_cost, subnet_graph, superset_graph
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from spaceevo.space.blocks import BLOCK_TYPES, BlockSpec
 from spaceevo.space.graph import Graph, GraphBuilder, Tensor, round8
-from spaceevo.space.hyperspace import ElasticStage, Hyperspace, Stem
+from spaceevo.space.hyperspace import Hyperspace
+from spaceevo.space.spec import ElasticStage, Stem
 from spaceevo.space.stage import Stage
 
 CLASSIFIER = "classifier"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,111 +12,12 @@ import yaml
 
 from spaceevo.errors import UserError, bad_choice, bad_value
 from spaceevo.paths import conf_dir
-from spaceevo.space.blocks import BLOCK_TYPES, NO_EXPAND
 from spaceevo.space.graph import ACTIVATIONS
+from spaceevo.space.reading import Reader, read_block, read_head, read_stage, read_stage0, read_stem
+from spaceevo.space.spec import BlockChoice, ElasticStage, FixedStage, Head, StageSpec, Stem
 
 #: Block types, or width windows of a stage, that an encoding's digits can name.
 CODES = 10
-
-
-@dataclass(frozen=True)
-class BlockChoice:
-    """A block type with the configurations it is elastic over."""
-
-    type: str
-    kernels: tuple[int, ...]
-    expands: tuple[float | None, ...]
-    act: str
-
-
-@dataclass(frozen=True)
-class ElasticStage:
-    """A block type ``b`` with the configurations ``c`` its blocks choose from (widths, kernels, expands, depths).
-
-    ``one_width``: all blocks of a sub-stage have the same width, as in hand-designed spaces. ``forced_residual``: a
-    block whose input and output differ has a 1x1 convolution as its shortcut (else none).
-    """
-
-    name: str
-    block: BlockChoice
-    widths: tuple[int, ...]
-    depths: tuple[int, ...]
-    stride: int
-    forced_residual: bool = True
-    one_width: bool = False
-
-    @property
-    def subnets(self) -> int:
-        """How many sub-stages the stage holds."""
-        a_block = len(self.block.kernels) * len(self.block.expands)
-        if self.one_width:
-            return len(self.widths) * sum(a_block**depth for depth in self.depths)
-        return sum((len(self.widths) * a_block) ** depth for depth in self.depths)
-
-
-@dataclass(frozen=True)
-class StageSpec:
-    """One stage of the hyperspace: the full width list, of which a window is chosen, and what is not searched.
-
-    ``types``: the block types to choose from, as indices into the block list. The last two: see ``ElasticStage``.
-    """
-
-    widths: tuple[int, ...]
-    window: int
-    depths: tuple[int, ...]
-    stride: int
-    types: tuple[int, ...]
-    forced_residual: bool = True
-    one_width: bool = False
-
-    @property
-    def windows(self) -> int:
-        """How many width windows there are."""
-        return len(self.widths) - self.window + 1
-
-    def window_widths(self, index: int) -> tuple[int, ...]:
-        """The widths of the window that begins at the ``index``-th."""
-        return self.widths[index : index + self.window]
-
-
-@dataclass(frozen=True)
-class Stem:
-    """The first convolution; or a ``deep`` stem (ResNet-D's, of OFA): a 3x3 convolution of the stride to half the width,
-    at depth 2 another with a skip, one to the width, and 3x3 max pooling of stride 2."""
-
-    widths: tuple[int, ...]
-    kernel: int
-    stride: int
-    act: str
-    depths: tuple[int, ...] = (1,)
-    deep: bool = False
-
-    @property
-    def reduction(self) -> int:
-        """The stride of all of it."""
-        return 2 * self.stride if self.deep else self.stride
-
-
-@dataclass(frozen=True)
-class FixedStage:
-    """An optional first stage whose block type and widths are not searched (the release's stage 0)."""
-
-    block: BlockChoice
-    widths: tuple[int, ...]
-    depths: tuple[int, ...]
-    stride: int
-    forced_residual: bool = True
-    one_width: bool = False
-
-
-@dataclass(frozen=True)
-class Head:
-    """1x1 conv to one of the widths ``final_expand`` (none: no such conv), average pool, optional 1x1 conv to
-    ``feature_mix``, linear classifier."""
-
-    final_expand: tuple[int, ...]
-    act: str
-    feature_mix: int | None = None
 
 
 @dataclass(frozen=True)
@@ -179,19 +80,19 @@ class Hyperspace:
             UserError: a key that is missing, or a value that cannot be (a window wider than its width list, an even
                 kernel, ...).
         """
-        get = _Reader("hyperspace", data)
-        blocks = tuple(_block(block) for block in get.sections("blocks", "blocks"))
+        get = Reader("hyperspace", data)
+        blocks = tuple(read_block(block) for block in get.sections("blocks", "blocks"))
         return Hyperspace(
             name=str(get.value("name")),
             blocks=blocks,
-            stem=_stem(get.section("stem")),
-            stages=tuple(_stage(stage, len(blocks)) for stage in get.sections("stages")),
-            head=_head(get.section("head")),
+            stem=read_stem(get.section("stem")),
+            stages=tuple(read_stage(stage, len(blocks)) for stage in get.sections("stages")),
+            head=read_head(get.section("head")),
             resolutions=get.ints("resolutions"),
             lut_resolutions=get.ints("lut_resolutions"),
             channels=get.whole("channels", 3),
             classes=get.whole("classes", 1000),
-            stage0=None if data.get("stage0") is None else _stage0(get.section("stage0")),
+            stage0=None if data.get("stage0") is None else read_stage0(get.section("stage0")),
             device=str(get.value("device", "host")),
         )
 
@@ -240,90 +141,6 @@ def _read(path: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise UserError(f"{path}: must hold keys with values, as the files of conf/hyperspace do")
     return data
-
-
-class _Reader:
-    """Reads plain data; an error names the key."""
-
-    def __init__(self, key: str, data: Any) -> None:
-        if not isinstance(data, Mapping):
-            raise bad_value(key, data, "keys with values")
-        self.key, self.data = key, data
-
-    def value(self, name: str, *default: Any) -> Any:
-        if name not in self.data and not default:
-            raise UserError(f"{self.key}.{name}: is missing")
-        return self.data.get(name, *default)
-
-    def whole(self, name: str, *default: int) -> int:
-        return _whole(f"{self.key}.{name}", self.value(name, *default))
-
-    def ints(self, name: str) -> tuple[int, ...]:
-        return tuple(_whole(f"{self.key}.{name}", v) for v in self.items(name))
-
-    def items(self, name: str) -> Sequence[Any]:
-        values = self.value(name)
-        if not isinstance(values, Sequence) or isinstance(values, str):
-            raise bad_value(f"{self.key}.{name}", values, "a list")
-        return values
-
-    def section(self, name: str) -> _Reader:
-        return _Reader(f"{self.key}.{name}", self.value(name))
-
-    def sections(self, name: str, key: str | None = None) -> list[_Reader]:
-        return [_Reader(f"{key or f'{self.key}.{name}'}.{i}", v) for i, v in enumerate(self.items(name))]
-
-    def only(self, *names: str) -> None:
-        for name in self.data:
-            if name not in names:
-                raise bad_choice(f"{self.key}.{name}", self.data[name], names)
-
-
-def _whole(key: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise bad_value(key, value, "a whole number")
-    return value
-
-
-def _stem(get: _Reader) -> Stem:
-    depths = get.ints("depths") if get.value("depths", None) is not None else (1,)
-    deep = bool(get.value("deep", False))
-    return Stem(get.ints("widths"), get.whole("kernel"), get.whole("stride"), str(get.value("act")), depths, deep)
-
-
-def _head(get: _Reader) -> Head:
-    get.only("final_expand", "act", "feature_mix")
-    mix = get.value("feature_mix", None)
-    return Head(get.ints("final_expand"), str(get.value("act")), None if mix is None else get.whole("feature_mix"))
-
-
-def _stage(get: _Reader, blocks: int) -> StageSpec:
-    widths = get.ints("widths")
-    types = get.ints("types") if get.value("types", None) is not None else tuple(range(blocks))
-    return StageSpec(widths, get.whole("window"), get.ints("depths"), get.whole("stride"), types, *_rules(get))
-
-
-def _stage0(get: _Reader) -> FixedStage:
-    block = _block(get.section("block"))
-    return FixedStage(block, get.ints("widths"), get.ints("depths"), get.whole("stride"), *_rules(get))
-
-
-def _rules(get: _Reader) -> tuple[bool, bool]:
-    return bool(get.value("forced_residual", True)), bool(get.value("one_width", False))
-
-
-def _block(get: _Reader) -> BlockChoice:
-    kind, kernels, act = get.value("type"), get.ints("kernels"), str(get.value("act"))
-    if kind not in BLOCK_TYPES:
-        raise bad_choice(f"{get.key}.type", kind, BLOCK_TYPES)
-    expands = [e for e in get.value("expands", None) or () if e is not None]
-    if kind in NO_EXPAND:
-        if expands:
-            raise bad_value(f"{get.key}.expands", expands, f"absent: {kind} has no expand ratio")
-        return BlockChoice(kind, kernels, (None,), act)
-    if not expands or not all(isinstance(e, (int, float)) and e > 0 for e in expands):
-        raise bad_value(f"{get.key}.expands", expands, "a list of expand ratios above 0")
-    return BlockChoice(kind, kernels, tuple(float(e) for e in expands), act)
 
 
 def _check(hs: Hyperspace) -> None:

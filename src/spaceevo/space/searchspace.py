@@ -10,8 +10,9 @@ from functools import cached_property
 import numpy as np
 
 from spaceevo.errors import UserError
-from spaceevo.space.hyperspace import ElasticStage, Hyperspace, load_hyperspace
+from spaceevo.space.hyperspace import Hyperspace, load_hyperspace
 from spaceevo.space.published import published_space
+from spaceevo.space.spec import ElasticStage
 
 
 @dataclass(frozen=True)

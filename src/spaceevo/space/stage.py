@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from spaceevo.errors import UserError
-from spaceevo.space.hyperspace import ElasticStage
+from spaceevo.space.spec import ElasticStage
 
 
 @dataclass(frozen=True, slots=True)

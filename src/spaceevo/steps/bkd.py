@@ -85,6 +85,13 @@ def load_students(students: list[Student], folder: Path, phase: str) -> None:
         student.load_state_dict(load_file(folder / f"{student.spec.name}.{phase}.safetensors"))
 
 
+def distilled(folder: Folder, hs: Hyperspace, guide: Teacher, padding: str) -> list[Student]:
+    """The students of the run folder, quantized, as they were distilled."""
+    students = new_students(hs, guide, padding)
+    load_students(students, folder.input(f"bkd/{students[0].spec.name}.lsq.safetensors").parent, "lsq")
+    return [student.eval() for student in students]
+
+
 STEP = Step(
     "bkd",
     "train stage=bkd",

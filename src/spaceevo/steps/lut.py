@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from omegaconf import MISSING
 
 from spaceevo.provenance import PREDICTOR
-from spaceevo.steps.bkd import load_students, new_students
+from spaceevo.steps.bkd import distilled
 from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import OnADevice, Trained, hyperspace
 from spaceevo.steps.step import DATA, SPACE, Step
@@ -73,9 +73,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     )
     variance = load_checkpoint(folder.input("teacher.ckpt"))["variance"]
     examiner = Examiner(calibration, validation, variance, quantizer(cfg))
-    students = new_students(hs, teacher, cfg.device.padding)
-    load_students(students, folder.input(f"bkd/{students[0].spec.name}.lsq.safetensors").parent, "lsq")
-    students = [student.eval().to(device) for student in students]
+    students = [student.to(device) for student in distilled(folder, hs, teacher, cfg.device.padding)]
 
     def part_of(student: Student) -> Path:
         return part / f"{student.spec.name}.parquet"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -13,6 +13,9 @@ from spaceevo.deploy.config import CALIBRATE
 from spaceevo.errors import UserError, bad_choice, bad_value
 from spaceevo.settings import plain
 from spaceevo.steps.folder import say
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass
@@ -71,7 +74,6 @@ def run(cfg: QuantizeConfig) -> None:
     from spaceevo.atomic import atomic_write
     from spaceevo.data import Normalized, load_data
     from spaceevo.deploy.claims.card import card_text, file_claims
-    from spaceevo.deploy.claims.gate import digest
     from spaceevo.deploy.claims.parity import agreement, float_convolutions, integer_op_report
     from spaceevo.deploy.export import AtSize
     from spaceevo.deploy.ptq import post_training_quantized
@@ -94,13 +96,7 @@ def run(cfg: QuantizeConfig) -> None:
     times = measure_files(files, cfg.rounds, cfg.runs, cfg.threads, cfg.spread_s)
     cold = measure_cold(files, cfg.threads)
     claims = {
-        name: dict(
-            runtime="onnxruntime",
-            precision="int8" if name == "model.onnx" else "fp32",
-            top1=agreement(logits.argmax(1), labels),
-            outputs_sha256=digest(logits),
-            **file_claims(files[name], times[name], cold[name]),
-        )
+        name: _claims(name, logits, labels) | file_claims(files[name], times[name], cold[name])
         for name, logits in given.items()
     }
     ms = {precision: latency(times[name]) for name, precision in (("model.onnx", "int8"), ("fp32.onnx", "fp32"))}
@@ -127,6 +123,19 @@ def run(cfg: QuantizeConfig) -> None:
         f"the same label for {card['agreement_fp32']:.2f} %; {ms['int8']:.4g} ms, {card['speedup']:.2f} times the speed of FP32"
     )
     say(f"quantize: {folder / 'card.json'}")
+
+
+def _claims(name: str, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """What a card says of the file ``name`` that gives ``logits`` for the test images."""
+    from spaceevo.deploy.claims.gate import digest
+    from spaceevo.deploy.claims.parity import agreement
+
+    return dict(
+        runtime="onnxruntime",
+        precision="int8" if name == "model.onnx" else "fp32",
+        top1=agreement(logits.argmax(1), labels),
+        outputs_sha256=digest(logits),
+    )
 
 
 def _asked(cfg: QuantizeConfig, calibration_images: int, test_images: int) -> dict[str, Any]:
