@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from spaceevo.app.artifacts import Folders
 from spaceevo.app.cli import entrypoint
 from spaceevo.app.config import Config
 from spaceevo.app.run import execute, main_of, run_pipeline
@@ -25,7 +25,7 @@ def _baseline(cfg: Config) -> None:
 
     if execute("baseline", cfg):
         execute("report", cfg)
-    folder = holder_of("baselines.yaml", Path(cfg.out_dir), Path(cfg.run_dir))
+    folder = holder_of("baselines.yaml", *Folders(cfg).all)
     found = yaml.safe_load((folder / "baselines.yaml").read_text())
     for line in [*verdict_words(found), *verdict_sums(found)]:
         say(f"baseline: {line}")

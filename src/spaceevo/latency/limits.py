@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from spaceevo.evolution import Table
+from spaceevo.evolution import AdditiveCost, GeneCode, Table
 from spaceevo.latency.predictor import Predictor
 from spaceevo.space import Hyperspace, SearchSpace, Subnet, subnet_graph
 
@@ -32,6 +32,15 @@ def resolve_limits(latency: Limits, predictor: Predictor, hs: Hyperspace, seed: 
     rng = np.random.default_rng([seed, 0x1A7])
     ms = [predictor.graph_ms(subnet_graph(Subnet.sample(SearchSpace.sample(hs, rng), rng))) for _ in range(DRAWS)]
     return [round(float(q), 4) for q in np.quantile(ms, sorted(latency.quantiles or ()))]
+
+
+def fastest_ms(predictor: Predictor, space: SearchSpace, enough: float = 0.0) -> float:
+    """The predicted ms of the fastest subnet of ``space``, or of one that takes ``enough`` at most."""
+    smallest = predictor.graph_ms(subnet_graph(Subnet.smallest(space, min(space.hyperspace.resolutions))))
+    if smallest <= enough:
+        return smallest
+    predicted_ms = AdditiveCost(GeneCode(space), predictor.graph_ms, predictor.op_ms)
+    return float(predicted_ms(predicted_ms.cheapest())[0])
 
 
 def limits_of_table(latency: Limits, table: Table, seed: int) -> list[float]:

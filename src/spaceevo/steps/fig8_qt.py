@@ -76,7 +76,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     tables, limits = tables_of(folder, exact)
     limits = sorted(limits)
     check_limits(tables.whole, limits)
-    score = score_of(folder, exact, tables.whole, limits)
+    score = score_of(exact, tables, limits)
     rng = np.random.default_rng([cfg.seed, LUCK])
     candidates = _candidates(hs, predictor, limits, cfg.fig8_qt.spaces, rng)
     chosen = spread([float(score(space)) for space in candidates], cfg.fig8_qt.spaces, rng)
@@ -116,16 +116,15 @@ def _candidates(
     Raises:
         UserError: fewer than ``wanted`` are found.
     """
-    from spaceevo.evolution import AdditiveCost, GeneCode
-    from spaceevo.latency.limits import HEADROOM
+    from spaceevo.latency.limits import HEADROOM, fastest_ms
     from spaceevo.space import SearchSpace
 
     found: dict[SearchSpace, bool] = {}
     for _ in range(TRIES * CANDIDATES * wanted):
         space = SearchSpace.sample(hs, rng)
         if space not in found:
-            predicted_ms = AdditiveCost(GeneCode(space), predictor.graph_ms, predictor.op_ms)
-            found[space] = float(predicted_ms(predicted_ms.cheapest())[0]) <= HEADROOM * min(limits)
+            enough = HEADROOM * min(limits)
+            found[space] = fastest_ms(predictor, space, enough) <= enough
             if sum(found.values()) == CANDIDATES * wanted:
                 break
     fitting = [space for space, fits in found.items() if fits]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -41,38 +42,21 @@ class Scored(OfASpace, OnADevice, Limited, Seeded, Protocol):
 
 @dataclass(frozen=True)
 class Tables:
-    """What is searched, and what it would be with each half of the rows alone; none where a key has one row only."""
+    """What is searched, and what it would be with each half of the rows alone; none where a key has one row only.
+    ``fastest``: the predicted ms of a space's fastest subnet, for a table of the run's own: the search for subnets needs it."""
 
     whole: Table
     halves: tuple[Table, ...]
+    fastest: Callable[[SearchSpace], float] | None = None
 
 
-def score_of(folder: Folder, cfg: Scored, table: Table, limits: list[float]) -> QTScore:
-    """The Q-T score that ``search_space`` asks for."""
+def score_of(cfg: Scored, tables: Tables, limits: list[float], half: int | None = None) -> QTScore:
+    """The Q-T score that ``search_space`` asks for; ``half``: of the table's rows, None: by all."""
     from spaceevo.evolution import QTScore
 
-    recipe, within = cfg.search_space, predicted(cfg, limits)
-    fastest = _fastest_ms(folder, min(within)) if cfg.lut is None else None
-    return QTScore(table, within, recipe.draws, recipe.top, cfg.seed, recipe.mode, recipe.fitting, fastest)
-
-
-def _fastest_ms(folder: Folder, enough: float) -> Callable[[SearchSpace], float]:
-    """The predicted ms of a space's fastest subnet, or of one that takes ``enough`` at most: the search for subnets that comes
-    next needs one."""
-    from spaceevo.evolution import AdditiveCost, GeneCode
-    from spaceevo.latency.predictor import Predictor
-    from spaceevo.space import Subnet, subnet_graph
-
-    predictor = Predictor.load(folder.input(PREDICTOR))
-
-    def ms(space: SearchSpace) -> float:
-        smallest = predictor.graph_ms(subnet_graph(Subnet.smallest(space, min(space.hyperspace.resolutions))))
-        if smallest <= enough:
-            return smallest
-        predicted_ms = AdditiveCost(GeneCode(space), predictor.graph_ms, predictor.op_ms)
-        return float(predicted_ms(predicted_ms.cheapest())[0])
-
-    return ms
+    recipe, table = cfg.search_space, tables.whole if half is None else tables.halves[half]
+    within = predicted(cfg, limits)
+    return QTScore(table, within, recipe.draws, recipe.top, cfg.seed, recipe.mode, recipe.fitting, tables.fastest)
 
 
 def predicted(cfg: Scored, limits: list[float]) -> list[float]:
@@ -83,7 +67,7 @@ def predicted(cfg: Scored, limits: list[float]) -> list[float]:
     return limits if cfg.lut is not None else [HEADROOM * limit for limit in limits]
 
 
-def halves_tau(folder: Folder, cfg: Scored, tables: Tables, limits: list[float]) -> float | None:
+def halves_tau(cfg: Scored, tables: Tables, limits: list[float]) -> float | None:
     """Kendall's tau of random spaces between the halves of the table."""
     import numpy as np
 
@@ -94,7 +78,7 @@ def halves_tau(folder: Folder, cfg: Scored, tables: Tables, limits: list[float])
         return None
     rng = np.random.default_rng([cfg.seed, 0x7A0])
     spaces = [SearchSpace.sample(tables.whole.hyperspace, rng) for _ in range(SPACES)]
-    one, other = (score_of(folder, cfg, half, limits) for half in tables.halves)
+    one, other = (score_of(cfg, tables, limits, half) for half in range(2))
     return agreement(one, other, spaces)
 
 
@@ -108,7 +92,7 @@ def tables_of(folder: Folder, cfg: Scored) -> tuple[Tables, list[float]]:
     from spaceevo.evolution.dense import DenseRows
     from spaceevo.evolution.halves import halves
     from spaceevo.latency.ends import ends_of
-    from spaceevo.latency.limits import limits_of_table, resolve_limits
+    from spaceevo.latency.limits import fastest_ms, limits_of_table, resolve_limits
     from spaceevo.latency.predictor import Predictor
 
     hs, rows = hyperspace(cfg), cfg.search_space.rows
@@ -125,4 +109,5 @@ def tables_of(folder: Folder, cfg: Scored) -> tuple[Tables, list[float]]:
     if rows == "model" or (rows == "auto" and few):
         dense = DenseRows(table, predictor.op_ms, ends_of(predictor, hs))
         parts = [dense.table(part.rows) for part in parts if part.rows is not None]
-    return Tables(parts[0], tuple(parts[1:])), limits
+    enough = min(predicted(cfg, limits))
+    return Tables(parts[0], tuple(parts[1:]), cache(lambda space: fastest_ms(predictor, space, enough))), limits

@@ -83,8 +83,8 @@ def run(folder: Folder, cfg: Needs) -> None:
     tables, limits = tables_of(folder, cfg)
     table = tables.whole
     check_limits(table, limits)
-    score = score_of(folder, cfg, table, limits)
-    tau = halves_tau(folder, cfg, tables, limits)
+    score = score_of(cfg, tables, limits)
+    tau = halves_tau(cfg, tables, limits)
     result = search(folder, cfg, score)
     _check_reachable(score, result.space, min(limits))
     per_limit = [float(q) for q in score.per_limit(result.space)]

@@ -63,13 +63,10 @@ class BkdConfig:
 
 
 @dataclass
-class SupernetConfig:
-    """Sandwich-rule training of the supernet, in FP32 or quantization-aware; ``images``: an epoch's, drawn anew for each,
-    null for all; ``warmup``: the share of the steps over which the learning rate rises, before it falls by ``schedule``;
+class StepsConfig:
+    """How a step learns; ``warmup``: the share of the steps over which the learning rate rises, before it falls;
     ``muon_lr`` and ``muon_decay``: of the convolutions by Muon (``training/optimizer.py``), null: by SGD, as all else."""
 
-    epochs: int = setting(least=0)
-    images: int | None = MISSING
     batch: int = MISSING
     lr: float = MISSING
     momentum: float = setting(least=0, below=1)
@@ -77,8 +74,17 @@ class SupernetConfig:
     muon_lr: float | None = MISSING
     muon_decay: float = setting(least=0)
     label_smoothing: float = setting(least=0, below=1)
-    random_paths: int = setting(least=0)
     warmup: float = setting(least=0, below=1)
+
+
+@dataclass
+class SupernetConfig(StepsConfig):
+    """Sandwich-rule training of the supernet, in FP32 or quantization-aware; ``images``: an epoch's, drawn anew for each,
+    null for all; ``schedule``: by which the learning rate falls."""
+
+    epochs: int = setting(least=0)
+    images: int | None = MISSING
+    random_paths: int = setting(least=0)
     clip_norm: float = MISSING
     largest_first: float = setting(least=0, below=1)
     dropout: float = setting(least=0, below=1)
@@ -86,17 +92,9 @@ class SupernetConfig:
 
 
 @dataclass
-class AloneConfig:
+class AloneConfig(StepsConfig):
     """How one network is trained alone, quantization-aware from the share ``quantized_from`` of its steps on."""
 
-    batch: int = MISSING
-    lr: float = MISSING
-    momentum: float = setting(least=0, below=1)
-    weight_decay: float = setting(least=0)
-    muon_lr: float | None = MISSING
-    muon_decay: float = setting(least=0)
-    label_smoothing: float = setting(least=0, below=1)
-    warmup: float = setting(least=0, below=1)
     quantized_from: float = setting(least=0, below=1)
 
 
