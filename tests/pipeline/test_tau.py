@@ -43,8 +43,8 @@ def test_its_subnets_are_of_every_resolution_and_judged_as_the_search_judges(tin
     calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
     validation = normalize(images.val[few], cfg.data), images.val_labels[few]
     subnets = [Subnet.parse(space, text) for text in frame.subnet]
-    top1 = SubnetEvaluator(net, quantizer(cfg), calibration, *validation).quality(subnets)
-    assert frame.top1_search.tolist() == pytest.approx(top1)
+    top1, loss = zip(*SubnetEvaluator(net, quantizer(cfg), calibration, *validation).seen(subnets), strict=True)
+    assert frame.top1_search.tolist() == pytest.approx(top1) and frame.loss_search.tolist() == pytest.approx(loss)
     proxy, genes = NSRProxy(code := GeneCode(space), pd.read_parquet(tiny_run / "lut.parquet")), code.encode(subnets)
     np.testing.assert_allclose(frame.nsr, proxy(genes))
     np.testing.assert_allclose(frame[[f"nsr_{i}" for i in (1, 2, 3, 4)]], proxy.stages(genes))
@@ -71,7 +71,8 @@ def test_the_search_begins_with_them_at_no_cost(tiny_run: Path, frame: pd.DataFr
     searched = pd.read_parquet(tiny_run / "subnets.parquet").set_index("subnet")
     begun = searched[searched.generation == 0]
     assert set(frame.subnet) <= set(begun.index)  # all keep the limits
-    assert searched.top1_search[frame.subnet].tolist() == frame.top1_search.tolist()
+    for told in ("top1_search", "loss_search"):
+        assert searched[told][frame.subnet].tolist() == frame[told].tolist()
     assert len(begun) <= len(frame) + 3  # the largest of two resolutions, the cheapest, and none drawn beside
 
 

@@ -26,7 +26,7 @@ from spaceevo.steps import STEPS
 from spaceevo.steps.common import quantizer
 from spaceevo.steps.needs import hyperspace
 from spaceevo.training.checkpoint import load_supernet
-from spaceevo.training.subnets import SubnetEvaluator
+from spaceevo.training.subnets import Seen, SubnetEvaluator
 
 
 def cards(folder: Path) -> list[dict]:
@@ -63,8 +63,8 @@ def test_exported_models_are_int8_and_run_alone(tiny_run: Path) -> None:
 
 def test_larger_limits_give_no_less_accurate_models_in_validation(tiny_run: Path) -> None:
     chosen = sorted(yaml.safe_load((tiny_run / "pareto.yaml").read_text())["chosen"], key=lambda entry: entry["limit_ms"])
-    accuracies = [entry["top1_finalists"] for entry in chosen]
-    assert accuracies == sorted(accuracies)
+    losses = [entry["loss_finalists"] for entry in chosen]
+    assert losses == sorted(losses, reverse=True)
 
 
 def test_front_and_chosen_are_judged_by_images_that_chose_nothing(tiny_run: Path) -> None:
@@ -73,18 +73,19 @@ def test_front_and_chosen_are_judged_by_images_that_chose_nothing(tiny_run: Path
     images, recipe = load_data(cfg.data), cfg.search_subnet
     calibration = normalize(images.train[: recipe.calibration_images], cfg.data)
 
-    def top1(subnets: list[str], which: slice) -> list[float]:
+    def seen(subnets: list[str], which: slice) -> list[Seen]:
         validation = normalize(images.val[which], cfg.data), images.val_labels[which]
-        return SubnetEvaluator(net, quantizer(cfg), calibration, *validation).quality([Subnet.parse(space, s) for s in subnets])
+        return SubnetEvaluator(net, quantizer(cfg), calibration, *validation).seen([Subnet.parse(space, s) for s in subnets])
 
     found = yaml.safe_load((tiny_run / "pareto.yaml").read_text())
     entries = [*found["chosen"], *found["front"]]
     judges = slice(-recipe.judge_images, None)
     for key, which in (("top1_val", judges), ("top1_search", slice(recipe.validation_images))):
-        assert [entry[key] for entry in entries] == pytest.approx(top1([e["subnet"] for e in entries], which))
+        told = seen([entry["subnet"] for entry in entries], which)
+        assert [entry[key] for entry in entries] == pytest.approx([each.top1 for each in told])
     finalists = slice(-recipe.judge_images)
-    expected = top1([entry["subnet"] for entry in found["chosen"]], finalists)
-    assert [entry["top1_finalists"] for entry in found["chosen"]] == pytest.approx(expected)
+    expected = [each.loss for each in seen([entry["subnet"] for entry in found["chosen"]], finalists)]
+    assert [entry["loss_finalists"] for entry in found["chosen"]] == pytest.approx(expected)
 
 
 def test_the_front_is_of_the_judged_the_chosen_among_them(tiny_run: Path) -> None:
@@ -92,7 +93,7 @@ def test_the_front_is_of_the_judged_the_chosen_among_them(tiny_run: Path) -> Non
     frame = pd.read_parquet(tiny_run / "subnets.parquet")
     judged = frame.dropna(subset="top1_val")
     assert {entry["subnet"] for entry in found["chosen"]} <= set(judged.subnet) and len(judged) < len(frame)
-    search_front = pareto_front(frame.predicted_ms.to_numpy(), frame.top1_search.to_numpy())
+    search_front = pareto_front(frame.predicted_ms.to_numpy(), -frame.loss_search.to_numpy())
     assert set(frame.subnet[search_front]) <= set(judged.subnet)
     front = judged.iloc[pareto_front(judged.predicted_ms.to_numpy(), judged.top1_val.to_numpy())]
     assert front.subnet.tolist() == [entry["subnet"] for entry in found["front"]]

@@ -300,32 +300,32 @@ def test_quality_is_the_quantized_accuracy_after_recalibration(quantized: Elasti
         scores = quantized(x, graph, quantizer=QUANT, stats=stats).flatten(1)
     correct = 100 * float((scores.argmax(1) == images().val_labels).double().mean())
     assert correct < 80
-    assert evaluator(quantized).quality([subnet]) == [pytest.approx(correct)]
+    assert evaluator(quantized).top1([subnet]) == [pytest.approx(correct)]
 
 
 def test_quality_evaluates_every_subnet_once(quantized: Elastic) -> None:
     judge, counting = evaluator(quantized), Counting()
     a, b, c, *_ = some_subnets()
-    first = judge.quality([a, b, a], counting)
+    first = judge.seen([a, b, a], counting)
     assert counting.count == 2 and first[0] == first[2]
-    assert judge.quality([b, a], counting) == [first[1], first[0]] and counting.count == 2
-    judge.quality([c, a], counting)
+    assert judge.seen([b, a], counting) == [first[1], first[0]] and counting.count == 2
+    judge.seen([c, a], counting)
     assert counting.count == 3
 
 
 def test_quality_does_not_depend_on_order_or_company(quantized: Elastic) -> None:
     subnets = some_subnets()
-    together = evaluator(quantized).quality(subnets)
+    together = evaluator(quantized).seen(subnets)
     assert len(set(together)) > 1
-    assert evaluator(quantized).quality(subnets[::-1]) == together[::-1]
-    assert [evaluator(quantized).quality([subnet])[0] for subnet in subnets] == together
+    assert evaluator(quantized).seen(subnets[::-1]) == together[::-1]
+    assert [evaluator(quantized).seen([subnet])[0] for subnet in subnets] == together
 
 
 def test_quality_outlives_the_process_in_its_cache(quantized: Elastic, tmp_path: Path) -> None:
     subnets, file, counting = some_subnets(), tmp_path / "quality.json", Counting()
-    known = evaluator(quantized, file).quality(subnets)
-    assert json.loads(file.read_text()) == dict(zip(map(str, subnets), known, strict=True))
-    assert evaluator(None, file).quality(subnets, counting) == known  # no network left to ask
+    known = evaluator(quantized, file).seen(subnets)
+    assert json.loads(file.read_text()) == dict(zip(map(str, subnets), map(list, known), strict=True))
+    assert evaluator(None, file).seen(subnets, counting) == known  # no network left to ask
     assert counting.count == 0
 
 
@@ -334,16 +334,16 @@ def test_a_part_of_the_images_is_judged_as_those_alone(quantized: Elastic) -> No
     part = Part(pixels, range(10, 50))
     assert len(part) == 40 and torch.equal(part[:7], pixels[10:17]) and torch.equal(part[35:99], pixels[45:50])
     subnets = some_subnets()
-    alone = SubnetEvaluator(quantized, QUANT, train_pixels()[:64], pixels[10:50], labels[10:50]).quality(subnets)
-    assert SubnetEvaluator(quantized, QUANT, train_pixels()[:64], part, labels[10:50]).quality(subnets) == alone
+    alone = SubnetEvaluator(quantized, QUANT, train_pixels()[:64], pixels[10:50], labels[10:50]).top1(subnets)
+    assert SubnetEvaluator(quantized, QUANT, train_pixels()[:64], part, labels[10:50]).top1(subnets) == alone
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_quality_on_a_gpu_is_that_on_the_cpu(quantized: Elastic) -> None:
     subnets, pixels = some_subnets(), normalize(images().val, tiny_config().data)
     given = QUANT, train_pixels()[:64], pixels, images().val_labels
-    known = SubnetEvaluator(quantized, *given).quality(subnets)
-    found = SubnetEvaluator(quantized.cuda(), *given, device=device_of("gpu")).quality(subnets)
+    known = SubnetEvaluator(quantized, *given).top1(subnets)
+    found = SubnetEvaluator(quantized.cuda(), *given, device=device_of("gpu")).top1(subnets)
     assert found == pytest.approx(known, abs=200 / len(pixels))  # two images: sums are in another order
 
 

@@ -79,9 +79,16 @@ def top1(scores: Tensor, labels: Tensor) -> float:
     return 100 * float(multiclass_accuracy(scores.argmax(1), labels, scores.shape[1], average="micro"))
 
 
+def recalibrated(
+    net: Elastic, graph: Graph, quantizer: Quantizer | None, calibration: ImageSource, images: ImageSource
+) -> Tensor:
+    """``[N, classes]`` of ``images`` with BatchNorm statistics recalibrated on ``calibration`` ``[N, C, H, W]``."""
+    stats = calibrate(net, graph, resized(calibration, graph.input.hw), quantizer)
+    return logits(net, graph, stats, images, quantizer).cpu()
+
+
 def recalibrated_top1(
     net: Elastic, graph: Graph, quantizer: Quantizer | None, calibration: ImageSource, images: ImageSource, labels: Tensor
 ) -> float:
     """Top-1 in percent with BatchNorm statistics recalibrated on ``calibration`` ``[N, C, H, W]``."""
-    stats = calibrate(net, graph, resized(calibration, graph.input.hw), quantizer)
-    return top1(logits(net, graph, stats, images, quantizer).cpu(), labels)
+    return top1(recalibrated(net, graph, quantizer, calibration, images), labels)

@@ -163,7 +163,7 @@ def _best(
             code,
             predicted_ms,
             [limit],
-            lambda genes: judge.quality(code.decode(genes)),
+            lambda genes: judge.top1(code.decode(genes)),
             population=cfg.fig8_qt.subnets + len(best),
             parents=1,
             generations=0,

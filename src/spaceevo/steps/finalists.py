@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from spaceevo.deploy.runtimes.timing import timing_writer
@@ -46,43 +46,28 @@ def choose(
     """The entry of ``limit``, as the model ``name``: the best finalist, never worse than those of ``smaller`` limits."""
     winners = [Subnet.parse(judge.space, entry["subnet"]) for entry in smaller]
     few = cfg.search_subnet.measure_top + len(winners)
-    rows = archive.ranked(limit)
-    order = using_most(archive.quality[rows].tolist(), archive.cost[rows].tolist(), judge.told_by[0])
-    ranked = archive.subnets(rows[order[: few * MEASURED_GROUPS]])
-    best, measured = within(cfg, limit, list(dict.fromkeys([*winners, *ranked])), few, judge, predicted_ms)
+    ranked = archive.subnets(archive.ranked(limit)[: few * MEASURED_GROUPS])
+    best, measured = within(cfg, limit, list(dict.fromkeys([*winners, *ranked])), few, judge)
     ms = float(predicted_ms(judge.code.encode([best]))[0])
     return dict(
         name=name,
         limit_ms=limit,
         subnet=str(best),
         space=str(judge.space),
-        top1_finalists=judge.final([best])[0] if judge.judged == "top1_val" else None,
+        loss_finalists=-judge.final([best])[0] if judge.judged == "top1_val" else None,
         predicted_ms=ms,
         measured_ms=measured,
     )
 
 
-def using_most(top1: Sequence[float], ms: Sequence[float], images: int | None) -> list[int]:
-    """The order of subnets: the best first; but if the chosen one is trained on alone (``images``: how many ``top1`` in percent
-    is of; None: it is not), those within a standard error of the best, which inherited weights do not tell apart, by their
-    ``ms``, most first."""
-    best = max(top1)
-    doubt = 0.0 if images is None else 100 * (best / 100 * (1 - best / 100) / images) ** 0.5
-    equal = [images is not None and value >= best - doubt for value in top1]
-    keys = [(used if tied else 0.0, value) for used, tied, value in zip(ms, equal, top1, strict=True)]
-    return sorted(range(len(keys)), key=keys.__getitem__, reverse=True)
-
-
-def within(
-    cfg: Needs, limit: float, ranked: list[Subnet], few: int, judge: Judge, predicted_ms: Callable
-) -> tuple[Subnet, float | None]:
+def within(cfg: Needs, limit: float, ranked: list[Subnet], few: int, judge: Judge) -> tuple[Subnet, float | None]:
     """Of the first ``few`` in ``ranked`` that measure within ``limit``, the best by ``judge.final``, and its ms.
 
     Raises:
         LimitError: none of them all measures within the limit.
     """
     if cfg.device.runtime == "none":
-        return _best(ranked[:few], judge, predicted_ms), None
+        return _best(ranked[:few], judge), None
     write = timing_writer(weight_bits(cfg.device.weight_bits), cfg.device.padding)
     measured: dict[Subnet, float] = {}
     fitting: list[Subnet] = []
@@ -103,10 +88,10 @@ def within(
             f"the fastest of them takes {fastest:.4g} ms, which a limit of {smallest:.4g} ms allows",
             smallest,
         )
-    best = _best(fitting, judge, predicted_ms)
+    best = _best(fitting, judge)
     return best, measured[best]
 
 
-def _best(finalists: list[Subnet], judge: Judge, predicted_ms: Callable) -> Subnet:
-    ms = predicted_ms(judge.code.encode(finalists)).tolist()
-    return finalists[using_most(judge.final(finalists), ms, judge.told_by[1])[0]]
+def _best(finalists: list[Subnet], judge: Judge) -> Subnet:
+    quality = judge.final(finalists)
+    return finalists[max(range(len(finalists)), key=quality.__getitem__)]

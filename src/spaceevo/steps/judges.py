@@ -24,9 +24,9 @@ from spaceevo.steps.common import found_space, quantizer
 from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import InASpace, OnADevice
 from spaceevo.training.checkpoint import load_supernet
-from spaceevo.training.config import TimedConfig, TrainerConfig
+from spaceevo.training.config import TrainerConfig
 from spaceevo.training.fit import device_of
-from spaceevo.training.subnets import Part, SubnetEvaluator
+from spaceevo.training.subnets import Part, Seen, SubnetEvaluator
 
 CHUNK = 32  # subnets evaluated between two saves of what is known
 
@@ -36,9 +36,9 @@ class Judge:
     """How good subnets are, higher is better: ``search`` while there are many, ``final`` of the few that are measured,
     ``judge`` of the chosen ones and the Pareto front, by images that nothing was chosen by.
 
-    ``told_by``: the number of images of ``search`` and ``final``, where what is chosen is trained on alone.
-    ``known``: subnets whose ``search`` quality is known beforehand. ``searched``, ``judged``: the columns of the first and the
-    last; ``sign``: -1 where they hold a loss; ``worthless``: the reference point's quality, and ``reference``, what it is.
+    ``known``: subnets whose ``search`` quality is known beforehand. ``more``: further columns that the search tells of subnets.
+    ``searched``: the column of the loss that the search goes by, ``judged``: of the last quality; ``sign``: -1 where that is a
+    loss; ``worthless``: the reference point's quality, and ``reference``, what it is.
     """
 
     space: SearchSpace
@@ -46,13 +46,13 @@ class Judge:
     search: Callable[[Genes], Sequence[float] | np.ndarray]
     final: Callable[[list[Subnet]], list[float]]
     judge: Callable[[list[Subnet]], list[float]]
+    more: Callable[[list[Subnet]], dict[str, list[float]]]
     searched: str
     judged: str
     sign: int
     worthless: float
     reference: str
     known: Sequence[Subnet] = ()
-    told_by: tuple[int | None, int | None] = (None, None)
 
 
 class ByImages(Protocol):
@@ -72,19 +72,12 @@ class Steered(InASpace, OnADevice, Protocol):
     def search_subnet(self) -> ByImages: ...
 
 
-class Judged(Steered, Protocol):
-    """And whether what is found is trained on alone."""
-
-    @property
-    def finish(self) -> TimedConfig: ...
-
-
 def supernet_judge(
-    folder: Folder, cfg: Judged, hs: Hyperspace, progress: Callable[[int], object], total: int, limits: Sequence[float]
+    folder: Folder, cfg: Steered, hs: Hyperspace, progress: Callable[[int], object], total: int, limits: Sequence[float]
 ) -> Judge:
-    """Quantized top-1 in percent on validation images, of the trained supernet's weights: the first few in the search, all
-    but the last of the finalists, the last of what was found. ``total``: how many subnets the search will ask for,
-    within ``limits`` that rise."""
+    """Quantized cross entropy on validation images, of the trained supernet's weights: of the first few in the search, of all
+    but the last of the finalists; of the last the top-1 in percent of what was found. ``total``: how many subnets the search
+    will ask for, within ``limits`` that rise."""
     net, space = load_supernet(folder.input("qat.ckpt"), hs)
     images = folder.images(cfg.data, False)
     choosing = range(len(images.val) - cfg.search_subnet.judge_images)
@@ -108,23 +101,27 @@ def supernet_judge(
             resumed = known - sum(str(subnet) in before for subnet in subnets)
             progress(resumed)  # before a kill
             began = time.monotonic()
-            found += searcher.quality(subnets, progress)
+            found += [-seen.loss for seen in searcher.seen(subnets, progress)]
             telling.took(time.monotonic() - began, len(subnets) - known, resumed)
         return found
 
     classes = cfg.data.classes
     chance = 100 / classes, f"chance level of {classes} classes"
     known = [Subnet.parse(space, text) for text in before]
-    told_by = (cfg.search_subnet.validation_images, len(choosing)) if cfg.finish.at_all else (None, None)
-    return Judge(space, code, search, finals.quality, judge.quality, "top1_search", "top1_val", 1, *chance, known, told_by)
+
+    def more(subnets: list[Subnet]) -> dict[str, list[float]]:
+        return {"top1_search": searcher.top1(subnets)}
+
+    return Judge(space, code, search, finals.quality, judge.top1, more, "loss_search", "top1_val", 1, *chance, known)
 
 
-def evaluated_before(folder: Folder) -> dict[str, float]:
-    """Top-1 in percent, on the images that steer the search, of the subnets that the table was judged by."""
+def evaluated_before(folder: Folder) -> dict[str, Seen]:
+    """What the images that steer the search say of the subnets that the table was judged by."""
     if TAU not in folder.reads:
         return {}
     frame = pd.read_parquet(folder.input(TAU))
-    return dict(zip(frame.subnet, frame.top1_search, strict=True))
+    seen = map(Seen, frame.top1_search.tolist(), frame.loss_search.tolist())
+    return dict(zip(frame.subnet, seen, strict=True))
 
 
 def searching(cfg: Steered, net: Elastic, images: Images, cache: Path) -> SubnetEvaluator:
@@ -157,7 +154,7 @@ class _Telling:
 
 
 def lut_judge(
-    folder: Folder, cfg: Judged, hs: Hyperspace, progress: Callable[[int], object], total: int, limits: Sequence[float]
+    folder: Folder, cfg: Steered, hs: Hyperspace, progress: Callable[[int], object], total: int, limits: Sequence[float]
 ) -> Judge:
     """The negative sum of the stages' NSR, by a model of the accuracy table's rows: no supernet is needed, no images, and
     no time, whatever the ``total`` and ``limits``."""
@@ -172,4 +169,7 @@ def lut_judge(
     def final(subnets: list[Subnet]) -> list[float]:
         return (-proxy(code.encode(subnets))).tolist()
 
-    return Judge(space, code, search, final, final, "nsr", "nsr", -1, -proxy.worst, "the table's worst NSR sum")
+    def more(subnets: list[Subnet]) -> dict[str, list[float]]:
+        return {}
+
+    return Judge(space, code, search, final, final, more, "nsr", "nsr", -1, -proxy.worst, "the table's worst NSR sum")

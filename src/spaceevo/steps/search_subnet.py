@@ -29,7 +29,8 @@ class SearchSubnetConfig:
     """Constrained evolution over subnets (section 5); ``population``: of a generation, of which each limit has its own.
 
     Of the validation images the first ``validation_images`` steer the evolution, all but the last ``judge_images`` choose
-    among finalists, and these last choose nothing: they say how good the chosen and the Pareto front are.
+    among finalists, by the cross entropy of their labels, and these last choose nothing: they say how good the chosen and the
+    Pareto front are.
     """
 
     search: str = setting(choices=("evolution", "random"))
@@ -89,10 +90,11 @@ def run(folder: Folder, cfg: Needs) -> None:
     frame = _frame(archive, limits, judge, {entry["subnet"] for entry in chosen})
     by_subnet = frame.set_index("subnet")
     for entry in chosen:
-        entry |= {key: _value(by_subnet, entry["subnet"], key) for key in ("top1_val", "top1_search", "nsr")}
+        entry |= {key: _value(by_subnet, entry["subnet"], key) for key in ("top1_val", "top1_search", "loss_search", "nsr")}
         _tell(judge, entry)
     reference = limits[-1], judge.worthless
     front = frame[frame.front].sort_values("predicted_ms")
+    told = judge.more([])
     volume = hypervolume(front.predicted_ms, judge.sign * front[judge.judged], reference)
     found = dict(
         space=str(judge.space),
@@ -102,7 +104,7 @@ def run(folder: Folder, cfg: Needs) -> None:
         reference={"predicted_ms": reference[0], judge.judged: judge.sign * reference[1]},
         reference_is=f"the largest limit and {judge.reference}",
         chosen=chosen,
-        front=front[list(dict.fromkeys(["subnet", "predicted_ms", judge.judged, judge.searched]))].to_dict("records"),
+        front=front[list(dict.fromkeys(["subnet", "predicted_ms", judge.judged, *told, judge.searched]))].to_dict("records"),
     )
     write_parquet(folder.output("subnets.parquet"), frame, {"limits_ms": limits, "hypervolume": volume})
     write_yaml(folder.output("pareto.yaml"), found)
@@ -180,7 +182,8 @@ def _frame(archive: Archive, limits: list[float], judge: Judge, chosen: set[str]
             "generation": archive.generation,
             "subnet": list(map(str, subnets)),
             "predicted_ms": archive.cost * HEADROOM,
-            judge.searched: judge.sign * archive.quality,
+            judge.searched: -archive.quality,
+            **judge.more(subnets),
             "mmacs": [cost.mmacs for cost in costs],
             "params": [cost.params for cost in costs],
         }
@@ -202,6 +205,6 @@ STEP = Step(
     run,
     free=("latency",),
     needs_latency=True,
-    version=4,
+    version=5,
     examples=("-m latency=tight,loose", "subnet_search=paper search_subnet.quality=lut"),
 )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from spaceevo.evolution.genes import Genes
     from spaceevo.steps.lut import TabulateConfig
     from spaceevo.steps.search_subnet import SearchSubnetConfig
+    from spaceevo.training.subnets import Seen
 
 TAU_SUBNETS = 10  # fewer evaluated subnets tell no order
 TRUSTED = 0.4  # a tau below it is warned of
@@ -86,16 +87,17 @@ def run(folder: Folder, cfg: Needs) -> None:
     nsr = NSRProxy(code, pd.read_parquet(folder.input("lut.parquet"))).stages(genes)
     subnets = code.decode(genes)
     judge = searching(cfg, net, folder.images(cfg.data, False), folder.partial / "evaluated.json")
-    accuracy: list[float] = []
+    seen: list[Seen] = []
     with tqdm(total=len(genes), desc="subnets", disable=not cfg.trainer.progress_bar) as bar:
         for first in range(0, len(genes), CHUNK):
-            accuracy += judge.quality(subnets[first : first + CHUNK])
-            bar.update(len(accuracy) - bar.n)
+            seen += judge.seen(subnets[first : first + CHUNK])
+            bar.update(len(seen) - bar.n)
+    accuracy, loss = map(list, zip(*seen, strict=True))
     weighed = weigh_stages(nsr, np.array(accuracy), cfg.seed)
     frame = pd.DataFrame(
         dict(subnet=list(map(str, subnets)), resolution=[subnet.resolution for subnet in subnets], nsr=nsr.sum(1))
         | {f"nsr_{stage}": column for stage, column in enumerate(nsr.T, 1)}
-        | dict(top1_search=accuracy, top1_weighted=weighed.predicted)
+        | dict(top1_search=accuracy, loss_search=loss, top1_weighted=weighed.predicted)
     )
     taus = taus_of(cfg, frame)
     found = dict(space=str(space), trusted=TRUSTED, resamples=cfg.tau.resamples, taus=taus, weights=weighed.points.tolist())
@@ -166,5 +168,6 @@ STEP = Step(
     (TAU, "tau.yaml"),
     run,
     free=("latency",),
+    version=2,
     examples=("experiment=demo tau.subnets=200",),
 )
