@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from spaceevo.app.artifacts import (
     Folders,
@@ -147,25 +149,37 @@ def _run(step: Step, cfg: Config, hashes: dict[str, str]) -> None:
 
 
 def folder_of(step: Step, cfg: Config) -> Folder:
-    """The run folder as ``step`` sees it under ``cfg``."""
+    """The run folder as ``step`` sees it under ``cfg``; it can be sent to another process."""
     folders = Folders(cfg)
-
-    def records() -> list[Record]:
-        made = (folders.holder(each) for each in needed_steps(cfg) if not each.lenient and not each.optional)
-        return [held[1] for held in made if held is not None]
-
     return Folder(
         step=step.name,
         reads=inputs_of(step, cfg),
         out=folders.out,
         shared=folders.shared,
-        images=lambda data, test: step_images(step.name, cfg, data, test),
-        maker=lambda pattern: command_for(producer_of(pattern), cfg),
+        images=functools.partial(step_images, step.name, cfg),
+        maker=functools.partial(_maker, cfg),
         steps={each.name: each.optional for each in STEPS.values() if not each.lenient},
-        subset=lambda keys: config_subset(replace(step, keys=keys), cfg),
-        records=records,
-        execute=lambda name, changes: execute(name, replace(cfg, **changes)),
+        subset=functools.partial(_subset, step.name, cfg),
+        records=functools.partial(_records, cfg),
+        execute=functools.partial(_execute, cfg),
     )
+
+
+def _maker(cfg: Config, pattern: str) -> str:
+    return command_for(producer_of(pattern), cfg)
+
+
+def _subset(step_name: str, cfg: Config, keys: tuple[str, ...]) -> dict[str, Any]:
+    return config_subset(replace(STEPS[step_name], keys=keys), cfg)
+
+
+def _records(cfg: Config) -> list[Record]:
+    made = (Folders(cfg).holder(each) for each in needed_steps(cfg) if not each.lenient and not each.optional)
+    return [held[1] for held in made if held is not None]
+
+
+def _execute(cfg: Config, step_name: str, changes: dict[str, Any]) -> bool:
+    return execute(step_name, replace(cfg, **changes))
 
 
 def _drop_partial(step: Step, cfg: Config) -> None:

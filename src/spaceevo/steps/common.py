@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
+from contextlib import suppress
 from typing import Any
 
 import lightning as L
@@ -16,16 +18,27 @@ from spaceevo.steps.folder import Folder
 from spaceevo.steps.needs import InASpace, OnADevice, Seeded, Trained
 from spaceevo.training.config import TrainerConfig
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 CALIBRATION_IMAGES = 256  # of training images, that quantizers are fitted to
 
 
-def start(cfg: Seeded) -> None:
-    """Seed everything and set the number of threads."""
+def start(cfg: Seeded, threads: int | None = None) -> None:
+    """Seed everything and set the number of threads, which is the config's unless given."""
+    keep_memory()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    if cfg.threads:
-        torch.set_num_threads(cfg.threads)
+    if threads or cfg.threads:
+        torch.set_num_threads(threads or cfg.threads)
     L.seed_everything(cfg.seed, verbose=False)
+
+
+def keep_memory() -> None:
+    """Let glibc, where it is the C library, keep what is freed: memory that a training step gives back, the next has to ask for
+    anew, page by page, which costs a small network an eighth of its time."""
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**30)
 
 
 def make_logger(folder: Folder, cfg: Trained, curves: str) -> Any:

@@ -3,6 +3,7 @@ inherits."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,6 +19,12 @@ from spaceevo.training.config import TimedConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from spaceevo.data import Images
+    from spaceevo.nn.elastic import Elastic
+    from spaceevo.space import SearchSpace
+
+ANSWERS = "answers.safetensors"  # of the first model, for the others
 
 
 @dataclass
@@ -50,52 +57,125 @@ class Needs(Trained, InASpace, OnADevice, Protocol):
 
 
 def run(folder: Folder, cfg: Needs) -> None:
-    """One ``finished/<model>.ckpt`` for every entry of ``pareto.yaml``, that of the largest limit first, and the others from
-    its answers too; accuracy inherited and finished, on the validation images that chose nothing."""
+    """One ``finished/<model>.ckpt`` for every entry of ``pareto.yaml``, that of the largest limit first, and the others, side
+    by side, from its answers too; accuracy inherited and finished, on the validation images that chose nothing."""
+    from spaceevo.data.folder import FolderImages
+    from spaceevo.steps.beside import at_once, side_by_side
+    from spaceevo.steps.common import start
+
+    start(cfg)
+    names = _chosen(folder)
+    subnets = {models[0]: subnet for subnet, models in names.items()}
+    given = Given.of(folder, cfg)
+    if cfg.finish.at_all and cfg.finish.distill > 0 and len(subnets) > 1 and not isinstance(given.images.train, FolderImages):
+        first = next(iter(subnets))
+        _finish(folder, cfg, given, first, subnets.pop(first), longer(cfg.finish, cfg.finish.first), None)
+        _answer(folder, cfg, given, first)
+    workers = at_once(cfg, len(subnets))
+    if workers == 1:
+        for name, subnet in subnets.items():
+            _finish(folder, cfg, given, name, subnet, cfg.finish, _answers(folder))
+    else:
+        del given
+        times = len(subnets) / math.ceil(len(subnets) / workers)  # all together take as long as one after the other
+        recipe = replace(cfg.finish, seconds=cfg.finish.seconds and times * cfg.finish.seconds)
+        side_by_side(_finish_beside, [(folder, cfg, *model, recipe) for model in subnets.items()], workers)
+    for name, *others in names.values():
+        _copy(folder, name, others)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What all subnets are finished with: the trained supernet, and images to learn from, to calibrate on and to judge by."""
+
+    net: Elastic
+    space: SearchSpace
+    images: Images
+    calibration: Tensor
+    validation: tuple[Any, Tensor]
+
+    @staticmethod
+    def of(folder: Folder, cfg: Needs) -> Given:
+        """Of a run folder."""
+        from spaceevo.data import Normalized, normalize
+        from spaceevo.steps.common import quantizer
+        from spaceevo.training.checkpoint import load_supernet
+        from spaceevo.training.subnets import Part
+
+        bits = quantizer(cfg).weight_bits
+        net, space = load_supernet(folder.input("qat.ckpt"), hyperspace(cfg), folder.maker("qat.ckpt"), weight_bits=bits)
+        images = folder.images(cfg.data, False)
+        calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
+        judging = range(len(images.val) - cfg.search_subnet.judge_images, len(images.val))
+        validation = Part(Normalized(images.val, cfg.data), judging), images.val_labels[judging.start :]
+        return Given(net, space, images, calibration, validation)
+
+
+def _finish_beside(threads: int, folder: Folder, cfg: Needs, name: str, subnet: str, recipe: FinishConfig) -> None:
+    """Finish a subnet in a process of its own."""
+    from spaceevo.steps.common import start
+
+    start(cfg, threads)
+    _finish(folder, cfg, Given.of(folder, cfg), name, subnet, recipe, _answers(folder))
+
+
+def _finish(
+    folder: Folder, cfg: Needs, given: Given, name: str, subnet: str, recipe: FinishConfig, said: Tensor | None
+) -> None:
+    """Train ``subnet``, the model ``name``, on by ``recipe``, from the answers ``said`` where there are some; unless a killed
+    run did."""
     import torch
 
-    from spaceevo.data import Normalized, normalize
-    from spaceevo.data.folder import FolderImages
     from spaceevo.nn.evaluate import recalibrated_top1
     from spaceevo.nn.extract import Extracted
     from spaceevo.space import Subnet, subnet_graph
     from spaceevo.steps.alone import train_alone
-    from spaceevo.steps.common import quantizer, start
-    from spaceevo.training.answers import answers, easy_images, targets
-    from spaceevo.training.checkpoint import load_finished, load_supernet, save_supernet
-    from spaceevo.training.subnets import Part
+    from spaceevo.steps.common import quantizer
+    from spaceevo.training.answers import easy_images, targets
+    from spaceevo.training.checkpoint import save_supernet
 
-    start(cfg)
-    bits = quantizer(cfg).weight_bits
-    net, space = load_supernet(folder.input("qat.ckpt"), hyperspace(cfg), folder.maker("qat.ckpt"), weight_bits=bits)
-    images = folder.images(cfg.data, False)
-    calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
-    judging = range(len(images.val) - cfg.search_subnet.judge_images, len(images.val))
-    validation = Part(Normalized(images.val, cfg.data), judging), images.val_labels[judging.start :]
-    teaching = cfg.finish.at_all and cfg.finish.distill > 0 and not isinstance(images.train, FolderImages)
-    names = _chosen(folder)
-    said: Tensor | None = None  # what the first answers
-    for place, (subnet, (name, *others)) in enumerate(names.items()):
-        graph, teaches = subnet_graph(Subnet.parse(space, subnet)), teaching and place == 0 and len(names) > 1
-        path = folder.output(f"finished/{name}.ckpt")
-        if not _done(folder, path):
-            own = Extracted(net, graph, {}).net.to(memory_format=torch.channels_last)
-            inherited = recalibrated_top1(own, graph, quantizer(cfg), calibration, *validation)
-            recipe, taught, easy = cfg.finish, images, None
-            if teaches:
-                recipe = longer(recipe, recipe.first)
-            if said is not None:
-                taught = replace(images, train_labels=targets(recipe.distill, cfg.data, images, said))
-                easy = easy_images(said, images.train_labels, recipe.sure, recipe.label_smoothing), recipe.easy
-            steps = train_alone(folder, cfg, recipe, name, own, graph, taught, calibration, easy)
-            finished = recalibrated_top1(own, graph, quantizer(cfg), calibration, *validation)
-            say(f"finish: {name}: {finished:.2f} % validation top-1 after {steps} steps, {inherited:.2f} % inherited")
-            more: dict[str, Any] = dict(subnet=subnet, steps=steps, weight_bits=bits, split=images.split)
-            save_supernet(path, own, space, top1_val=finished, top1_inherited=inherited, **more)
-            _mark(folder, path).touch()
-        _copy(folder, name, others)
-        if teaches:
-            said = answers(cfg.data, load_finished(path, space, bits)[0], graph, images, calibration)
+    path = folder.output(f"finished/{name}.ckpt")
+    if _done(folder, path):
+        return
+    graph, images, easy = subnet_graph(Subnet.parse(given.space, subnet)), given.images, None
+    own = Extracted(given.net, graph, {}).net.to(memory_format=torch.channels_last)
+    inherited = recalibrated_top1(own, graph, quantizer(cfg), given.calibration, *given.validation)
+    if said is not None:
+        easy = easy_images(said, images.train_labels, recipe.sure, recipe.label_smoothing), recipe.easy
+        images = replace(images, train_labels=targets(recipe.distill, cfg.data, images, said))
+    steps = train_alone(folder, cfg, recipe, name, own, graph, images, given.calibration, easy)
+    finished = recalibrated_top1(own, graph, quantizer(cfg), given.calibration, *given.validation)
+    say(f"finish: {name}: {finished:.2f} % validation top-1 after {steps} steps, {inherited:.2f} % inherited")
+    more: dict[str, Any] = dict(subnet=subnet, steps=steps, weight_bits=quantizer(cfg).weight_bits, split=images.split)
+    save_supernet(path, own, given.space, top1_val=finished, top1_inherited=inherited, **more)
+    _mark(folder, path).touch()
+
+
+def _answer(folder: Folder, cfg: Needs, given: Given, name: str) -> None:
+    """What the finished model ``name`` answers to the training images, kept for the others."""
+    from safetensors.torch import save
+
+    from spaceevo.atomic import atomic_write
+    from spaceevo.space import Subnet, subnet_graph
+    from spaceevo.steps.common import quantizer
+    from spaceevo.training.answers import answers
+    from spaceevo.training.checkpoint import load_finished
+
+    if _answers(folder) is not None:
+        return
+    path = folder.output(f"finished/{name}.ckpt")
+    net, told = load_finished(path, given.space, quantizer(cfg).weight_bits)
+    graph = subnet_graph(Subnet.parse(given.space, told["subnet"]))
+    said = answers(cfg.data, net, graph, given.images, given.calibration)
+    atomic_write(folder.partial / ANSWERS, save({"said": said}))
+
+
+def _answers(folder: Folder) -> Tensor | None:
+    """What the first of the models answers, ``[1 or 2, N, classes]``, if it teaches the others."""
+    from safetensors.torch import load
+
+    path = folder.partial / ANSWERS
+    return load(path.read_bytes())["said"] if path.exists() else None
 
 
 def _chosen(folder: Folder) -> dict[str, list[str]]:
@@ -144,5 +224,5 @@ STEP = Step(
     ("finished/*.ckpt",),
     run,
     free=("latency",),
-    version=3,
+    version=4,
 )

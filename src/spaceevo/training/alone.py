@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from spaceevo.nn.elastic import Elastic, Quantizer, resize
 from spaceevo.space import Graph
 from spaceevo.training.fit import average_gradients, falling, set_lr, step_rng
 from spaceevo.training.optimizer import make_optimizer
-from spaceevo.training.pace import bf16_is_faster, step_seconds
+from spaceevo.training.pace import Way, step_seconds
 
 INIT_IMAGES = 256
 LOGGED = 10  # steps from one logged loss to the next: to log each costs a small network a twentieth of its time
@@ -61,17 +62,27 @@ class AloneModule(L.LightningModule):
 
 
 def set_pace(module: AloneModule, seconds: float | None, batch: tuple[Tensor, Tensor], precision: str, folder: Path) -> None:
-    """Sets ``module.bf16``, and where ``seconds`` are given ``module.steps`` to as many as take so long, by the first of them;
-    what was found once stands in ``folder``, so that a resumed run does as many."""
-    net, graph = module.net, module.graph
-    module.bf16 = bf16_is_faster(net, graph, batch, module.recipe, precision, folder / "pace.json")
-    if seconds is None:
-        return
-    record = folder / "steps.json"
+    """Sets ``module.bf16`` (in ``precision`` ``auto`` the faster), and where ``seconds`` are given ``module.steps`` to as many
+    as take so long, by the first of them; what was found once stands in ``folder``, so that a resumed run does as many."""
+    record = folder / "pace.json"
     if not record.exists():
-        share = 1 - module.recipe.quantized_from
-        ways = [(module.quantizer, False), (None, module.bf16)]
-        quantizing, before = step_seconds(net, graph, batch, module.recipe, ways)
-        step = share * quantizing + (1 - share) * before
-        write_json(record, {"seconds": seconds, "step_s": step, "steps": max(1, round(seconds / step))})
-    module.steps = int(json.loads(record.read_text())["steps"])
+        ways: dict[str, Way] = {"fp32": (None, False)}
+        if precision == "auto":
+            ways["bf16"] = (None, True)
+        if seconds is not None:
+            ways["quantizing"] = (module.quantizer, False)
+        taken = step_seconds(module.net, module.graph, batch, module.recipe, list(ways.values())) if len(ways) > 1 else [0.0]
+        write_json(record, _pace(dict(zip(ways, taken, strict=True)), seconds, module.recipe.quantized_from))
+    told = json.loads(record.read_text())
+    module.bf16 = told["bf16"]
+    module.steps = told.get("steps", module.steps)
+
+
+def _pace(step_s: dict[str, float], seconds: float | None, quantized_from: float) -> dict[str, Any]:
+    """What is recorded of steps that take ``step_s``, by how they are done."""
+    bf16 = step_s.get("bf16", math.inf) < step_s["fp32"]
+    pace: dict[str, Any] = {"bf16": bf16, "step_s": step_s}
+    if seconds is not None:
+        step = (1 - quantized_from) * step_s["quantizing"] + quantized_from * step_s["bf16" if bf16 else "fp32"]
+        pace |= {"seconds": seconds, "steps": max(1, round(seconds / step))}
+    return pace
