@@ -33,17 +33,35 @@ def export(run: Path) -> str:
     return str(caught.value)
 
 
-def test_a_model_too_far_from_the_trained_one_is_refused_and_only_the_report_stays(run: Path, command: Command) -> None:
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder, by its path within."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_impossible_tolerance_is_refused_before_anything_is_touched(run: Path, command: Command) -> None:
+    before = contents(run)
+    done = command("export", *TINY, f"run_dir={run}", "export.tolerance=100.1")
+    assert done.returncode == 2 and done.stderr == "error: export.tolerance=100.1: must be 100 or less\n"
+    assert {name: content for name, content in contents(run).items() if not name.startswith("hydra/")} == before
+
+
+def test_a_model_too_far_from_the_trained_one_is_kept_aside_and_the_earlier_ones_stay(run: Path, command: Command) -> None:
+    before = contents(run / "models")
     done = command("export", *TINY, f"run_dir={run}", "export.mean_difference=0", "export.calibrate=null")
     assert done.returncode == 3 and done.stderr.count("\n") == 1
     assert "output steps on average from the trained model (export.mean_difference=0.0)" in done.stderr
     folders = [path for path in (run / "models").iterdir()]
-    assert folders
+    assert folders and f"see {run}/models/" in done.stderr and "/refused/parity.json" in done.stderr
     for folder in folders:
-        assert [path.name for path in folder.iterdir()] == ["parity.json"]
-        report = json.loads((folder / "parity.json").read_text())
+        kept = ["fp32.onnx", "model.onnx", "model.safetensors", "model.tflite", "parity.json"]
+        assert sorted(path.name for path in (folder / "refused").iterdir()) == kept
+        report = json.loads((folder / "refused/parity.json").read_text())
         assert report["refused"] and report["files"]["model.onnx"]["mean_difference"] > 0
         assert len(report["ops"]) > 20
+    assert {name: content for name, content in contents(run / "models").items() if "/refused/" not in name} == before
+    assert execute("export", compose("export", [*TINY, f"run_dir={run}"])) is False  # what was made before is up to date
+    assert execute("export", compose("export", [*TINY, f"run_dir={run}", "export.calibrate=null", "export.tolerance=90"]))
+    assert not any((folder / "refused").exists() for folder in folders)
 
 
 def test_cards_tell_what_can_be_checked_elsewhere(tiny_run: Path) -> None:
@@ -170,6 +188,8 @@ def test_a_claim_error_is_exit_code_3_whatever_is_around_it() -> None:
     ("argument", "said"),
     [
         ("export.calibrate=mse", "export.calibrate=mse: no such calibrate; there are: null, minmax, entropy, percentile"),
+        ("export.tolerance=1e30", "export.tolerance=1e+30: must be 100 or less"),
+        ("export.tolerance=-1", "export.tolerance=-1.0: must be 0 or more"),
         ("export.mean_difference=-1", "export.mean_difference=-1.0: must be 0 or more"),
         ("blocks.blocks.0.act=gelu", "blocks.blocks.0.act=gelu: no such act; there are: relu, relu6, hswish, swish"),
     ],

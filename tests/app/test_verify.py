@@ -15,6 +15,7 @@ from conftest import Command
 
 from spaceevo.data.config import DataConfig
 from spaceevo.deploy.claims import verify
+from spaceevo.deploy.claims.card import sealed
 from spaceevo.deploy.claims.gate import digest
 from spaceevo.errors import UserError
 from spaceevo.steps.verify import claimed_data
@@ -57,7 +58,7 @@ def card_of(model: Path) -> dict[str, Any]:
 def edit(model: Path, change: Edit) -> None:
     card = card_of(model)
     change(card)
-    (model / "card.json").write_text(json.dumps(card))
+    (model / "card.json").write_text(json.dumps(sealed(card)))
 
 
 def retouch(model: Path, name: str, content: bytes) -> None:
@@ -139,6 +140,25 @@ def test_a_broken_folder_gets_one_line(how: int, model: Path) -> None:
         verify.verify_files(card, files, model, images, np.zeros(2, int), 0.05, lambda *_: None)
     assert said in str(caught.value), name
     assert "\n" not in str(caught.value)
+
+
+def test_an_edited_figure_is_exit_code_3_and_an_empty_card_2(model: Path, run: Run) -> None:
+    card = card_of(model)
+    (model / "card.json").write_text(json.dumps({**card, "predicted_ms": 0.001}))
+    code, _, error = run(f"path={model}", "progress_bar=false")
+    assert code == 3 and error.count("\n") == 1 and "card: sha256 is " in error and "changed since it was written" in error
+    assert json.loads((model / "verify.json").read_text())["holds"] is False
+    (model / "card.json").write_text(json.dumps({**card, "files": {}}))
+    code, _, error = run(f"path={model}")
+    assert code == 2 and error.startswith(f"error: {model}/card.json: files={{}}: must be one or more files")
+    assert error.count("\n") == 1
+
+
+def test_what_is_not_checked_is_listed(model: Path, run: Run) -> None:
+    code, out, _ = run(f"path={model}", "progress_bar=false")
+    left = json.loads((model / "verify.json").read_text())["not_checked"]
+    assert code == 0 and {"predicted_ms", "ops", "host", "top1_fake_quant"} <= set(left)
+    assert out.splitlines()[-1].endswith(f"not checked here: {', '.join(left)}")
 
 
 def test_a_truncated_file_is_exit_code_2(model: Path, run: Run) -> None:

@@ -6,17 +6,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import flatbuffers
 import numpy as np
 import onnx
 import pytest
 import torch
+from ai_edge_litert import schema_py_generated as tfl
 from deploy.nets import QUANTIZER, demo_subnet, smooth_images, trained_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spaceevo.deploy.claims.gate import FLOOR, broken_claims, compare, digest, judge_ops, parity_report, refusal
 from spaceevo.deploy.files.onnx_writer import write_int8
-from spaceevo.deploy.files.tflite_writer import write_tflite
+from spaceevo.deploy.files.tflite_writer import IDENTIFIER, write_tflite
 from spaceevo.deploy.integer.fold import integer_model
 from spaceevo.deploy.integer.model import IntegerModel
 from spaceevo.deploy.integer.trained import Trained
@@ -122,7 +124,7 @@ def test_right_files_leave(exported: Exported) -> None:
     rows = judged(trained, model, images)
     report = parity_report(dict.fromkeys(rows, SOUND), rows, len(images), 99.0, 0.25)
     assert report["refused"] == [] and report["first_apart"] is None
-    assert [row["op"] for row in report["ops"]] == ["input", *(op.name for op in model.graph.ops)]
+    assert [row["op"] for row in report["ops"]] == ["input", *(op.name for op in model.graph.ops), "logits"]
     assert max(row["steps"] for found in rows.values() for row in found) <= FLOOR / 20
 
 
@@ -162,6 +164,43 @@ def test_a_convolution_that_reads_another_scale_than_its_input_has_is_refused(ex
     node.input[1] = "other"
     rows = judge_ops(trained, ort.inspect(proto.SerializeToString(), [op.name for op in model.graph.ops], images), images)
     assert {op.name for op in model.graph.consumers()[op.inputs[0]]} & {row["op"] for row in rows if row["why"]}
+
+
+def coarser_onnx(model: IntegerModel, by: float) -> bytes:
+    """The ONNX file, of which the last DequantizeLinear alone reads a scale that is ``by`` as great."""
+    proto = onnx.load_from_string(write_int8(model))
+    node = next(node for node in proto.graph.node if node.name == f"{model.graph.output.name}.dq")
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(by * model.output_qparams[0]), "other"))
+    node.input[1] = "other"
+    return proto.SerializeToString()
+
+
+def coarser_tflite(model: IntegerModel, by: float, float_io: bool) -> bytes:
+    """The TFLite file, of which the flat tensor alone that is or becomes the logits has a scale that is ``by`` as great."""
+    held = tfl.ModelT.InitFromPackedBuf(write_tflite(model, float_io), 0)
+    name = f"{model.graph.output.name}.flat" if float_io else "logits"
+    (tensor,) = (t for t in held.subgraphs[0].tensors if t.name.decode() == name)
+    tensor.quantization.scale = np.asarray(tensor.quantization.scale, np.float32) * np.float32(by)
+    builder = flatbuffers.Builder(0)
+    builder.Finish(held.Pack(builder), IDENTIFIER)
+    return bytes(builder.Output())
+
+
+@pytest.mark.parametrize("by", [1.002, 0.5])
+def test_an_output_of_another_scale_than_the_last_op_has_is_refused(by: float, exported: Exported) -> None:
+    trained, model, images = exported
+    names = [op.name for op in model.graph.ops]
+    wrong = {
+        "onnx": ort.inspect(coarser_onnx(model, by), names, images),
+        "tflite": litert.inspect(coarser_tflite(model, by, False), names, images),
+        "tflite of floats": litert.inspect(coarser_tflite(model, by, True), names, images),
+    }
+    for name, file in wrong.items():
+        *rows, last = judge_ops(trained, file, images)
+        assert not any(row["why"] for row in rows), name
+        assert last["op"] == "logits" and "steps from the last op's integers" in last["why"], name
+    right = judge_ops(trained, litert.inspect(write_tflite(model, float_io=True), names, images), images)
+    assert not any(row["why"] for row in right)
 
 
 def test_a_refused_file_s_report_says_why_and_where(exported: Exported) -> None:

@@ -203,6 +203,15 @@ def test_it_is_readable(browser: Any, which: str, width: int, request: pytest.Fi
             assert not overlap, (name, one, other)
 
 
+@pytest.mark.parametrize("width", [1280, 1200])
+def test_the_table_of_models_fits_a_laptop(browser: Any, report: Path, width: int) -> None:
+    show(browser, report, width)
+    inner, outer = browser.execute_script(
+        "const e = document.querySelector('#models .scroll'); return [e.scrollWidth, e.clientWidth]"
+    )
+    assert 1000 < inner <= outer <= width
+
+
 def test_axes_are_named_with_units(browser: Any, report: Path) -> None:
     show(browser, report)
     said = {name: {text for text, *_ in texts} for name, _, texts in browser.execute_script(TEXTS)}

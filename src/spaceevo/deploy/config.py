@@ -23,7 +23,7 @@ class ExportConfig:
         float_io: TFLite files take and give float32, not int8.
     """
 
-    tolerance: float = setting(least=0)
+    tolerance: float = setting(least=0, most=100)
     mean_difference: float = setting(least=0)
     calibrate: str | None = setting(choices=("null", *CALIBRATE))
     dynamic_batch: bool = MISSING

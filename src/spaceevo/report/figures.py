@@ -151,7 +151,7 @@ def accuracy(cards: Sequence[dict], subnets: pd.DataFrame | None) -> Drawing:
     ms = [card[f"{word}_ms"] for card in cards]
     top1 = [card["top1_runtime"] for card in cards]
     if subnets is not None and "top1_val" in subnets:
-        _searched(ax, subnets, [card["encoding"] for card in cards])
+        _searched(ax, subnets, cards)
     front = pareto_front(ms, top1)
     look = dict(ms=6.5, mew=0.8, mec=COLORS["page"], c=COLORS["orange"], zorder=3)
     ax.plot(ms, top1, "o", label=f"exported: {word} ms, test", **cast(Any, look))
@@ -167,17 +167,19 @@ def accuracy(cards: Sequence[dict], subnets: pd.DataFrame | None) -> Drawing:
     return Drawing(figure, f"Test top-1 against {word} latency of the exported models", ("accuracy-exported", tips))
 
 
-def _searched(ax: Axes, subnets: pd.DataFrame, chosen: Sequence[str]) -> None:
-    """What the search evaluated, by the images that steered it; the judged front and the ``chosen``, by those that did not."""
+def _searched(ax: Axes, subnets: pd.DataFrame, cards: Sequence[dict]) -> None:
+    """What the search evaluated, by the images that steered it; the judged front, with the weights that it inherits, by those
+    that did not; by these too the models of ``cards``, as they leave: trained on alone."""
     front = subnets[subnets.front].sort_values("predicted_ms")
-    ours = subnets[subnets.subnet.isin(chosen)]
+    finished = [card for card in cards if "top1_val" in card]  # older cards do not tell
+    ours = pd.DataFrame({key: [card[key] for card in finished] for key in ("predicted_ms", "top1_val")})
     ring = dict(ms=7, mew=1.2, mfc="none", mec=COLORS["blue"], zorder=3)
     series: tuple[tuple[str, pd.Series, pd.Series, str, str, dict[str, Any]], ...] = (
         ("search", subnets.predicted_ms, subnets.top1_search, "o", "searched: predicted ms, validation",
          dict(ms=3, mew=0, c=COLORS["faint"], alpha=0.7)),
-        ("front", front.predicted_ms, front.top1_val, "o-", "their front, judged by other images",
+        ("front", front.predicted_ms, front.top1_val, "o-", "their front, inherited, other images",
          dict(ms=3, lw=1.2, c=COLORS["blue"])),
-        ("chosen", ours.predicted_ms, ours.top1_val, "o", "chosen, judged by the same", ring),
+        ("chosen", ours.predicted_ms, ours.top1_val, "o", "chosen, finished, the same images", ring),
     )  # fmt: skip
     for name, ms, top1, form, label, look in series:
         ax.plot(ms, top1, form, label=label, **cast(Any, look))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,12 @@ from torch import Tensor
 from spaceevo.atomic import atomic_write
 from spaceevo.data import Images, Normalized, normalize
 from spaceevo.data.labels import class_names
-from spaceevo.deploy.claims.card import card_text, data_claims, file_claims, write_card
+from spaceevo.deploy.claims.card import card_text, content_claims, data_claims, file_claims, sealed, write_card
 from spaceevo.deploy.claims.gate import images_to_compare, parity_report, refusal
 from spaceevo.deploy.export import AtSize, ModelPair, check, int8_and_fp32, judged_ops
 from spaceevo.deploy.integer.model import save_integer
 from spaceevo.deploy.runtimes.op_latency import graph_rows, op_table
-from spaceevo.deploy.runtimes.registry import RUNTIMES, measure_cold, measure_files
+from spaceevo.deploy.runtimes.registry import measure_cold, measure_files
 from spaceevo.errors import ClaimError
 from spaceevo.latency import host
 from spaceevo.nn.elastic import Elastic
@@ -26,6 +27,8 @@ from spaceevo.provenance import code_version
 from spaceevo.space import Graph, graph_cost
 from spaceevo.steps.common import quantizer
 from spaceevo.steps.needs import Exported
+
+REFUSED = "refused"  # the folder, within a model's, of what the gate has kept back
 
 
 @dataclass(frozen=True)
@@ -97,23 +100,30 @@ def judged(cfg: Exported, name: str, folder: Path, net: Elastic, graph: Graph, b
 
 
 def gate(step: str, models: Sequence[Leaving]) -> None:
-    """Write every model's ``parity.json``; of a refused one nothing else stays.
+    """Let all of ``models`` leave, or none: the files of a refused one and why it is are kept aside, in ``refused`` beside
+    whatever its folder holds of an earlier export, which stays.
 
     Raises:
         ClaimError: which model is refused, why, and the first op that is not the trained one.
     """
-    refused = []
     for model in models:
-        path = atomic_write(model.folder / "parity.json", card_text(model.report))
-        if model.report["refused"]:
-            for old in set(path.parent.iterdir()) - {path}:
-                if old.suffix in RUNTIMES or old.name in ("model.safetensors", "card.json", "verify.json"):
-                    old.unlink()
-            refused.append((model, path))
+        shutil.rmtree(model.folder / REFUSED, ignore_errors=True)
+    refused = [model for model in models if model.report["refused"]]
+    for model in refused:
+        _write_files(model, model.folder / REFUSED)
     if refused:
-        model, path = refused[0]
-        more = f" ({len(refused) - 1} more are refused)" if len(refused) > 1 else ""
+        model, *others = refused
+        more = f" ({len(others)} more are refused)" if others else ""
+        path = model.folder / REFUSED / "parity.json"
         raise ClaimError(f"{step}: {model.name}: {refusal(model.report)}; see {path}{more}")
+
+
+def _write_files(model: Leaving, folder: Path) -> None:
+    """What a model's folder holds beside its card."""
+    save_integer(folder / "model.safetensors", model.pair.integer)
+    for name, content in model.pair.files.items():
+        atomic_write(folder / name, content)
+    atomic_write(folder / "parity.json", card_text(model.report))
 
 
 def timing(cfg: Exported) -> dict[str, Any]:
@@ -136,12 +146,11 @@ def write(cfg: Exported, model: Leaving, taken: Measured, inputs: Mapping[str, s
     Returns:
         The card.
     """
-    save_integer(model.folder / "model.safetensors", model.pair.integer)
+    _write_files(model, model.folder)
     files, card = model.pair.files, dict(model.claims)
     for file, content in files.items():
         name = f"{model.name}/{file}"
         card["files"][file] |= file_claims(content, taken.times.get(name), taken.cold.get(name))
-        atomic_write(model.folder / file, content)
     int8, fp32 = card["files"]["model.onnx"], card["files"]["fp32.onnx"]
     card |= dict(
         timing=timing(cfg),
@@ -161,6 +170,9 @@ def write(cfg: Exported, model: Leaving, taken: Measured, inputs: Mapping[str, s
         contents = dict(int8=files["model.onnx"], fp32=files["fp32.onnx"])
         card["speedup"] = totals["fp32"] / totals["int8"]
         card["ops"] = op_table(graph_rows(model.graph), contents, totals, threads=cfg.device.threads)
+    beside = ("model.safetensors", "parity.json")
+    card["other_files"] = {name: content_claims((model.folder / name).read_bytes()) for name in beside}
+    card = sealed(card)
     write_card(model.folder / "card.json", card)
     return card
 

@@ -73,7 +73,7 @@ def run(cfg: QuantizeConfig) -> None:
 
     from spaceevo.atomic import atomic_write
     from spaceevo.data import Normalized, load_data
-    from spaceevo.deploy.claims.card import card_text, file_claims
+    from spaceevo.deploy.claims.card import card_text, file_claims, sealed
     from spaceevo.deploy.claims.parity import agreement, float_convolutions, integer_op_report
     from spaceevo.deploy.export import AtSize
     from spaceevo.deploy.ptq import post_training_quantized
@@ -117,7 +117,7 @@ def run(cfg: QuantizeConfig) -> None:
     folder = Path(cfg.out_dir)
     for name, content in files.items():
         atomic_write(folder / name, content)
-    atomic_write(folder / "card.json", card_text(card))
+    atomic_write(folder / "card.json", card_text(sealed(card)))
     say(
         f"quantize: test top-1 {card['top1_runtime']:.2f} % in INT8 ({cfg.calibrate}), {card['top1_fp32']:.2f} % in FP32, "
         f"the same label for {card['agreement_fp32']:.2f} %; {ms['int8']:.4g} ms, {card['speedup']:.2f} times the speed of FP32"

@@ -55,7 +55,7 @@ def run(cfg: VerifyConfig) -> None:
 
     Raises:
         UserError: the card or a file is missing, truncated or changed.
-        ClaimError: an accuracy does not hold here.
+        ClaimError: an accuracy does not hold here, or the card is not as it was written.
     """
     from tqdm import tqdm
 
@@ -73,7 +73,7 @@ def run(cfg: VerifyConfig) -> None:
     assert images.test is not None and images.test_labels is not None
     small = AtSize(Normalized(images.test, data), card["input"]["shape"][-1])
     say(f"verify: {card['name']} over {len(small)} test images of {data.name}")
-    with tqdm(total=len(files) * len(small), desc="verify", disable=not cfg.progress_bar, leave=False) as bar:
+    with tqdm(total=len(card["files"]) * len(small), desc="verify", disable=not cfg.progress_bar, leave=False) as bar:
         done: dict[str, int] = {}
 
         def progress(name: str, count: int) -> None:
@@ -81,10 +81,11 @@ def run(cfg: VerifyConfig) -> None:
             done[name] = count
 
         claims = verify.verify_files(card, files, folder, small, images.test_labels.numpy(), cfg.top1_points, progress)
-    claims = [*verify.machine_claims(card), *claims]
+    claims, left = [*verify.machine_claims(card), *claims], verify.not_checked(card, claims)
     broken = [claim for claim in claims if claim.must and not claim.holds]
     say(verify.table(claims))
-    record = dict(holds=not broken, claims=[asdict(claim) for claim in claims], host=host.describe(), versions=host.versions())
+    told = dict(claims=[asdict(claim) for claim in claims], not_checked=left, host=host.describe(), versions=host.versions())
+    record = dict(holds=not broken, **told)
     path = Path(cfg.out_dir or cfg.path) / "verify.json"
     try:
         say(f"verify: {write_json(path, record)}")
@@ -93,7 +94,7 @@ def run(cfg: VerifyConfig) -> None:
     if broken:
         words = [f"{claim.of}: {claim.what} is {claim.here} here, {claim.card} on the card" for claim in broken]
         raise ClaimError(f"verify: {card['name']} is not what its card claims; {'; '.join(words)}{_hint(card)}")
-    say(f"verify: {card['name']} holds what its card claims about accuracy")
+    say(f"verify: {card['name']} holds what its card claims about accuracy; not checked here: {', '.join(left)}")
 
 
 def claimed_data(given: DataConfig, claimed: dict[str, Any], card: str) -> DataConfig:

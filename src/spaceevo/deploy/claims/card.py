@@ -39,6 +39,7 @@ REQUIRED = (
     "files",
     "data",
 )
+CARD_HASH = "card_sha256"
 #: Of the data config, what decides which test images a model sees and how they are normalized.
 TEST_KEYS = ("name", "channels", "classes", "image_size", "mean", "std", "test_limit")
 
@@ -53,6 +54,17 @@ def write_card(path: Path, fields: Mapping[str, Any]) -> None:
     if missing:
         raise KeyError(f"card without {', '.join(missing)}")
     atomic_write(path, card_text(fields))
+
+
+def card_hash(fields: Mapping[str, Any]) -> str:
+    """sha256 of all of a card but its own hash, in hex: of the figures, however the JSON is laid out."""
+    told = {key: value for key, value in fields.items() if key != CARD_HASH}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def sealed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A card's ``fields`` with the hash that tells whether one of them was changed later."""
+    return {**fields, CARD_HASH: card_hash(fields)}
 
 
 def card_text(fields: Mapping[str, Any]) -> str:
@@ -72,13 +84,16 @@ def data_claims(data: Any, images: int) -> dict[str, Any]:
 def file_claims(content: bytes, times: np.ndarray | None, cold_ms: float | None) -> dict[str, Any]:
     """Size, sha256 and latency of a model file; ``times``: ms of single calls, ``cold_ms``: of one out of cold caches
     (:func:`spaceevo.latency.measure.cold_ms`), None where it was not measured."""
-    return dict(
-        bytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
+    return content_claims(content) | dict(
         measured_ms=None if times is None else latency(times),
         quantiles_ms=None if times is None else quantiles(times),
         cold_ms=cold_ms,
     )
+
+
+def content_claims(content: bytes) -> dict[str, Any]:
+    """Size and sha256 of a file."""
+    return dict(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 def _text(value: Any) -> str:

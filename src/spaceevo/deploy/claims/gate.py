@@ -57,8 +57,8 @@ def broken_claims(figures: Mapping[str, float], tolerance: float, mean_differenc
 
 
 def judge_ops(trained: Trained, file: Inspection, images: np.ndarray) -> list[dict[str, Any]]:
-    """The input and every op of a file against the trained model over ``images`` ``[N, C, R, R]``: scale and zero point,
-    weights and bias, and what it gives of the file's own inputs.
+    """The input, every op and the output of a file against the trained model over ``images`` ``[N, C, R, R]``: scale and zero
+    point, weights and bias, and what it gives of the file's own inputs.
 
     Returns:
         A row each, in execution order: ``op``, ``kind``, ``apart`` (percent of elements that the op's rounding does not
@@ -75,7 +75,18 @@ def judge_ops(trained: Trained, file: Inspection, images: np.ndarray) -> list[di
         if why is None and apart:
             why = f"{steps:.3g} steps beyond its rounding, {apart:.3g} % of its elements"
         rows.append(dict(op=op.name, kind=op.kind, apart=apart, steps=steps, why=why))
-    return rows
+    return [*rows, _judged_logits(trained, file)]
+
+
+def _judged_logits(trained: Trained, file: Inspection) -> dict[str, Any]:
+    """The row of what leaves the file: the last op's integers by their trained scale and zero point, in float32."""
+    last = trained.graph.output.name
+    held, (scale, _) = file.qparams[last], trained.qparams()[last]
+    real = (file.integers[last].reshape(len(file.logits), -1).astype(np.float32) - np.float32(held[1])) * np.float32(held[0])
+    beyond = np.abs(file.logits - real) / scale
+    apart, steps = 100 * float((~(beyond <= FLOOR)).mean()), float(beyond.max())
+    why = f"{steps:.3g} steps from the last op's integers, {apart:.3g} % of its elements" if apart else None
+    return dict(op="logits", kind="output", apart=apart, steps=steps, why=why)
 
 
 def _allowed(kind: str) -> float:

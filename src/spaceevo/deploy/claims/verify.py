@@ -2,78 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
+from spaceevo.deploy.claims.claim import Claim, judged
+from spaceevo.deploy.claims.claim import not_checked as not_checked
+from spaceevo.deploy.claims.claim import table as table
 from spaceevo.deploy.claims.gate import digest
+from spaceevo.deploy.claims.integers import INTEGER, integer_claims
+from spaceevo.deploy.claims.itself import repeats_claim, seal_claim
 from spaceevo.deploy.claims.parity import agreement, float_convolutions, integer_op_report
+from spaceevo.deploy.claims.reading import BESIDE
+from spaceevo.deploy.claims.reading import read_card as read_card
+from spaceevo.deploy.claims.reading import read_files as read_files
+from spaceevo.deploy.files.onnx_writer import LABELS
 from spaceevo.deploy.integer.reference import Arrays
 from spaceevo.deploy.runtimes.registry import measure_cold, measure_files, open_file, outputs, runtime_of
-from spaceevo.errors import UserError
 from spaceevo.latency import host
 from spaceevo.latency.measure import latency
 
-NEEDED = ("name", "input", "data", "files", "timing", "host", "versions")
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One claim: ``card`` and ``here`` in words; ``holds`` None: told, not judged; ``must``: the model is refused without."""
-
-    of: str
-    what: str
-    card: str
-    here: str
-    holds: bool | None = None
-    must: bool = False
-
-
-def read_card(folder: Path) -> dict[str, Any]:
-    """``card.json`` of a model's folder.
-
-    Raises:
-        UserError: there is none, or it is truncated, or it does not say what can be checked.
-    """
-    path = folder / "card.json"
-    try:
-        card = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"path={folder}: no readable card.json in it ({error.strerror})") from None
-    except ValueError:
-        raise UserError(f"{path}: truncated or not JSON; export the model again") from None
-    missing = [key for key in NEEDED if not isinstance(card, dict) or key not in card]
-    if missing:
-        raise UserError(f"{path}: says nothing of {', '.join(missing)}: of an older version; export the model again")
-    return card
-
-
-def read_files(folder: Path, card: Mapping[str, Any]) -> dict[str, bytes]:
-    """The model files that the card names, by name.
-
-    Raises:
-        UserError: one is missing, truncated, or not the file that the card was written for.
-    """
-    contents = {}
-    for name, claims in card["files"].items():
-        path = folder / name
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror}; the card has claims about it") from None
-        if len(content) < claims["bytes"]:
-            raise UserError(f"{path}: truncated, {len(content)} of {claims['bytes']} bytes")
-        found = hashlib.sha256(content).hexdigest()
-        if found != claims["sha256"]:
-            raise UserError(f"{path}: changed, sha256 {found[:16]} and not the card's {claims['sha256'][:16]}")
-        contents[name] = content
-    return contents
+#: What decides which images the outputs are of.
+IMAGES = tuple(f"data/{key}" for key in ("name", "channels", "image_size", "mean", "std", "test_limit"))
 
 
 def machine_claims(card: Mapping[str, Any]) -> list[Claim]:
@@ -97,13 +52,16 @@ def accuracy_claims(
     labels: np.ndarray,
     points: float,
 ) -> list[Claim]:
-    """Top-1 of a file whose logits here are ``given`` ``[N, classes]``: within ``points`` percentage points of the card's, or
-    one image; and whether the logits are the card's bit for bit, from which its agreement with the trained model follows."""
-    top1 = agreement(given.argmax(1), labels)
-    near = abs(top1 - claims["top1"]) <= max(points, 100 / len(labels)) + 1e-9
-    found = [Claim(name, f"top-1 in {claims['runtime']}", f"{claims['top1']:.2f} %", f"{top1:.2f} %", near, must=True)]
-    same = digest(given) == claims["outputs_sha256"]
-    found.append(Claim(name, "outputs", claims["outputs_sha256"][:16], "the same, bit for bit" if same else digest(given)[:16]))
+    """Top-1 of a file whose logits here are ``given`` ``[N, classes]``: the card's where the logits are the card's bit for bit,
+    else within ``points`` percentage points of it, or one image; and whether they are, from which its agreement with the
+    trained model follows."""
+    top1, same = agreement(given.argmax(1), labels), digest(given) == claims["outputs_sha256"]
+    near = abs(top1 - claims["top1"]) <= (0 if same else max(points, 100 / len(labels))) + 1e-9
+    words = f"top-1 in {claims['runtime']}", f"{claims['top1']:.2f} %", f"{top1:.2f} %"
+    found = [Claim(name, *words, near, must=True, keys=(f"files/{name}/top1",))]
+    here = "the same, bit for bit" if same else digest(given)[:16]
+    shown = Claim(name, "outputs", claims["outputs_sha256"][:16], here, True if same else None)
+    found.append(replace(shown, keys=(f"files/{name}/outputs_sha256", *IMAGES)))
     if agreed is not None:
         follows = "follows, as the outputs are the same" if same else "not known: the trained model is not here"
         found.append(Claim(name, "agreement with the trained model", f"{agreed:.2f} %", follows, True if same else None))
@@ -119,34 +77,91 @@ def verify_files(
     points: float,
     progress: Callable[[str, int], object],
 ) -> list[Claim]:
-    """Every claim about the files: each is run over ``images`` ``[N, C, R, R]`` in its runtime, and timed.
+    """Every claim about the card and its files: each is run over ``images`` ``[N, C, R, R]`` in its runtime, and timed.
 
     Raises:
-        UserError: a runtime cannot read a file.
+        UserError: a runtime cannot read or run a file.
     """
-    found: list[Claim] = []
+    found, timed = run_claims(card, files, folder, images, labels, points, progress)
+    return found + latency_claims(card, timed)
+
+
+def run_claims(
+    card: Mapping[str, Any],
+    files: Mapping[str, bytes],
+    folder: Path,
+    images: Arrays,
+    labels: np.ndarray,
+    points: float,
+    progress: Callable[[str, int], object],
+) -> tuple[list[Claim], dict[str, bytes]]:
+    """:func:`verify_files` but for latencies; and the files that can be timed here."""
+    found: list[Claim] = [seal_claim(card)]
     given: dict[str, np.ndarray] = {}
-    running = {name: open_file(folder / name, content) for name, content in files.items() if runtime_of(name) is not None}
+    running = {name: open_file(folder / name, files[name]) for name in card["files"] if runtime_of(name) is not None}
     for name, claims in card["files"].items():
-        size = f"{claims['bytes']:,} bytes, sha256 {claims['sha256'][:16]}"
-        found.append(Claim(name, "file", size, "the same", True, must=True))
+        found.append(_file_claim(name, claims, f"files/{name}"))
         if name not in running:
-            found.append(
-                Claim(name, f"top-1 in {claims['runtime']}", f"{claims['top1']:.2f} %", "not checked: no such runtime")
-            )
+            words = f"{claims['top1']:.2f} %", "not checked: no such runtime"
+            found.append(Claim(name, f"top-1 in {claims['runtime']}", *words))
             continue
+        found.append(_runtime_claim(name, claims))
         given[name] = outputs(running[name], images, partial(progress, name))
         agreed = claims.get("agreement", card.get("agreement") if name == "model.onnx" else None)
         found += accuracy_claims(name, claims, agreed, given[name], labels, points)
-        if name == "model.onnx":
-            left = float_convolutions(integer_op_report(files[name]))
-            found.append(
-                Claim(
-                    name, "float convolutions", str(card["float_convolutions"]), str(left), left <= card["float_convolutions"]
-                )
-            )
+    found += [_file_claim(name, claims, f"{BESIDE}/{name}") for name, claims in card.get(BESIDE, {}).items()]
+    found += [*image_claims(card, given, len(labels)), *onnx_claims(card, files.get("model.onnx"))]
+    found += integer_claims(card, folder / INTEGER, images, labels, given)
+    found += [Claim(name, "file", "not on the card", "not checked") for name in unnamed(folder, files)]
     found += runtimes_claim(card, given)
-    return found + latency_claims(card, {name: files[name] for name in running})
+    found.append(repeats_claim(card, files.get("parity.json"), folder, judged(found)))
+    return found, {name: files[name] for name in running}
+
+
+def _file_claim(name: str, claims: Mapping[str, Any], key: str) -> Claim:
+    """Of a file that was read, and is the card's."""
+    size = f"{claims['bytes']:,} bytes, sha256 {claims['sha256'][:16]}"
+    return Claim(name, "file", size, "the same", True, must=True, keys=(f"{key}/bytes", f"{key}/sha256"))
+
+
+def _runtime_claim(name: str, claims: Mapping[str, Any]) -> Claim:
+    runtime = runtime_of(name)
+    assert runtime is not None
+    same = claims["runtime"] == runtime.name
+    return Claim(name, "runtime", claims["runtime"], runtime.name, same, must=True, keys=(f"files/{name}/runtime",))
+
+
+def unnamed(folder: Path, files: Mapping[str, bytes]) -> list[str]:
+    """What looks like a file of the model, and the card says nothing of."""
+    return sorted(path.name for path in folder.iterdir() if runtime_of(path) is not None and path.name not in files)
+
+
+def image_claims(card: Mapping[str, Any], given: Mapping[str, np.ndarray], images: int) -> list[Claim]:
+    """How many test images there are, and of how many classes."""
+    claimed = card["data"]["images"]
+    found = [Claim("data", "test images", str(claimed), str(images), claimed == images, must=True, keys=("data/images",))]
+    if "classes" in card["data"] and given:
+        here, claimed = next(iter(given.values())).shape[1], card["data"]["classes"]
+        found.append(Claim("data", "classes", str(claimed), str(here), claimed == here, must=True, keys=("data/classes",)))
+    return found
+
+
+def onnx_claims(card: Mapping[str, Any], content: bytes | None) -> list[Claim]:
+    """What shows in ``model.onnx`` itself: the classes' names, and what does not run as integers."""
+    if content is None:
+        return []
+    found = []
+    if "labels" in card:
+        held = {entry.key: entry.value for entry in onnx.load_from_string(content).metadata_props}.get(LABELS, "").split("\n")
+        same = held == ["\n".join(card["labels"])] or held == card["labels"]
+        words = f"{len(card['labels'])} names", "the same" if same else f"others: {', '.join(held)[:60]}"
+        found.append(Claim("model.onnx", "labels", *words, same, must=True, keys=("labels",)))
+    if "float_convolutions" in card:
+        left, claimed = float_convolutions(integer_op_report(content)), card["float_convolutions"]
+        holds = None if left < claimed else left == claimed
+        keys = ("float_convolutions",)
+        found.append(Claim("model.onnx", "float convolutions", str(claimed), str(left), holds, keys=keys))
+    return found
 
 
 def runtimes_claim(card: Mapping[str, Any], given: Mapping[str, np.ndarray]) -> list[Claim]:
@@ -169,9 +184,11 @@ def latency_claims(card: Mapping[str, Any], files: Mapping[str, bytes]) -> list[
     here = {name: latency(taken) for name, taken in times.items()}
     threads = f"latency, {timing['threads']} thread{'s' if timing['threads'] > 1 else ''}"
     found = [_beside(name, threads, card["files"][name]["measured_ms"], ms) for name, ms in here.items()]
-    cold = measure_cold({name: timed[name] for name in timed if "cold_ms" in card["files"][name]}, timing["threads"])
+    cold = measure_cold(
+        {name: timed[name] for name in timed if card["files"][name].get("cold_ms") is not None}, timing["threads"]
+    )
     found += [_beside(name, "latency, cold caches", card["files"][name]["cold_ms"], ms) for name, ms in cold.items()]
-    if {"model.onnx", "fp32.onnx"} <= set(here):
+    if {"model.onnx", "fp32.onnx"} <= set(here) and card.get("speedup") is not None:
         ratio = here["fp32.onnx"] / here["model.onnx"]
         found.append(Claim("model.onnx", "speed-up over FP32", f"{card['speedup']:.2f}x", f"{ratio:.2f}x"))
     if card.get("limit_ms") is not None and "model.onnx" in here:
@@ -182,12 +199,3 @@ def latency_claims(card: Mapping[str, Any], files: Mapping[str, bytes]) -> list[
 
 def _beside(name: str, what: str, claimed_ms: float, ms: float) -> Claim:
     return Claim(name, what, f"{claimed_ms:.4g} ms", f"{ms:.4g} ms ({ms / claimed_ms:.2f}x)")
-
-
-def table(claims: Iterable[Claim]) -> str:
-    """The claims as lines of equal columns."""
-    words = {True: "yes", False: "NO", None: ""}
-    rows = [("of", "claim", "on the card", "here", "holds")]
-    rows += [(claim.of, claim.what, claim.card, claim.here, words[claim.holds]) for claim in claims]
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows)

@@ -65,6 +65,8 @@ class Inspection:
     """Per op, real values: float32 ``[cout]``."""
     integers: dict[str, np.ndarray]
     """Per op, its output over some images: uint8 ``[N, C, H, W]``."""
+    logits: np.ndarray
+    """What leaves the file for the same images: float32 ``[N, classes]``."""
 
 
 @dataclass(frozen=True)

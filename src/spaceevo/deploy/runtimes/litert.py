@@ -39,12 +39,7 @@ def run_batches(interpreter: Any, images: np.ndarray, batch: int = 64) -> np.nda
     """Logits ``[N, classes]`` of float32 images ``[N, C, R, R]``, ``batch`` at a time; int8 input and output are converted
     by the file's own scales and zero points, as in onnxruntime."""
     (y,) = interpreter.get_output_details()
-    parts = [_invoke(interpreter, images[i : i + batch])[0] for i in range(0, len(images), batch)]
-    logits = np.concatenate([_channels_first(part).reshape(len(part), -1) for part in parts])
-    if y["dtype"] == np.float32:
-        return logits
-    scale, zero = y["quantization"]
-    return (logits.astype(np.float32) - np.float32(zero)) * np.float32(scale)
+    return _real(y, np.concatenate([_invoke(interpreter, images[i : i + batch])[0] for i in range(0, len(images), batch)]))
 
 
 def record_ops(model: IntegerModel, images: np.ndarray, xnnpack: bool = True) -> dict[str, np.ndarray]:
@@ -73,9 +68,10 @@ def inspect(file: bytes, ops: Sequence[str], images: np.ndarray) -> Inspection:
     graph.outputs = [*graph.outputs, *(index[name] for name in ops)]
     builder = flatbuffers.Builder(2 * len(file))
     builder.Finish(model.Pack(builder), IDENTIFIER)
-    outputs = _invoke(interpreter(bytes(builder.Output())), images)[1:]
+    running = interpreter(bytes(builder.Output()))
+    logits, *outputs = _invoke(running, images)
     integers = {name: _unsigned(y) for name, y in zip(ops, outputs, strict=True)}
-    return Inspection(qparams, real["weight"], real["bias"], integers)
+    return Inspection(qparams, real["weight"], real["bias"], integers, _real(running.get_output_details()[0], logits))
 
 
 def _constant(model: Any, tensor: Any, dtype: type) -> np.ndarray:
@@ -86,6 +82,15 @@ def _constant(model: Any, tensor: Any, dtype: type) -> np.ndarray:
         return integers * scales
     last = tensor.quantization.quantizedDimension == 3  # of a depthwise convolution: [1, k, k, C]
     return integers.transpose((3, 0, 1, 2) if last else (0, 3, 1, 2)) * scales[:, None, None, None]
+
+
+def _real(details: Mapping[str, Any], values: np.ndarray) -> np.ndarray:
+    """An output tensor as float32 ``[N, classes]``: int8 by its own scale and zero point."""
+    flat = _channels_first(values).reshape(len(values), -1)
+    if details["dtype"] == np.float32:
+        return flat
+    scale, zero = details["quantization"]
+    return (flat.astype(np.float32) - np.float32(zero)) * np.float32(scale)
 
 
 def _unsigned(y: np.ndarray) -> np.ndarray:

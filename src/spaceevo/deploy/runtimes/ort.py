@@ -82,9 +82,9 @@ def inspect(file: bytes, ops: Sequence[str], images: np.ndarray) -> Inspection:
     running = session(copy.SerializeToString())
     fixed = running.get_inputs()[0].shape[0]
     batch = fixed if isinstance(fixed, int) else len(images)
-    parts = [running.run(tensors, {INPUT: images[i : i + batch]}) for i in range(0, len(images), batch)]
-    given = {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(ops)}
-    return Inspection(qparams, real["weight"], real["bias"], given)
+    parts = [running.run([OUTPUT, *tensors], {INPUT: images[i : i + batch]}) for i in range(0, len(images), batch)]
+    logits, *given = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Inspection(qparams, real["weight"], real["bias"], dict(zip(ops, given, strict=True)), logits)
 
 
 def integer_op_report(model: bytes | Path) -> dict[str, int]:

@@ -70,17 +70,32 @@ def runtime_of(path: Path | str) -> Runtime | None:
 
 
 def open_file(path: Path, content: bytes, threads: int = 1) -> Logits:
-    """A function from images to the logits that the file's runtime gives.
+    """A function from images to the logits that the file's runtime gives. It raises UserError where the file is a model, but
+    not one of images to logits.
 
     Raises:
         UserError: the runtime cannot read the file.
     """
     runtime = RUNTIMES[path.suffix]
     try:
-        return runtime.open(content, threads)
+        running = runtime.open(content, threads)
     except Exception as error:  # every runtime has exceptions of its own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: truncated or not a model that {runtime.name} can read ({reason})") from None
+        raise UserError(f"{path}: truncated or not a model that {runtime.name} can read ({_reason(error)})") from None
+
+    def run(images: np.ndarray) -> np.ndarray:
+        try:
+            logits = running(images)
+        except Exception as error:
+            raise UserError(f"{path}: no model of ours for images {list(images.shape[1:])} ({_reason(error)})") from None
+        if logits.ndim != 2 or len(logits) != len(images):
+            raise UserError(f"{path}: no model of ours: gives {list(logits.shape)} for {len(images)} images")
+        return logits
+
+    return run
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def outputs(logits: Logits, images: Arrays, progress: Callable[[int], object] = lambda done: None) -> np.ndarray:

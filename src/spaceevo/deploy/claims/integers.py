@@ -1,0 +1,74 @@
+"""What is claimed of ``model.safetensors``, and of the files beside it: the judge is the numpy reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spaceevo.deploy.claims.claim import Claim
+from spaceevo.deploy.claims.gate import digest
+from spaceevo.deploy.claims.parity import agreement, label_agreement, same_integers
+from spaceevo.deploy.claims.reading import BESIDE
+from spaceevo.deploy.integer.model import load_integer
+from spaceevo.deploy.integer.reference import Arrays, run_integer
+from spaceevo.space import graph_cost
+
+INTEGER = "model.safetensors"
+
+
+def integer_claims(
+    card: Mapping[str, Any], path: Path, images: Arrays, labels: np.ndarray, given: Mapping[str, np.ndarray]
+) -> list[Claim]:
+    """What the integers of ``model.safetensors`` give in the reference over ``images``, and whether the files give the same;
+    nothing where the card says nothing of it and it is not there.
+
+    Raises:
+        UserError: it is truncated or something else, or takes other images.
+    """
+    if not path.exists() or ("top1_reference" not in card and INTEGER not in card.get(BESIDE, {})):
+        return []
+    model = load_integer(path)
+    x, cost = model.graph.input, graph_cost(model.graph)
+    of = dict(mmacs=cost.mmacs, params=cost.params, padding=model.padding, resolution=x.hw)
+    found = [
+        Claim(path.name, key, _word(card[key]), _word(value), card[key] == value, must=True, keys=(key,))
+        for key, value in of.items()
+        if key in card
+    ]
+    shape = [1, x.channels, x.hw, x.hw]
+    claimed = card["input"]["shape"]
+    found.append(Claim(path.name, "input", str(claimed), str(shape), claimed == shape, must=True, keys=("input/shape",)))
+    if shape[1:] != list(images[:1].shape[1:]):
+        return found
+    reference = run_integer(model, images)
+    if "top1_reference" in card:
+        top1, told = agreement(reference.argmax(1), labels), card["top1_reference"]
+        same = abs(top1 - told) <= 1e-9
+        words = f"{told:.2f} %", f"{top1:.2f} %"
+        found.append(Claim(path.name, "top-1 in the reference", *words, same, must=True, keys=("top1_reference",)))
+    for name, logits in given.items():
+        same_outputs = digest(logits) == card["files"][name]["outputs_sha256"]
+        found += _reference_claims(name, card["files"][name], logits, reference, same_outputs)
+    return found
+
+
+def _word(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _reference_claims(
+    name: str, claims: Mapping[str, Any], logits: np.ndarray, reference: np.ndarray, same_outputs: bool
+) -> list[Claim]:
+    """A file beside the reference: judged where its outputs are the card's, for other processors may round otherwise."""
+    found, of = [], dict(identical_integers=same_integers, agreement_reference=lambda a, b: label_agreement(b, a))
+    what = dict(identical_integers="integers that are the reference's", agreement_reference="labels that are the reference's")
+    for key, figure in of.items():
+        if key in claims and logits.shape == reference.shape:
+            here = figure(logits, reference)
+            holds = abs(here - claims[key]) <= 1e-9 if same_outputs else None
+            words = what[key], f"{claims[key]:.2f} %", f"{here:.2f} %"
+            found.append(Claim(name, *words, holds, must=same_outputs, keys=(f"files/{name}/{key}",)))
+    return found

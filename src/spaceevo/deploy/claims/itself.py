@@ -1,0 +1,108 @@
+"""Whether a card is the one that was written, and agrees with itself: what shows without running a file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from spaceevo.deploy.claims.card import CARD_HASH, card_hash
+from spaceevo.deploy.claims.claim import Claim
+from spaceevo.errors import UserError
+
+#: Figures that a card tells twice.
+TWICE = {
+    **{key: f"files/model.onnx/{key}" for key in ("bytes", "measured_ms", "quantiles_ms", "cold_ms")},
+    **{key: f"files/model.onnx/{key}" for key in ("agreement", "mean_difference", "max_difference")},
+    **{f"fp32_{key}": f"files/fp32.onnx/{key}" for key in ("quantiles_ms", "cold_ms")},
+    "fp32_ms": "files/fp32.onnx/measured_ms",
+    "top1_runtime": "files/model.onnx/top1",
+    "top1_fp32": "files/fp32.onnx/top1",
+    "input/mean": "data/mean",
+    "input/std": "data/std",
+}
+COMPARED = ("agreement", "mean_difference", "max_difference")
+
+
+def seal_claim(card: Mapping[str, Any]) -> Claim:
+    """Whether the card is as it was written, by its own hash; an older one has none."""
+    if CARD_HASH not in card:
+        return Claim("card", "sha256", "none: of an older version", "not checked")
+    claimed, found = card[CARD_HASH], card_hash(card)
+    here = "the same" if found == claimed else f"{found[:16]}: changed since it was written"
+    return Claim("card", "sha256", claimed[:16], here, found == claimed, must=True, keys=(CARD_HASH,))
+
+
+def repeats_claim(card: Mapping[str, Any], parity: bytes | None, where: Path, checked: set[str]) -> Claim:
+    """Whether what the card tells twice, or follows from what else it tells, is the same, there and in ``parity.json``
+    in the folder ``where``. ``checked``: the keys that are judged on their own; with them are those that repeat them.
+
+    Raises:
+        UserError: ``parity.json`` is truncated or something else.
+    """
+    found = list(_repeats(card)) + list(_in_parity(card, parity, where / "parity.json"))
+    wrong = [f"{key} is not {other}" for key, other, same in found if not same]
+    keys = tuple(key for key, other, _ in found if set(other.split(" - ")) <= checked)
+    here = "; ".join(wrong) or "the same"
+    return Claim("card", "what it tells twice", f"{len(found)} figures", here, not wrong, must=True, keys=keys)
+
+
+def _repeats(card: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
+    """A key, what it repeats, and whether it does."""
+    for key, other in TWICE.items():
+        if (value := _get(card, key)) is not _NONE and (twin := _get(card, other)) is not _NONE:
+            yield key, other, value == twin
+    if "quantization_loss" in card:
+        yield (
+            "quantization_loss",
+            "files/fp32.onnx/top1 - files/model.onnx/top1",
+            _near(card["quantization_loss"], card.get("top1_fp32"), card.get("top1_runtime")),
+        )
+    if "speedup" in card:
+        fp32, int8 = card.get("fp32_ms"), card.get("measured_ms")
+        ratio = None if fp32 is None or int8 is None else fp32 / int8
+        same = card["speedup"] is ratio if ratio is None else _near(card["speedup"], ratio, 0)
+        yield "speedup", "fp32_ms / measured_ms", same
+    if "resolution" in card:
+        yield "resolution", "input/shape", card["resolution"] == card["input"]["shape"][-1]
+    if "channels" in card["data"]:
+        yield "data/channels", "input/shape", card["data"]["channels"] == card["input"]["shape"][1]
+
+
+def _near(value: Any, minuend: Any, subtrahend: Any) -> bool:
+    try:
+        return math.isclose(value, minuend - subtrahend, rel_tol=1e-9, abs_tol=1e-9)
+    except TypeError:
+        return False
+
+
+def _in_parity(card: Mapping[str, Any], content: bytes | None, path: Path) -> Iterator[tuple[str, str, bool]]:
+    """The same of what ``parity.json`` repeats."""
+    if content is None:
+        return
+    try:
+        report = json.loads(content)
+        told = dict(images=report["images"], ops=len(report["ops"]), first_apart=report["first_apart"])
+        files = {name: {key: figures[key] for key in COMPARED} for name, figures in report["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: truncated or no report of the parity gate") from None
+    yield "parity", "parity.json's", card.get("parity") == told
+    for name, figures in files.items():
+        for key, value in figures.items():
+            claimed = _get(card, f"files/{name}/{key}")
+            yield f"files/{name}/{key}", "parity.json's", claimed == value
+
+
+_NONE = object()
+
+
+def _get(card: Mapping[str, Any], key: str) -> Any:
+    """The value at ``files/model.onnx/top1``; ``_NONE`` where there is none."""
+    part: Any = card
+    for name in key.split("/"):
+        if not isinstance(part, dict) or name not in part:
+            return _NONE
+        part = part[name]
+    return part
