@@ -60,7 +60,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     from spaceevo.nn.extract import Extracted
     from spaceevo.space import Subnet, subnet_graph
     from spaceevo.steps.alone import train_alone
-    from spaceevo.steps.common import quantizer, start
+    from spaceevo.steps.common import check_learned, quantizer, rates_of, start
     from spaceevo.training.answers import answers, easy_images, targets
     from spaceevo.training.checkpoint import load_finished, load_supernet, save_supernet
     from spaceevo.training.subnets import Part
@@ -89,6 +89,7 @@ def run(folder: Folder, cfg: Needs) -> None:
                 easy = easy_images(said, images.train_labels, recipe.sure, recipe.label_smoothing), recipe.easy
             steps = train_alone(folder, cfg, recipe, name, own, graph, taught, calibration, easy)
             finished = recalibrated_top1(own, graph, quantizer(cfg), calibration, *validation)
+            check_learned(f"finish: {name}", rates_of("finish", recipe), finished, cfg.data.classes, len(judging), inherited)
             say(f"finish: {name}: {finished:.2f} % validation top-1 after {steps} steps, {inherited:.2f} % inherited")
             more: dict[str, Any] = dict(subnet=subnet, steps=steps, weight_bits=bits, split=images.split)
             save_supernet(path, own, space, top1_val=finished, top1_inherited=inherited, **more)
