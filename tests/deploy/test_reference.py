@@ -91,6 +91,14 @@ def test_an_integer_model_reads_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run_integer(again, x), run_integer(model, x))
 
 
+def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
+    net, stats = random_net(graph := demo_subnet("0000"))
+    model = integer_model(net, graph, stats, QUANTIZER)
+    for number in range(8):
+        save_integer(tmp_path / f"{number}.safetensors", model)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
 def test_weights_are_saved_by_index_however_they_lie_in_memory(tmp_path: Path) -> None:
     """Those of a supernet in channels-last memory do not lie row by row."""
     graph = demo_subnet("0123")

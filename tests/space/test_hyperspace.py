@@ -124,6 +124,64 @@ def test_impossible_value_is_refused(path: str, value: object, key: str) -> None
         Hyperspace.from_dict(changed(path, value))
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("stem.pool", 2, "hyperspace.stem.pool: no such key; there are: widths, kernel, stride, act, depths, deep"),
+        ("stages.0.width", [8], "hyperspace.stages.0.width: no such key; there are: widths, window, depths, stride, types,"),
+        ("head.mix", 8, "hyperspace.head.mix: no such key; there are: final_expand, act, feature_mix"),
+        ("blocks.0.expand", [2], "blocks.0.expand: no such key; there are: type, kernels, act, expands"),
+        ("resolution", [16], "hyperspace.resolution: no such key; there are: name, blocks, stem, stages, head, resolutions,"),
+        ("blocks.1.expands", [float("inf")], "blocks.1.expands=[inf]: must be a list of expand ratios above 0, at most 64"),
+        ("blocks.1.expands", [float("nan")], "blocks.1.expands=[nan]: must be a list of expand ratios above 0"),
+        ("blocks.1.expands", [True], "blocks.1.expands=[True]: must be a list of expand ratios above 0"),
+        ("blocks.1.expands", [2, 2], "blocks.1.expands=[2, 2]: must be a list of expand ratios above 0, at most 64, without"),
+        ("blocks.1.expands", 2, "blocks.1.expands=2: must be a list"),
+        ("blocks.1.type", ["mbv1"], "blocks.1.type=['mbv1']: must be a text"),
+        ("blocks.1.type", None, "blocks.1.type=None: must be a text"),
+        ("blocks.1.act", ["relu"], "blocks.1.act=['relu']: must be a text"),
+        ("blocks.1.kernels", [99], "blocks.1.kernels=99: must be odd and positive, at most 16, the largest resolution"),
+        ("stem.kernel", 17, "hyperspace.stem.kernel=17: must be odd and positive, at most 16"),
+        ("stem.deep", "no", "hyperspace.stem.deep=no: must be true or false"),
+        ("stem.act", None, "hyperspace.stem.act=None: must be a text"),
+        ("stages.0.one_width", 1, "hyperspace.stages.0.one_width=1: must be true or false"),
+        ("stages.0.forced_residual", "yes", "hyperspace.stages.0.forced_residual=yes: must be true or false"),
+        ("stages.0.stride", 1.0, "hyperspace.stages.0.stride=1.0: must be a whole number"),
+        ("channels", 0, "hyperspace.channels=0: must be 1 or more"),
+        ("classes", -1, "hyperspace.classes=-1: must be 1 or more"),
+        ("channels", "three", "hyperspace.channels=three: must be a whole number"),
+        ("name", None, "hyperspace.name=None: must be a text"),
+        ("device", ["host"], "hyperspace.device=['host']: must be a text"),
+        ("blocks", {"a": 1}, "hyperspace.blocks={'a': 1}: must be a list"),
+        ("blocks", ["mbv1"], "blocks.0=mbv1: must be keys with values"),
+    ],
+)
+def test_a_file_of_one_s_own_is_checked_as_the_command_line_is(path: str, value: object, said: str, tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text(yaml.safe_dump(changed(path, value)))
+    with pytest.raises(UserError) as error:
+        load_hyperspace(str(own))
+    assert str(error.value).startswith(f"{own}: {said}") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"name: own\nstem: {widths: [8, 16]\nstages: 3\n", ":3: not YAML (expected ',' or '}'"),
+        (b"name: own\n\tstem: 3\n", ":2: not YAML (found character '\\t' that cannot start any token)"),
+        (b"name: own\nname2: @x\n", ":2: not YAML (found character '@' that cannot start any token)"),
+        (b"name: \xff\xfe\n", ": not YAML ("),
+        (b"name: \x00\n", ": not YAML ("),
+    ],
+)
+def test_broken_yaml_is_named_with_its_line(content: bytes, said: str, tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        load_hyperspace(str(own))
+    assert str(error.value).startswith(f"{own}{said}") and "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("text", ["name: [1", "[1]", ""])
 def test_damaged_file_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "mine.yaml"

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -60,9 +61,22 @@ def read_parquet(path: Path) -> tuple[Columns, Ends]:
     return columns, ends
 
 
-def metadata_of(ends: Ends) -> dict[str, Any]:
-    """How ``lut.parquet`` holds ``ends``."""
-    return {"fixed_ms": ends.call, "entry_ms": ends.entry, "exit_ms": ends.exit}
+def metadata_of(ends: Ends, origin: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """How ``lut.parquet`` holds ``ends`` and ``origin``: of which ``hyperspace`` (all fields, and ``hyperspace_sha256``), which
+    images (``data``, ``split``), which ``teacher`` (sha256) and which ``device`` it was made."""
+    told = {} if origin is None else {"made_of": dict(origin)}
+    return {"fixed_ms": ends.call, "entry_ms": ends.entry, "exit_ms": ends.exit, **told}
+
+
+def origin_of(path: Path) -> dict[str, Any] | None:
+    """What a ``lut.parquet`` tells of its origin; None of one that was made before they did."""
+    import pyarrow.parquet as pq
+
+    try:
+        told = json.loads((pq.read_schema(path).metadata or {}).get(b"made_of", b"null"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not an accuracy table ({type(error).__name__})") from None
+    return told if isinstance(told, dict) else None
 
 
 def _ends(metadata: dict[bytes, bytes]) -> Ends:
@@ -143,7 +157,7 @@ def _read_csvs(folder: Path, hs: Hyperspace, names: dict[tuple[int, int, int], s
         sizes = np.array(stage_input_hw(hs, r))
         resolution[hw == sizes[key[:, 0]]] = r
     blocks = parse_blocks(whole["config"])
-    sound &= (resolution > 0) & _of_hyperspace(hs, key, cin, blocks)
+    sound &= (resolution > 0) & of_hyperspace(hs, key, cin, blocks)
     if not sound.all():
         file = np.repeat(np.arange(len(names)), counts)[np.argmin(sound)]
         (stage, block, window), name = list(names.items())[file]
@@ -185,15 +199,17 @@ def _parse_shapes(shapes: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     return known[codes, 0], known[codes, 1]
 
 
-def _of_hyperspace(hs: Hyperspace, key: np.ndarray, cin: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+def of_hyperspace(hs: Hyperspace, key: np.ndarray, cin: np.ndarray, blocks: np.ndarray) -> np.ndarray:
     """Which rows are sub-stages of the stage, type and window that their file is named for."""
     sound = np.zeros(len(key), bool)
     starts = np.flatnonzero(np.r_[True, (key[1:] != key[:-1]).any(1)])
     for a, b in zip(starts, [*starts[1:], len(key)], strict=True):
-        stage, block, window = map(int, key[a])
+        stage, block, window = map(int, key[a, :3])
+        if stage >= len(hs.stages) or block not in hs.stages[stage].types or window >= hs.stages[stage].windows:
+            continue
         elastic, part = hs.elastic(stage, block, window), blocks[a:b]
         here = part[:, :, 0] != 0  # NaN, what cannot be read, is among them and fails below
-        expands = [np.nan if e is None else e for e in elastic.block.expands]
+        expands = np.array([np.nan if e is None else e for e in elastic.block.expands], part.dtype)  # 0.2 is not float32's
         no_expand = np.isnan(part[:, :, 2]) & np.isnan(expands).any()
         good = np.isin(part[:, :, 0], elastic.block.kernels) & np.isin(part[:, :, 1], elastic.widths)
         good &= np.isin(part[:, :, 2], expands) | no_expand

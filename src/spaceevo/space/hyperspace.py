@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -81,9 +81,10 @@ class Hyperspace:
                 kernel, ...).
         """
         get = Reader("hyperspace", data)
+        get.only(*(field.name for field in fields(Hyperspace)))
         blocks = tuple(read_block(block) for block in get.sections("blocks", "blocks"))
         return Hyperspace(
-            name=str(get.value("name")),
+            name=get.text("name"),
             blocks=blocks,
             stem=read_stem(get.section("stem")),
             stages=tuple(read_stage(stage, len(blocks)) for stage in get.sections("stages")),
@@ -93,7 +94,7 @@ class Hyperspace:
             channels=get.whole("channels", 3),
             classes=get.whole("classes", 1000),
             stage0=None if data.get("stage0") is None else read_stage0(get.section("stage0")),
-            device=str(get.value("device", "host")),
+            device=get.text("device", "host"),
         )
 
 
@@ -106,7 +107,11 @@ def load_hyperspace(name: str, channels: int | None = None, classes: int | None 
         UserError: no such hyperspace, or an impossible value in it.
     """
     if name.endswith((".yaml", ".yml")):
-        return _for(Hyperspace.from_dict(_read(name)), channels, classes)
+        data = _read(name)
+        try:
+            return _for(Hyperspace.from_dict(data), channels, classes)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from None
     space, _, blocks = name.partition(".")
     folder = conf_dir()
     for group, choice in (("hyperspace", space), ("blocks", blocks or space)):
@@ -136,7 +141,10 @@ def _read(path: str) -> dict[str, Any]:
             data = yaml.safe_load(file)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
+    except yaml.MarkedYAMLError as error:
+        line = "" if error.problem_mark is None else f":{error.problem_mark.line + 1}"
+        raise UserError(f"{path}{line}: not YAML ({error.problem or error.context})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(data, dict):
         raise UserError(f"{path}: must hold keys with values, as the files of conf/hyperspace do")
@@ -155,11 +163,16 @@ def _check(hs: Hyperspace) -> None:
     for key, act in [*acts, *((f"{key}.act", block.act) for key, block in blocks)]:
         if act not in ACTIVATIONS:
             raise bad_choice(key, act, ACTIVATIONS)
+    for key, values in (("resolutions", hs.resolutions), ("lut_resolutions", hs.lut_resolutions)):
+        _check_list(f"hyperspace.{key}", values)
+    for key, count in (("channels", hs.channels), ("classes", hs.classes)):
+        if count < 1:
+            raise bad_value(f"hyperspace.{key}", count, "1 or more")
     kernels = [("hyperspace.stem.kernel", hs.stem.kernel)]
     kernels += [(f"{key}.kernels", kernel) for key, block in blocks for kernel in block.kernels]
     for key, kernel in kernels:
-        if kernel < 1 or kernel % 2 == 0:
-            raise bad_value(key, kernel, "odd and positive")
+        if not 1 <= kernel <= max(hs.resolutions) or kernel % 2 == 0:
+            raise bad_value(key, kernel, f"odd and positive, at most {max(hs.resolutions)}, the largest resolution")
     for key, block in blocks:
         _check_list(f"{key}.kernels", block.kernels)
     if not hs.stages:
@@ -186,8 +199,6 @@ def _check(hs: Hyperspace) -> None:
         raise bad_value("hyperspace.head.feature_mix", hs.head.feature_mix, "more than 0")
     if hs.stem.depths not in ((1,), (1, 2), (2,)) or (hs.stem.depths != (1,) and not hs.stem.deep):
         raise bad_value("hyperspace.stem.depths", list(hs.stem.depths), "[1], or for a deep stem [1, 2] or [2]")
-    for key, values in (("resolutions", hs.resolutions), ("lut_resolutions", hs.lut_resolutions)):
-        _check_list(f"hyperspace.{key}", values)
     _check_list("hyperspace.stem.widths", hs.stem.widths)
 
 

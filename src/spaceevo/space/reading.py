@@ -9,6 +9,9 @@ from spaceevo.errors import UserError, bad_choice, bad_value
 from spaceevo.space.blocks import BLOCK_TYPES, NO_EXPAND
 from spaceevo.space.spec import BlockChoice, FixedStage, Head, StageSpec, Stem
 
+RULES = ("forced_residual", "one_width")
+MOST_EXPAND = 64
+
 
 class Reader:
     """Reads plain data; an error names the key."""
@@ -27,6 +30,20 @@ class Reader:
     def whole(self, name: str, *default: int) -> int:
         """A whole number."""
         return _whole(f"{self.key}.{name}", self.value(name, *default))
+
+    def text(self, name: str, *default: str) -> str:
+        """A word."""
+        value = self.value(name, *default)
+        if not isinstance(value, str) or not value:
+            raise bad_value(f"{self.key}.{name}", value, "a text")
+        return value
+
+    def flag(self, name: str, default: bool) -> bool:
+        """True or false."""
+        value = self.value(name, default)
+        if not isinstance(value, bool):
+            raise bad_value(f"{self.key}.{name}", value, "true or false")
+        return value
 
     def ints(self, name: str) -> tuple[int, ...]:
         """A list of whole numbers."""
@@ -51,7 +68,7 @@ class Reader:
         """Refuses any other key."""
         for name in self.data:
             if name not in names:
-                raise bad_choice(f"{self.key}.{name}", self.data[name], names)
+                raise UserError(f"{self.key}.{name}: no such key; there are: {', '.join(names)}")
 
 
 def _whole(key: str, value: Any) -> int:
@@ -62,20 +79,22 @@ def _whole(key: str, value: Any) -> int:
 
 def read_stem(get: Reader) -> Stem:
     """The section ``stem``."""
+    get.only("widths", "kernel", "stride", "act", "depths", "deep")
     depths = get.ints("depths") if get.value("depths", None) is not None else (1,)
-    deep = bool(get.value("deep", False))
-    return Stem(get.ints("widths"), get.whole("kernel"), get.whole("stride"), str(get.value("act")), depths, deep)
+    deep = get.flag("deep", False)
+    return Stem(get.ints("widths"), get.whole("kernel"), get.whole("stride"), get.text("act"), depths, deep)
 
 
 def read_head(get: Reader) -> Head:
     """The section ``head``."""
     get.only("final_expand", "act", "feature_mix")
     mix = get.value("feature_mix", None)
-    return Head(get.ints("final_expand"), str(get.value("act")), None if mix is None else get.whole("feature_mix"))
+    return Head(get.ints("final_expand"), get.text("act"), None if mix is None else get.whole("feature_mix"))
 
 
 def read_stage(get: Reader, blocks: int) -> StageSpec:
     """One of ``stages``; ``blocks``: how many block types there are, all of which it may have unless it names some."""
+    get.only("widths", "window", "depths", "stride", "types", *RULES)
     widths = get.ints("widths")
     types = get.ints("types") if get.value("types", None) is not None else tuple(range(blocks))
     return StageSpec(widths, get.whole("window"), get.ints("depths"), get.whole("stride"), types, *_rules(get))
@@ -83,24 +102,30 @@ def read_stage(get: Reader, blocks: int) -> StageSpec:
 
 def read_stage0(get: Reader) -> FixedStage:
     """The section ``stage0``."""
+    get.only("block", "widths", "depths", "stride", *RULES)
     block = read_block(get.section("block"))
     return FixedStage(block, get.ints("widths"), get.ints("depths"), get.whole("stride"), *_rules(get))
 
 
 def _rules(get: Reader) -> tuple[bool, bool]:
-    return bool(get.value("forced_residual", True)), bool(get.value("one_width", False))
+    return get.flag("forced_residual", True), get.flag("one_width", False)
 
 
 def read_block(get: Reader) -> BlockChoice:
     """One of ``blocks``."""
-    kind, kernels, act = get.value("type"), get.ints("kernels"), str(get.value("act"))
+    get.only("type", "kernels", "act", "expands")
+    kind, kernels, act = get.text("type"), get.ints("kernels"), get.text("act")
     if kind not in BLOCK_TYPES:
         raise bad_choice(f"{get.key}.type", kind, BLOCK_TYPES)
-    expands = [e for e in get.value("expands", None) or () if e is not None]
+    given = get.items("expands") if get.value("expands", None) is not None else ()
+    expands = [e for e in given if e is not None]
     if kind in NO_EXPAND:
         if expands:
             raise bad_value(f"{get.key}.expands", expands, f"absent: {kind} has no expand ratio")
         return BlockChoice(kind, kernels, (None,), act)
-    if not expands or not all(isinstance(e, (int, float)) and e > 0 for e in expands):
-        raise bad_value(f"{get.key}.expands", expands, "a list of expand ratios above 0")
+    numbers = all(isinstance(e, (int, float)) and not isinstance(e, bool) and 0 < e <= MOST_EXPAND for e in expands)
+    if not expands or not numbers or len(set(expands)) < len(expands):
+        raise bad_value(
+            f"{get.key}.expands", expands, f"a list of expand ratios above 0, at most {MOST_EXPAND}, without repeats"
+        )
     return BlockChoice(kind, kernels, tuple(float(e) for e in expands), act)

@@ -11,12 +11,12 @@ from spaceevo.data import Images, ImagesModule
 from spaceevo.data.module import Easy
 from spaceevo.nn.elastic import Elastic
 from spaceevo.space import Graph
-from spaceevo.steps.common import make_logger, quantizer, trainer_arguments
+from spaceevo.steps.common import quantizer, rates_of, train
 from spaceevo.steps.folder import Folder
 from spaceevo.steps.needs import OfASpace, OnADevice, Trained
 from spaceevo.training.alone import AloneModule, set_pace
 from spaceevo.training.config import TimedConfig
-from spaceevo.training.fit import fit
+from spaceevo.training.watch import Bar
 
 
 class Needs(Trained, OfASpace, OnADevice, Protocol):
@@ -48,7 +48,7 @@ def train_alone(
     if recipe.seconds or module.steps:
         set_pace(module, recipe.seconds, data.example(), cfg.trainer.precision, part)
     epochs = math.ceil(module.steps / data.steps_per_epoch)
-    logger = make_logger(folder, cfg, f"{folder.step}-{name}")
-    fit(module, data, trainer_arguments(cfg.trainer), logger, part, epochs, module.steps)
+    bar, rates = Bar.of(cfg.data.classes, recipe.batch), rates_of(folder.step, recipe)
+    train(folder, cfg, f"{folder.step}-{name}", rates, module, data, part, epochs, module.steps, bar)
     own.eval()
     return module.steps

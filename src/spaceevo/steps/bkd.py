@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from spaceevo.training.bkd import Student
     from spaceevo.training.teacher import Teacher
 
+NOTHING, ENOUGH = 1.0, 50  # the NSR of a stage that gives the mean, and after how many steps all of them are better
+
 
 class Needs(Trained, Taught, OnADevice, Protocol):
     """What it reads of the config."""
@@ -29,10 +31,10 @@ def run(folder: Folder, cfg: Needs) -> None:
 
     from spaceevo.atomic import write_json, write_safetensors
     from spaceevo.data import ImagesModule, normalize
-    from spaceevo.steps.common import CALIBRATION_IMAGES, make_logger, quantizer, start, trainer_arguments
+    from spaceevo.steps.common import CALIBRATION_IMAGES, quantizer, rates_of, start, train
     from spaceevo.training.bkd import BKDModule
     from spaceevo.training.checkpoint import load_checkpoint
-    from spaceevo.training.fit import fit
+    from spaceevo.training.watch import Bar
 
     start(cfg)
     hs = hyperspace(cfg)
@@ -57,7 +59,8 @@ def run(folder: Folder, cfg: Needs) -> None:
                 student.init_quantizers(features[student.spec.stage - 1], quant)
         steps = epochs * data.steps_per_epoch
         module = BKDModule(students, guide, known["variance"], cfg.bkd, hs.lut_resolutions, steps, cfg.seed, quant)
-        fit(module, data, trainer_arguments(cfg.trainer), make_logger(folder, cfg, f"bkd-{phase}"), part, epochs)
+        rates = rates_of("bkd", cfg.bkd, "lr" if quant is None else "lsq_lr")
+        train(folder, cfg, f"bkd-{phase}", rates, module, data, part, epochs, bar=Bar(NOTHING, ENOUGH))
         for student in students:
             write_safetensors(folder.output(f"bkd/{student.spec.name}.{phase}.safetensors"), student.state_dict())
         shutil.rmtree(part, ignore_errors=True)  # the phase's checkpoints

@@ -1,22 +1,27 @@
-"""How steps that train begin: seed, threads, logger, trainer, quantizer, and the space they train in."""
+"""How steps train: seed, threads, logger, trainer, what is made of a training that diverges, quantizer and space."""
 
 from __future__ import annotations
 
 import ctypes
 import logging
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 import yaml
 
+from spaceevo.data import ImagesModule
+from spaceevo.errors import UserError
 from spaceevo.latency.host import weight_bits
 from spaceevo.nn.elastic import Quantizer
 from spaceevo.space import Hyperspace, SearchSpace
-from spaceevo.steps.folder import Folder
+from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import InASpace, OnADevice, Seeded, Trained
 from spaceevo.training.config import TrainerConfig
+from spaceevo.training.fit import fit
+from spaceevo.training.watch import SLOWER, Bar, Diverged
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 CALIBRATION_IMAGES = 256  # of training images, that quantizers are fitted to
@@ -54,6 +59,52 @@ def make_logger(folder: Folder, cfg: Trained, curves: str) -> Any:
     return loggers.WandbLogger(
         name=f"{cfg.name}-{curves}", project=cfg.logger.project, save_dir=logs, offline=cfg.logger.offline
     )
+
+
+def train(
+    folder: Folder,
+    cfg: Trained,
+    name: str,
+    rates: str,
+    module: L.LightningModule,
+    data: ImagesModule,
+    part: Path,
+    epochs: int,
+    steps: int = -1,
+    bar: Bar | None = None,
+) -> None:
+    """``fit`` with the config's trainer and logger. ``name``: of the training; ``rates``: the settings that it learns by.
+
+    Raises:
+        UserError: it diverges, at lower rates too.
+    """
+    logger = make_logger(folder, cfg, name)
+    try:
+        fit(module, data, trainer_arguments(cfg.trainer), logger, part, epochs, steps, bar, lambda line: say(f"{name}: {line}"))
+    except Diverged as error:
+        raise UserError(
+            f"{rates}: likely too high: {name} {error}; it had done so before, at {1 / SLOWER:g} times that"
+        ) from None
+
+
+def rates_of(section: str, recipe: Any, *keys: str) -> str:
+    """The learning rates of a section of the config, as they are typed; ``keys``: other ones than those of ``StepsConfig``."""
+    values = {key: getattr(recipe, key) for key in keys or ("lr", "muon_lr")}
+    return " ".join(f"{section}.{key}={value:g}" for key, value in values.items() if value is not None)
+
+
+def check_learned(name: str, rates: str, top1: float, classes: int, images: int, before: float | None = None) -> None:
+    """``top1``: in percent of ``images``; ``before``: of a network that was trained before, None: from nothing.
+
+    Raises:
+        UserError: it is that of chance, and was twice that of chance ``before``.
+    """
+    chance = 1 / classes
+    most = 100 * (chance + 3 * (chance * (1 - chance) / images) ** 0.5)
+    if top1 > most or (before is not None and before < 2 * most):
+        return
+    was = "" if before is None else f", after {before:.2f} % before it"
+    raise UserError(f"{rates}: likely too high: {name} ends at {top1:.2f} % validation top-1, chance of {classes} classes{was}")
 
 
 def trainer_arguments(t: TrainerConfig) -> dict[str, Any]:

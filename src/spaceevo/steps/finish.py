@@ -130,7 +130,7 @@ def _finish(
     from spaceevo.nn.extract import Extracted
     from spaceevo.space import Subnet, subnet_graph
     from spaceevo.steps.alone import train_alone
-    from spaceevo.steps.common import quantizer
+    from spaceevo.steps.common import check_learned, quantizer, rates_of
     from spaceevo.training.answers import easy_images, targets
     from spaceevo.training.checkpoint import save_supernet
 
@@ -145,6 +145,8 @@ def _finish(
         images = replace(images, train_labels=targets(recipe.distill, cfg.data, images, said))
     steps = train_alone(folder, cfg, recipe, name, own, graph, images, given.calibration, easy)
     finished = recalibrated_top1(own, graph, quantizer(cfg), given.calibration, *given.validation)
+    judged = len(given.validation[1]), inherited
+    check_learned(f"finish: {name}", rates_of("finish", recipe), finished, cfg.data.classes, *judged)
     say(f"finish: {name}: {finished:.2f} % validation top-1 after {steps} steps, {inherited:.2f} % inherited")
     more: dict[str, Any] = dict(subnet=subnet, steps=steps, weight_bits=quantizer(cfg).weight_bits, split=images.split)
     save_supernet(path, own, given.space, top1_val=finished, top1_inherited=inherited, **more)

@@ -15,6 +15,7 @@ from torch import Tensor
 from spaceevo.data import Images, Normalized, normalize
 from spaceevo.evolution import GeneCode
 from spaceevo.evolution.genes import Genes
+from spaceevo.evolution.loading import check_origin
 from spaceevo.evolution.proxy import NSRProxy
 from spaceevo.nn.elastic import Elastic
 from spaceevo.nn.evaluate import ImageSource
@@ -160,7 +161,9 @@ def lut_judge(
     no time, whatever the ``total`` and ``limits``."""
     space = found_space(folder, cfg, hs)
     code = GeneCode(space)
-    proxy = NSRProxy(code, pd.read_parquet(folder.input("lut.parquet")))
+    table = folder.input("lut.parquet")
+    check_origin(table, hs, cfg.device.name)
+    proxy = NSRProxy(code, pd.read_parquet(table))
 
     def search(genes: Genes) -> np.ndarray:
         progress(len(genes))

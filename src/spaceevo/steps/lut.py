@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from omegaconf import MISSING
 
-from spaceevo.provenance import PREDICTOR
+from spaceevo.provenance import PREDICTOR, sha256
 from spaceevo.steps.bkd import distilled
 from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import OnADevice, Trained, hyperspace
@@ -91,7 +91,22 @@ def run(folder: Folder, cfg: Needs) -> None:
     _tell_time(cfg, hs, examiner, todo, side_by_side)
     done = tqdm(side_by_side(rows_of, students), "lut", len(students), disable=not cfg.trainer.progress_bar)
     table = pd.concat(list(done), ignore_index=True)
-    write_parquet(folder.output("lut.parquet"), table, metadata_of(ends_of(predictor, hs)))
+    write_parquet(folder.output("lut.parquet"), table, metadata_of(ends_of(predictor, hs), _origin(folder, cfg, images.split)))
+
+
+def _origin(folder: Folder, cfg: Needs, split: str) -> dict[str, Any]:
+    """What the table is of, as it tells itself."""
+    from spaceevo.space.differences import described, hyperspace_sha256
+
+    hs, config = hyperspace(cfg), folder.subset(DATA)
+    return dict(
+        hyperspace=described(hs),
+        hyperspace_sha256=hyperspace_sha256(hs),
+        data={key: config[key] for key in DATA},
+        split=split,
+        teacher=sha256(folder.input("teacher.ckpt")),
+        device=cfg.device.name,
+    )
 
 
 def _tell_time(cfg: Needs, hs: Hyperspace, examiner: Examiner, students: list[Student], side_by_side: Callable) -> None:

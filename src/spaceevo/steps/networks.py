@@ -17,7 +17,7 @@ from spaceevo.nn.evaluate import recalibrated_top1
 from spaceevo.space import Graph
 from spaceevo.space.standard import standard_graph
 from spaceevo.steps.alone import train_alone
-from spaceevo.steps.common import quantizer
+from spaceevo.steps.common import check_learned, quantizer, rates_of
 from spaceevo.steps.folder import Folder
 from spaceevo.steps.leaving import Judges, Leaving, judged
 from spaceevo.steps.needs import Exported, Trained
@@ -25,6 +25,7 @@ from spaceevo.steps.step import DATA, SCHEME
 from spaceevo.training.checkpoint import load_checkpoint, save_checkpoint
 from spaceevo.training.config import AloneConfig, TimedConfig
 from spaceevo.training.subnets import Part
+from spaceevo.training.watch import Bar
 
 #: What the weights depend on, beside the network, its recipe and the split.
 TRAINED = (*DATA, *SCHEME, "search_subnet.calibration_images", "trainer.precision")
@@ -109,6 +110,9 @@ def quantized(cfg: Needs, network: Network, path: Path, images: Images, by: Judg
     ways = {"trained": trained, "fitted anew": anew}
     chosen_by = {way: top1(each, choosing) for way, each in ways.items()}
     way = max(chosen_by, key=lambda name: chosen_by[name])
+    if facts["steps"] >= Bar.of(cfg.data.classes, cfg.baseline.batch).steps:
+        rates = rates_of("baseline", cfg.baseline)
+        check_learned(f"baseline: {network.name}", rates, chosen_by[way], cfg.data.classes, first_judge)
     told = dict(network=network.family, width=network.width, quantized=way, top1_choosing=chosen_by, **facts)
     more = dict(
         encoding=f"{network.family} x{network.width:g}",

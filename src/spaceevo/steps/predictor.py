@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from spaceevo.provenance import KERNELS, PREDICTOR
@@ -33,6 +35,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     """
     from spaceevo.atomic import write_json
     from spaceevo.space import one_of_each, superset_graph
+    from spaceevo.space.differences import hyperspace_sha256
 
     hs = hyperspace(cfg)
     if cfg.device.predictor is None:
@@ -48,13 +51,30 @@ def run(folder: Folder, cfg: Needs) -> None:
 
         predictor, scores = given(cfg.device.predictor, cfg.device.name, hs, cfg.seed)
         what = "held-out sub-stages of the published tables"
-    predictor.save(folder.output(PREDICTOR), scores=scores)
+    origin = dict(device=cfg.device.name, hyperspace=hs.name, hyperspace_sha256=hyperspace_sha256(hs))
+    if cfg.device.predictor is not None:
+        origin = _compared(cfg.device.predictor, origin)
+    predictor.save(folder.output(PREDICTOR), **origin, scores=scores)
     write_json(folder.output("latency/predictor_scores.json"), scores)
     if scores:
         say(f"predictor: {scores['within_10pct']:.0f} % of {scores['n']:,} {what} within 10 %")
     unknown = sorted({kind for space in one_of_each(hs) for kind in predictor.unknown(superset_graph(space))})
     if unknown:
         say(f"predictor: knows nothing of {', '.join(unknown)}, which {hs.name} has: they count 0 ms")
+
+
+def _compared(given: str, mine: dict[str, str]) -> dict[str, str]:
+    """What a given predictor was fitted for, beside what it is used for: a file's own words, where it has some."""
+    if not Path(given).is_file():
+        return mine  # published tables are asked for by hyperspace, and those shipped by device
+    known = json.loads(Path(given).read_text())
+    theirs = {key: known[key] for key in mine if key in known}
+    if not theirs:
+        say(f"predictor: device.predictor={given}: does not tell for which device and hyperspace it was fitted")
+    for key, other in (("device", "device"), ("hyperspace_sha256", "hyperspace")):
+        if key in theirs and theirs[key] != mine[key]:
+            say(f"predictor: device.predictor={given}: fitted for {other}={theirs[other]}, and used for {mine[other]}")
+    return theirs
 
 
 STEP = Step(

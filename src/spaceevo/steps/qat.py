@@ -20,10 +20,10 @@ class Needs(Trained, InASpace, OnADevice, Protocol):
 def run(folder: Folder, cfg: Needs) -> None:
     """Train the supernet on with every path fake-quantized."""
     from spaceevo.data import ImagesModule, normalize
-    from spaceevo.steps.common import CALIBRATION_IMAGES, make_logger, quantizer, start, trainer_arguments
-    from spaceevo.training.checkpoint import load_supernet, save_supernet
-    from spaceevo.training.fit import fit
+    from spaceevo.steps.common import CALIBRATION_IMAGES, check_learned, quantizer, rates_of, start, train
+    from spaceevo.training.checkpoint import load_checkpoint, load_supernet, save_supernet
     from spaceevo.training.supernet import SupernetModule, init_qat
+    from spaceevo.training.watch import Bar
 
     start(cfg)
     net, space = load_supernet(folder.input("supernet.ckpt"), hyperspace(cfg))
@@ -32,8 +32,11 @@ def run(folder: Folder, cfg: Needs) -> None:
     quant = quantizer(cfg)
     init_qat(net, space, normalize(images.train[:CALIBRATION_IMAGES], cfg.data), quant, cfg.seed)
     module = SupernetModule(net, space, cfg.qat, cfg.qat.epochs * data.steps_per_epoch, cfg.seed, quant)
-    fit(module, data, trainer_arguments(cfg.trainer), make_logger(folder, cfg, "qat"), folder.partial, cfg.qat.epochs)
+    bar, rates = Bar.of(cfg.data.classes, cfg.qat.batch), rates_of("qat", cfg.qat)
+    train(folder, cfg, "qat", rates, module, data, folder.partial, cfg.qat.epochs, bar=bar)
     accuracies = extremes(cfg.data, module, images)
+    before = load_checkpoint(folder.input("supernet.ckpt"))["top1_val"]
+    check_learned("qat", rates, accuracies[0], cfg.data.classes, len(images.val), before[0])
     moved = module.scales_moved()
     say(f"qat: learned scales moved by {moved.median():.1f} % (median), {moved.max():.1f} % at most")
     more = dict(weight_bits=quant.weight_bits, split=images.split, top1_val=accuracies)

@@ -8,10 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from spaceevo.errors import bad_value
-from spaceevo.provenance import PREDICTOR
-from spaceevo.steps.folder import Folder
+from spaceevo.errors import UserError, bad_value
+from spaceevo.provenance import PREDICTOR, sha256
+from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import Limited, OfASpace, OnADevice, Seeded, hyperspace
+from spaceevo.steps.step import DATA
 
 if TYPE_CHECKING:
     from spaceevo.evolution import QTScore, Table
@@ -99,11 +100,13 @@ def tables_of(folder: Folder, cfg: Scored) -> tuple[Tables, list[float]]:
     if cfg.lut is not None:
         if rows == "model":
             raise bad_value("search_space.rows", rows, "measured with lut=...: the model needs the run's latency predictor")
+        if Path(cfg.lut).is_file():
+            _compare_lut(folder, cfg, Path(cfg.lut))
         table = load_table(Path(cfg.lut), hs, cfg.device.name)
         return Tables(table, halves(table) or ()), limits_of_table(cfg.latency, table, cfg.seed)
     predictor = Predictor.load(folder.input(PREDICTOR))
     limits = resolve_limits(cfg.latency, predictor, hs, cfg.seed)
-    table = load_table(folder.input("lut.parquet"), hs)
+    table = load_table(folder.input("lut.parquet"), hs, cfg.device.name)
     parts = [table, *(halves(table) or ())]
     few = len(table.rows or ()) < FEW_ROWS * len(table.nsr)
     if rows == "model" or (rows == "auto" and few):
@@ -111,3 +114,28 @@ def tables_of(folder: Folder, cfg: Scored) -> tuple[Tables, list[float]]:
         parts = [dense.table(part.rows) for part in parts if part.rows is not None]
     enough = min(predicted(cfg, limits))
     return Tables(parts[0], tuple(parts[1:]), cache(lambda space: fastest_ms(predictor, space, enough))), limits
+
+
+def _compare_lut(folder: Folder, cfg: Scored, path: Path) -> None:
+    """A given table's images and teacher beside the run's; its hyperspace and device are compared by who reads it.
+
+    Raises:
+        UserError: it is of other images.
+    """
+    from spaceevo.evolution.files import origin_of
+
+    origin = origin_of(path)
+    if origin is None:
+        what = "of which hyperspace, images and teacher it was made; of its rows, all but the block types are compared"
+        say(f"{folder.step}: lut={path}: does not tell {what}")
+        return
+    mine = folder.subset(DATA)
+    for key in DATA:
+        if origin["data"].get(key) != mine.get(key):
+            raise UserError(f"lut={path}: of other images: its {key} is {origin['data'].get(key)}, here it is {mine.get(key)}")
+    splits = [record["split"] for record in folder.records() if record.get("split")]
+    if any(split != origin["split"] for split in splits):
+        raise UserError(f"lut={path}: of another split of the images than what run_dir={folder.shared} holds")
+    teacher = folder.input("teacher.ckpt")
+    if teacher.exists() and sha256(teacher) != origin["teacher"]:
+        say(f"{folder.step}: lut={path}: of another teacher than {teacher}")

@@ -24,11 +24,11 @@ def run(folder: Folder, cfg: Needs) -> None:
     """Pretrain the supernet of the found space in FP32."""
     from spaceevo.data import ImagesModule, input_range
     from spaceevo.space import Subnet, subnet_graph
-    from spaceevo.steps.common import found_space, make_logger, start, trainer_arguments
+    from spaceevo.steps.common import check_learned, found_space, rates_of, start, train
     from spaceevo.training.checkpoint import save_supernet
-    from spaceevo.training.fit import fit
     from spaceevo.training.pace import bf16_is_faster
     from spaceevo.training.supernet import SupernetModule, make_supernet
+    from spaceevo.training.watch import Bar
 
     start(cfg)
     space = found_space(folder, cfg, hyperspace(cfg))
@@ -38,9 +38,12 @@ def run(folder: Folder, cfg: Needs) -> None:
     module = SupernetModule(net, space, cfg.supernet, cfg.supernet.epochs * data.steps_per_epoch, cfg.seed)
     largest, record = subnet_graph(Subnet.largest(space)), folder.partial / "pace.json"
     module.bf16 = bf16_is_faster(net, largest, data.example(), cfg.supernet, cfg.trainer.precision, record)
-    logger = make_logger(folder, cfg, "supernet")
-    fit(module, data, trainer_arguments(cfg.trainer), logger, folder.partial, cfg.supernet.epochs)
-    save_supernet(folder.output("supernet.ckpt"), net, space, split=images.split, top1_val=extremes(cfg.data, module, images))
+    bar, rates = Bar.of(cfg.data.classes, cfg.supernet.batch), rates_of("supernet", cfg.supernet)
+    train(folder, cfg, "supernet", rates, module, data, folder.partial, cfg.supernet.epochs, bar=bar)
+    accuracies = extremes(cfg.data, module, images)
+    if module.steps >= bar.steps:
+        check_learned("supernet", rates, accuracies[0], cfg.data.classes, len(images.val))
+    save_supernet(folder.output("supernet.ckpt"), net, space, split=images.split, top1_val=accuracies)
 
 
 def extremes(data: DataConfig, module: SupernetModule, images: Any) -> list[float]:

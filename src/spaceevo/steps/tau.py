@@ -68,6 +68,7 @@ def run(folder: Folder, cfg: Needs) -> None:
 
     from spaceevo.atomic import write_parquet, write_yaml
     from spaceevo.evolution import GeneCode
+    from spaceevo.evolution.loading import check_origin
     from spaceevo.evolution.proxy import NSRProxy
     from spaceevo.evolution.weighted import weigh_stages
     from spaceevo.steps.common import start
@@ -84,7 +85,8 @@ def run(folder: Folder, cfg: Needs) -> None:
         raise UserError(
             f"tau.subnets={cfg.tau.subnets}: {space} has {len(genes)} subnets, a tau needs {TAU_SUBNETS}; give tau.subnets=0"
         )
-    nsr = NSRProxy(code, pd.read_parquet(folder.input("lut.parquet"))).stages(genes)
+    check_origin(table := folder.input("lut.parquet"), hyperspace(cfg), cfg.device.name)
+    nsr = NSRProxy(code, pd.read_parquet(table)).stages(genes)
     subnets = code.decode(genes)
     judge = searching(cfg, net, folder.images(cfg.data, False), folder.partial / "evaluated.json")
     seen: list[Seen] = []

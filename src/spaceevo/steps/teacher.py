@@ -33,10 +33,10 @@ def run(folder: Folder, cfg: Needs) -> None:
 
     from spaceevo.data import ImagesModule, Normalized
     from spaceevo.nn.evaluate import resized, top1
-    from spaceevo.steps.common import make_logger, start, trainer_arguments
+    from spaceevo.steps.common import check_learned, rates_of, start, train
     from spaceevo.training.checkpoint import save_checkpoint
-    from spaceevo.training.fit import fit
     from spaceevo.training.teacher import TeacherModule, boundary_moments
+    from spaceevo.training.watch import Bar
 
     start(cfg)
     hs = hyperspace(cfg)
@@ -44,13 +44,15 @@ def run(folder: Folder, cfg: Needs) -> None:
     net = _new(cfg, hs).to(memory_format=torch.channels_last)
     data = ImagesModule(images, cfg.data, cfg.teacher.batch, cfg.seed)
     module = TeacherModule(net, cfg.teacher, hs.resolutions, cfg.teacher.epochs * data.steps_per_epoch, cfg.seed)
-    logger = make_logger(folder, cfg, "teacher")
-    fit(module, data, trainer_arguments(cfg.trainer), logger, folder.partial, cfg.teacher.epochs)
+    bar, rates = Bar.of(cfg.data.classes, cfg.teacher.batch), rates_of("teacher", cfg.teacher, "lr")
+    train(folder, cfg, "teacher", rates, module, data, folder.partial, cfg.teacher.epochs, bar=bar)
     net.eval()
     with torch.no_grad():
         scores = torch.cat([net(x) for x in resized(Normalized(images.val, cfg.data), max(hs.resolutions))])
     accuracy = top1(scores, images.val_labels)
     say(f"teacher: {accuracy:.2f} % validation top-1")
+    if module.steps >= bar.steps:
+        check_learned("teacher", rates, accuracy, cfg.data.classes, len(images.val))
     moments = boundary_moments(net, resized(Normalized(images.train, cfg.data, VARIANCE_IMAGES), cfg.data.image_size, 32))
     bad = next((i for i, (_, v) in enumerate(moments) if not bool(v.isfinite().all())), None)
     if bad is not None:

@@ -139,7 +139,7 @@ class BKDModule(L.LightningModule):
         groups = parameter_groups(self.students, lr, 0.0)
         return torch.optim.Adam(groups, lr, fused=True)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         teacher, variance = self._frozen
         optimizer = cast(torch.optim.Optimizer, self.optimizers())
         step = self.global_step
@@ -160,7 +160,9 @@ class BKDModule(L.LightningModule):
         set_lr(optimizer, cosine(step, self.steps, self.steps // 10))
         optimizer.step()
         optimizer.zero_grad()
-        self.log("nsr", sum(losses) / len(losses), prog_bar=True)
+        nsr = sum(losses) / len(losses)
+        self.log("nsr", nsr, prog_bar=True)
+        return torch.tensor(nsr)
 
     def _distil(self, job: tuple[Student, list[tuple[int, Stage]], Tensor, Tensor, Tensor]) -> float:
         """Gradients of one student's paths; returns their mean NSR."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from spaceevo.atomic import atomic_write
 from spaceevo.errors import UserError
 from spaceevo.nn.elastic import Elastic
 from spaceevo.space import Hyperspace, SearchSpace, Subnet, subnet_graph
+from spaceevo.space.differences import described, difference
 from spaceevo.training.supernet import make_supernet
 
 
@@ -39,7 +39,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def save_supernet(path: Path, net: Elastic, space: SearchSpace, **more: Any) -> None:
     """The weights of a supernet of ``space``, or of a subnet of it, with what tells whose they are; ``more``: plain data."""
-    more["hyperspace"] = _described(space.hyperspace)
+    more["hyperspace"] = described(space.hyperspace)
     state = {name: value.contiguous() for name, value in net.state_dict().items()}
     save_checkpoint(path, {"space": str(space), "padding": net.padding, "state_dict": state, **more})
 
@@ -65,10 +65,8 @@ def load_supernet(
             f"{path}: trained with weights of {trained} bits, this device's have {weight_bits} (device.weight_bits=auto: "
             f"8 with VNNI, 7 on x86 without); train anew with `{qat}`"
         )
-    theirs, mine = content.get("hyperspace", {}), _described(hs)
-    differ = next((key for key in theirs if theirs[key] != mine.get(key)), None)
-    if differ is not None:
-        where = f"its hyperspace.{differ} is {theirs[differ]}, here it is {mine.get(differ)}"
+    where = difference(content.get("hyperspace", {}), hs)
+    if where is not None:
         raise UserError(f"{path}: of another search space, {content['space']}: {where}")
     if wanted is not None and content["space"] != str(wanted):
         where = _first_difference(SearchSpace.parse(content["space"], hs), wanted)
@@ -108,19 +106,3 @@ def _first_difference(space: SearchSpace, wanted: SearchSpace) -> str:
             if a != b:
                 return f"the {what} of its {mine.name} is {a}, here it is {b}"
     return f"here it is {wanted}"
-
-
-def _described(hs: Hyperspace) -> dict[str, str]:
-    """Every field of a hyperspace, flat: ``{"stages[0].widths": "(8, 16)", ...}``."""
-    return dict(_flat("", hs.to_dict()))
-
-
-def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _flat(f"{key}.{name}" if key else str(name), inner)
-    elif isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value):
-        for i, item in enumerate(value):
-            yield from _flat(f"{key}[{i}]", item)
-    else:
-        yield key, str(value)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressB
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from torch.optim import Optimizer
+
+from spaceevo.training.watch import SLOWER, Bar, Watch, diverged
 
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists.*")
@@ -53,20 +57,57 @@ def fit(
     folder: Path,
     epochs: int,
     steps: int = -1,
+    bar: Bar | None = None,
+    tell: Callable[[str], object] = print,
 ) -> None:
-    """Train ``module`` for ``epochs`` (or, sooner, ``steps``), going on from ``folder/last.ckpt`` where there is one.
+    """Train ``module`` for ``epochs`` (or, sooner, ``steps``), going on from ``folder/last.ckpt`` where there is one. If it
+    diverges (``bar``: also if its loss comes to that), it goes back to the last checkpoint, once, and on at lower rates.
 
-    ``trainer``: arguments of ``lightning.Trainer`` (accelerator, devices, strategy, precision, ...).
+    ``trainer``: arguments of ``lightning.Trainer`` (accelerator, devices, strategy, precision, ...); ``tell``: is given a line.
+
+    Raises:
+        Diverged: it does so again.
     """
     if epochs == 0:
         return
     module.train()
+    start = copy.deepcopy(module.state_dict())
+    once, again = folder / "diverged.json", folder / "diverged_again.json"
+    if not once.exists():  # else it diverged before it was killed
+        try:
+            _fit(module, data, trainer, logger, folder, epochs, steps, Watch(once, bar))
+            return
+        except Exception:  # a spawned process' own is lost, but not what it wrote
+            if not once.exists():
+                raise
+        back = "the end of the epoch before" if (folder / "last.ckpt").exists() else "its start"
+        tell(f"{diverged(once)}; back to {back}, and on at {SLOWER:g} of the rates")
+        module.load_state_dict(start)
+    again.unlink(missing_ok=True)
+    try:
+        _fit(module, data, trainer, logger, folder, epochs, steps, Watch(again, bar, SLOWER))
+    except Exception:
+        if not again.exists():
+            raise
+        raise diverged(again) from None
+
+
+def _fit(
+    module: L.LightningModule,
+    data: L.LightningDataModule,
+    trainer: dict[str, Any],
+    logger: Any,
+    folder: Path,
+    epochs: int,
+    steps: int,
+    watch: Watch,
+) -> None:
     trainer = dict(trainer)
     progress = bool(trainer.pop("enable_progress_bar", True))
     if trainer.get("strategy") == "ddp":
         trainer["strategy"] = OneProcessADevice()
     saver = ModelCheckpoint(folder, filename="epoch", save_top_k=1, save_last="link", enable_version_counter=False)
-    callbacks: list[Callback] = [saver]
+    callbacks: list[Callback] = [watch, saver]
     if progress:
         callbacks.append(TQDMProgressBar(refresh_rate=5))
     last = folder / "last.ckpt"
@@ -104,9 +145,9 @@ def falling(step: int, total: int, warmup: float) -> float:
 
 
 def set_lr(optimizer: Optimizer, factor: float) -> None:
-    """Scale every group's own base rate."""
+    """Scale every group's own base rate; that of a training that diverged once (``watch``) is a slower one."""
     for group in optimizer.param_groups:
-        group["lr"] = group["base_lr"] * factor
+        group["lr"] = group["base_lr"] * group.get("slower", 1.0) * factor
 
 
 def step_rng(seed: int, tag: str, step: int) -> np.random.Generator:

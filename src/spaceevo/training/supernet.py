@@ -59,7 +59,7 @@ class SupernetModule(L.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return make_optimizer(self.net, self.recipe, self.bf16)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         x, y = batch
         optimizer = cast(torch.optim.Optimizer, self.optimizers())
         step = self.global_step
@@ -82,6 +82,7 @@ class SupernetModule(L.LightningModule):
         optimizer.zero_grad()
         self.log("loss", loss.detach(), prog_bar=True)
         self.log("top1", (soft.argmax(1) == y).float().mean() * 100, prog_bar=True)
+        return loss.detach()
 
     def _rate(self, step: int) -> float:
         if self.recipe.schedule == "linear":

@@ -95,7 +95,8 @@ def lower(graph: Graph) -> Graph:
 
 
 def save_integer(path: Path, model: IntegerModel) -> None:
-    """``model`` as safetensors: arrays ``weights/<op>``, ...; graph, scales and zero points as JSON in the header."""
+    """``model`` as safetensors: arrays ``weights/<op>``, ...; graph, scales and zero points as JSON in the header. The same
+    model gives the same bytes."""
     from safetensors.numpy import save
 
     named = [(f"{kind}/{name}", array) for kind in ARRAYS for name, array in getattr(model, kind).items()]
@@ -108,7 +109,17 @@ def save_integer(path: Path, model: IntegerModel) -> None:
         ops=json.dumps([asdict(op) for op in model.graph.ops]),
         qparams=json.dumps(model.qparams),
     )
-    atomic_write(path, save(arrays, header))
+    atomic_write(path, _in_order(save(arrays, header)))
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with the texts of its header sorted: the library writes them in an order that changes every time."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the arrays begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
 def load_integer(path: Path) -> IntegerModel:
