@@ -6,11 +6,13 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from spaceevo.app.ahead import check_config, check_machine
 from spaceevo.app.artifacts import (
+    SPLIT,
     Folders,
     config_hash,
     config_subset,
@@ -20,22 +22,26 @@ from spaceevo.app.artifacts import (
     partial,
     recorded,
 )
-from spaceevo.app.claim import claim
-from spaceevo.app.config import Config, check_images, check_judges
-from spaceevo.app.plan import check_device, command_for, inputs_of, needed_steps, pipeline_command, producer_of
+from spaceevo.app.aside import drop_aside, set_aside
+from spaceevo.app.claim import check_owner, claimed
+from spaceevo.app.config import Config
+from spaceevo.app.lock import locked
+from spaceevo.app.plan import command_for, inputs_of, needed_steps, pipeline_command, producer_of
 from spaceevo.app.upstream import check_makers, step_images
 from spaceevo.atomic import UNFINISHED, write_json
 from spaceevo.errors import UserError
 from spaceevo.provenance import Record, matches, read_record
 from spaceevo.steps import STEPS
 from spaceevo.steps.folder import Folder, holder_of, say
-from spaceevo.steps.step import STEERED, Step
+from spaceevo.steps.step import Step
 
 TAG = "made_for.json"
+ANEW = "anew.json"  # in a step's partial work: it is made again though it was up to date
 
 
 def execute(step_name: str, cfg: Config) -> bool:
-    """Run one step, unless it is up to date; BKD trains a missing teacher first.
+    """Run one step, unless it is up to date; BKD trains a missing teacher first. With ``start_over`` it begins anew, and what
+    was made from it follows.
 
     Returns:
         Whether it ran.
@@ -44,26 +50,54 @@ def execute(step_name: str, cfg: Config) -> bool:
         UserError: another configuration's run folder, an input that is missing, changed or of another config.
     """
     step = STEPS[step_name]
-    _require_latency(step, cfg)
-    _require_images(step, cfg)
-    claim(step, cfg)
+    check_config([step], cfg)
+    if step.lenient:
+        return _execute(step, cfg)
+    with locked(Path(cfg.out_dir)):
+        check_owner(cfg)
+        ran = _execute(step, cfg)
+        for follower in following(step, cfg) if cfg.start_over else ():
+            _execute(follower, replace(cfg, start_over=False))
+        return ran
+
+
+def _execute(step: Step, cfg: Config) -> bool:
     folders = Folders(cfg)
-    if step.name == "bkd" and not any((folder / "teacher.ckpt").exists() for folder in folders.all):
+    first = step.name == "bkd" and not any((folder / "teacher.ckpt").exists() for folder in folders.all)
+    if first:
+        check_machine([STEPS["teacher"], step], cfg)
         say(f"bkd: no {folders.out / 'teacher.ckpt'} yet, training the teacher first")
-        _run(STEPS["teacher"], cfg, {})
+        with claimed(STEPS["teacher"].command.split()[0], cfg):
+            _run(STEPS["teacher"], cfg, {})
     hashes = input_hashes(step, cfg, folders)
     if not step.lenient:
         check_makers(step, cfg, folders)
     elif not hashes:
         raise UserError(f"run_dir={cfg.run_dir}: holds nothing to show; make it with `{pipeline_command(cfg)}`")
     held = folders.holder(step)
-    if held is not None and is_current(step, cfg, held[1], held[0], hashes):
+    if not cfg.start_over and _is_made(step, cfg, held, hashes):
         _drop_partial(step, cfg)
-        say(f"{step.name}: up to date ({held[0]})")
+        say(f"{step.name}: up to date ({held[0] if held else folders.out})")
         return False
     _say_outdated(step, held)
-    _run(step, cfg, hashes)
+    if step.lenient:
+        _run(step, cfg, hashes)
+        return True
+    if not first:
+        check_machine([step], cfg)
+    with claimed(step.command.split()[0], cfg):
+        _run(step, cfg, hashes)
     return True
+
+
+def following(step: Step, cfg: Config) -> list[Step]:
+    """The steps whose results, of this run folder, were made from those of ``step``, in order."""
+    after = {step.name}
+    for other in STEPS.values():
+        if not other.optional and any(producer_of(pattern).name in after for pattern in inputs_of(other, cfg)):
+            after.add(other.name)
+    out = Path(cfg.out_dir)
+    return [other for other in STEPS.values() if other.name in after - {step.name} and read_record(out, other.name)]
 
 
 def is_done(config_name: str, cfg: Config) -> bool:
@@ -78,7 +112,7 @@ def is_done(config_name: str, cfg: Config) -> bool:
             hashes = input_hashes(step, cfg, folders)
             check_makers(step, cfg, folders)
             held = folders.holder(step)
-            if held is None or not is_current(step, cfg, held[1], held[0], hashes):
+            if not _is_made(step, cfg, held, hashes):
                 return False
     except UserError:
         return False
@@ -92,22 +126,41 @@ def run_pipeline(cfg: Config) -> bool:
         Whether any step ran.
     """
     steps = needed_steps(cfg)
-    for step in steps:
-        _require_latency(step, cfg)
-        _require_images(step, cfg)
-    claim(steps[0], cfg)
-    ran = []
-    for step in steps:
-        folders = Folders(cfg)
-        hashes = input_hashes(step, cfg, folders)
-        held = folders.holder(step)
-        if held is not None and is_current(step, cfg, held[1], held[0], hashes):
-            _drop_partial(step, cfg)
-            continue
-        say(f"{step.name}: {step.summary}")
-        _say_outdated(step, held)
-        _run(step, cfg, hashes)
-        ran.append(step.name)
+    check_config(steps, cfg)
+    with locked(Path(cfg.out_dir)):
+        if cfg.start_over:
+            check_machine(steps, cfg)
+            set_aside(Path(cfg.out_dir))
+            cfg = replace(cfg, start_over=False)
+        check_owner(cfg)
+        ran = _run_all(steps, cfg)
+        drop_aside(Path(cfg.out_dir))
+    _say_done(steps, ran, cfg)
+    return bool(ran)
+
+
+def _run_all(steps: list[Step], cfg: Config) -> list[str]:
+    """The names of those that ran, the others were up to date."""
+    ran: list[str] = []
+    with ExitStack() as stack:
+        for i, step in enumerate(steps):
+            folders = Folders(cfg)
+            hashes = input_hashes(step, cfg, folders)
+            held = folders.holder(step)
+            if _is_made(step, cfg, held, hashes):
+                _drop_partial(step, cfg)
+                continue
+            if not ran:
+                check_machine(steps[i:], cfg)
+                stack.enter_context(claimed("pipeline", cfg))
+            say(f"{step.name}: {step.summary}")
+            _say_outdated(step, held)
+            _run(step, cfg, hashes)
+            ran.append(step.name)
+    return ran
+
+
+def _say_done(steps: list[Step], ran: list[str], cfg: Config) -> None:
     report = holder_of("report.html", *Folders(cfg).all) / "report.html"
     if not ran:
         say(f"nothing to do: every step is up to date; report at {report}")
@@ -116,20 +169,11 @@ def run_pipeline(cfg: Config) -> bool:
         minutes, peak = sum(r["wall_s"] for r in records) / 60, max(r["peak_rss_mib"] for r in records)
         say(f"all steps took {minutes:.1f} minutes and at most {peak} MiB of memory")
         say(f"done ({', '.join(ran)}); report at {report}")
-    return bool(ran)
 
 
-def _require_latency(step: Step, cfg: Config) -> None:
-    reason = check_device(step, cfg)
-    if reason is not None:
-        raise UserError(reason)
-
-
-def _require_images(step: Step, cfg: Config) -> None:
-    if "data.image_size" in step.keys:
-        check_images(cfg)
-    if {"search_subnet", *STEERED} & set(step.keys):
-        check_judges(cfg)
+def _is_made(step: Step, cfg: Config, held: tuple[Path, Record] | None, hashes: dict[str, str]) -> bool:
+    """Whether what ``held`` has of a step is what it would make, and nobody has begun to make that anew."""
+    return held is not None and not (_partial_of(step, cfg) / ANEW).exists() and is_current(step, cfg, held[1], held[0], hashes)
 
 
 def _say_outdated(step: Step, held: tuple[Path, Record] | None) -> None:
@@ -141,8 +185,13 @@ def _run(step: Step, cfg: Config, hashes: dict[str, str]) -> None:
     out = Path(cfg.out_dir)
     since = _open_partial(step, cfg, hashes)
     _remove_unfinished(out, step)
-    with recorded(step, cfg, out, hashes, since):
-        step.run(folder_of(step, cfg), cfg)
+    try:
+        with recorded(step, cfg, out, hashes, since):
+            step.run(folder_of(step, cfg), cfg)
+    except UserError:
+        if {path.name for path in _partial_of(step, cfg).glob("*")} <= {TAG, SPLIT}:  # nothing to go on from
+            _drop_partial(step, cfg)
+        raise
     _drop_partial(step, cfg)
 
 
@@ -168,8 +217,12 @@ def folder_of(step: Step, cfg: Config) -> Folder:
     )
 
 
+def _partial_of(step: Step, cfg: Config) -> Path:
+    return Path(cfg.out_dir) / "partial" / step.name
+
+
 def _drop_partial(step: Step, cfg: Config) -> None:
-    shutil.rmtree(Path(cfg.out_dir) / "partial" / step.name, ignore_errors=True)
+    shutil.rmtree(_partial_of(step, cfg), ignore_errors=True)
     with suppress(OSError):
         (Path(cfg.out_dir) / "partial").rmdir()
 
@@ -186,16 +239,18 @@ def _open_partial(step: Step, cfg: Config, hashes: dict[str, str]) -> float:
         kept = json.loads(path.read_text()) == tag
     except (OSError, ValueError):
         kept = False
-    if not kept:
+    if not kept or cfg.start_over:
         shutil.rmtree(path.parent)
+        if cfg.start_over:
+            write_json(path.with_name(ANEW), True)
         write_json(path, tag)
     return path.stat().st_mtime
 
 
 def _remove_unfinished(folder: Path, step: Step) -> None:
     """Drop what a kill left of a file in mid-write."""
-    for pattern in (*step.outputs, "provenance/*"):
-        for path in folder.glob(str(Path(pattern).parent / UNFINISHED)):
+    for pattern in (*step.outputs, f"provenance/{step.name}.json"):
+        for path in folder.glob(str(Path(pattern).parent / f".{Path(pattern).name}{UNFINISHED}")):
             path.unlink(missing_ok=True)
 
 
