@@ -249,9 +249,7 @@ def test_run_folder_of_another_configuration_is_refused_until_told_to_start_over
     assert not Path("runs/tiny/aside").exists()
 
 
-def test_starting_a_step_over_redoes_it_and_what_follows_from_it_alone(
-    ran: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_starting_a_step_over_redoes_it_and_what_follows_from_it_alone(ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     run_pipeline(tiny())
     whole = content(Path("runs/tiny"))
     ran.clear()

@@ -46,7 +46,12 @@ def _artifacts(folder: Path) -> list[str]:
     patterns = [pattern for step in STEPS.values() for pattern in (f"provenance/{step.name}.json", *step.outputs)]
     inner = [f"{AT_BASELINES}/{path}" for path in _artifacts(folder / AT_BASELINES)]
     partial = [str(path.relative_to(folder)) for path in sorted((folder / "partial").rglob("*")) if not path.is_dir()]
-    return [*inner, *dict.fromkeys(matches(folder, patterns)), *partial, *matches(folder, ["run.yaml"])]
+    return [
+        *inner,
+        *dict.fromkeys(matches(folder, patterns)),
+        *partial,
+        *matches(folder, ["hydra/*/.hydra/*.yaml", "run.yaml"]),
+    ]
 
 
 def _words(folder: Path, found: list[str], into: Path) -> list[str]:
