@@ -28,6 +28,6 @@ def progress(*arguments: Any, show: bool = True, **named: Any) -> tqdm:
     return kind(*arguments, **named, disable=not show)
 
 
-def on_terminal() -> None:
+def on_terminal() -> bool:
     """Whether standard error is a terminal."""
     return sys.stderr is not None and sys.stderr.isatty()

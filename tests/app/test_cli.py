@@ -136,7 +136,7 @@ def test_real_multirun_in_processes(command: Callable, tmp_path: Path) -> None:
     done = command("search_subnet", "-m", "latency=tight,loose", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert done.returncode == 2
     assert "space.yaml, which is missing; make it with `python -m spaceevo.search_space" in done.stderr
-    assert (tmp_path / "runs/demo/multirun/search_subnet/latency=loose/run.yaml").exists()
+    assert (tmp_path / "runs/demo/multirun/search_subnet/latency=loose/job.json").exists()
 
 
 def test_overview_names_every_step_with_what_it_reads_and_writes(command: Callable) -> None:

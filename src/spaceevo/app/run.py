@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from spaceevo.app.ahead import check_config, check_machine
 from spaceevo.app.artifacts import (
-    SPLIT,
     Folders,
-    config_hash,
     config_subset,
     input_hashes,
     is_current,
     outdated,
-    partial,
     recorded,
 )
 from spaceevo.app.aside import drop_aside, set_aside
 from spaceevo.app.claim import check_owner, claimed
 from spaceevo.app.config import Config
 from spaceevo.app.lock import locked
+from spaceevo.app.partial import begun_anew, drop_partial, open_partial, remove_unfinished
 from spaceevo.app.plan import command_for, inputs_of, needed_steps, pipeline_command, producer_of
 from spaceevo.app.upstream import check_makers, step_images
-from spaceevo.atomic import UNFINISHED, write_json
 from spaceevo.errors import UserError
 from spaceevo.provenance import Record, matches, read_record
 from spaceevo.steps import STEPS
 from spaceevo.steps.folder import Folder, holder_of, say
 from spaceevo.steps.step import Step
-
-TAG = "made_for.json"
-ANEW = "anew.json"  # in a step's partial work: it is made again though it was up to date
 
 
 def execute(step_name: str, cfg: Config) -> bool:
@@ -67,7 +59,7 @@ def _execute(step: Step, cfg: Config) -> bool:
     if first:
         check_machine([STEPS["teacher"], step], cfg)
         say(f"bkd: no {folders.out / 'teacher.ckpt'} yet, training the teacher first")
-        with claimed(STEPS["teacher"].command.split()[0], cfg):
+        with claimed(_named(STEPS["teacher"]), cfg):
             _run(STEPS["teacher"], cfg, {})
     hashes = input_hashes(step, cfg, folders)
     if not step.lenient:
@@ -76,7 +68,7 @@ def _execute(step: Step, cfg: Config) -> bool:
         raise UserError(f"run_dir={cfg.run_dir}: holds nothing to show; make it with `{pipeline_command(cfg)}`")
     held = folders.holder(step)
     if not cfg.start_over and _is_made(step, cfg, held, hashes):
-        _drop_partial(step, cfg)
+        drop_partial(step, cfg)
         say(f"{step.name}: up to date ({held[0] if held else folders.out})")
         return False
     _say_outdated(step, held)
@@ -85,9 +77,14 @@ def _execute(step: Step, cfg: Config) -> bool:
         return True
     if not first:
         check_machine([step], cfg)
-    with claimed(step.command.split()[0], cfg):
+    with claimed(_named(step), cfg):
         _run(step, cfg, hashes)
     return True
+
+
+def _named(step: Step) -> str:
+    """The command of a step as a folder's name."""
+    return step.command.replace(" stage=", "_")
 
 
 def following(step: Step, cfg: Config) -> list[Step]:
@@ -148,7 +145,7 @@ def _run_all(steps: list[Step], cfg: Config) -> list[str]:
             hashes = input_hashes(step, cfg, folders)
             held = folders.holder(step)
             if _is_made(step, cfg, held, hashes):
-                _drop_partial(step, cfg)
+                drop_partial(step, cfg)
                 continue
             if not ran:
                 check_machine(steps[i:], cfg)
@@ -173,7 +170,7 @@ def _say_done(steps: list[Step], ran: list[str], cfg: Config) -> None:
 
 def _is_made(step: Step, cfg: Config, held: tuple[Path, Record] | None, hashes: dict[str, str]) -> bool:
     """Whether what ``held`` has of a step is what it would make, and nobody has begun to make that anew."""
-    return held is not None and not (_partial_of(step, cfg) / ANEW).exists() and is_current(step, cfg, held[1], held[0], hashes)
+    return held is not None and not begun_anew(step, cfg) and is_current(step, cfg, held[1], held[0], hashes)
 
 
 def _say_outdated(step: Step, held: tuple[Path, Record] | None) -> None:
@@ -183,16 +180,15 @@ def _say_outdated(step: Step, held: tuple[Path, Record] | None) -> None:
 
 def _run(step: Step, cfg: Config, hashes: dict[str, str]) -> None:
     out = Path(cfg.out_dir)
-    since = _open_partial(step, cfg, hashes)
-    _remove_unfinished(out, step)
+    since = open_partial(step, cfg, hashes)
+    remove_unfinished(out, step)
     try:
         with recorded(step, cfg, out, hashes, since):
             step.run(folder_of(step, cfg), cfg)
     except UserError:
-        if {path.name for path in _partial_of(step, cfg).glob("*")} <= {TAG, SPLIT}:  # nothing to go on from
-            _drop_partial(step, cfg)
+        drop_partial(step, cfg, unless_work=True)
         raise
-    _drop_partial(step, cfg)
+    drop_partial(step, cfg)
 
 
 def folder_of(step: Step, cfg: Config) -> Folder:
@@ -215,43 +211,6 @@ def folder_of(step: Step, cfg: Config) -> Folder:
         records=records,
         execute=lambda name, changes: execute(name, replace(cfg, **changes)),
     )
-
-
-def _partial_of(step: Step, cfg: Config) -> Path:
-    return Path(cfg.out_dir) / "partial" / step.name
-
-
-def _drop_partial(step: Step, cfg: Config) -> None:
-    shutil.rmtree(_partial_of(step, cfg), ignore_errors=True)
-    with suppress(OSError):
-        (Path(cfg.out_dir) / "partial").rmdir()
-
-
-def _open_partial(step: Step, cfg: Config, hashes: dict[str, str]) -> float:
-    """Keep the partial work of a killed run of the same step, drop any other.
-
-    Returns:
-        When the work that is kept began (seconds since the epoch).
-    """
-    tag = {"version": step.version, "config": config_hash(config_subset(step, cfg)), "inputs": hashes}
-    path = partial(cfg, step.name) / TAG
-    try:
-        kept = json.loads(path.read_text()) == tag
-    except (OSError, ValueError):
-        kept = False
-    if not kept or cfg.start_over:
-        shutil.rmtree(path.parent)
-        if cfg.start_over:
-            write_json(path.with_name(ANEW), True)
-        write_json(path, tag)
-    return path.stat().st_mtime
-
-
-def _remove_unfinished(folder: Path, step: Step) -> None:
-    """Drop what a kill left of a file in mid-write."""
-    for pattern in (*step.outputs, f"provenance/{step.name}.json"):
-        for path in folder.glob(str(Path(pattern).parent / f".{Path(pattern).name}{UNFINISHED}")):
-            path.unlink(missing_ok=True)
 
 
 def main_of(step_name: str) -> Callable[[Config], None]:
