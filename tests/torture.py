@@ -51,6 +51,12 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
 
 
+def started(folder: Path) -> subprocess.Popen[str]:
+    """The command, at work."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(pipeline(folder), env=environment(), stdout=pipe, stderr=pipe, text=True)
+
+
 def undisturbed(folder: Path) -> tuple[dict[str, str], float]:
     """The hashes of a whole run's artifacts, and the seconds that it took."""
     began = time.monotonic()
@@ -93,14 +99,12 @@ def interrupted(run: Path, number: signal.Signals, after_s: float) -> tuple[bool
     Returns:
         Whether it had ended before, and what was wrong with how it ended.
     """
-    with subprocess.Popen(
-        pipeline(run), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with started(run) as process:
         try:
-            output, error = process.communicate(timeout=after_s)
+            _, error = process.communicate(timeout=after_s)
         except subprocess.TimeoutExpired:
             process.send_signal(number)
-            output, error = process.communicate(timeout=PATIENCE_S)
+            _, error = process.communicate(timeout=PATIENCE_S)
     if process.returncode == 0:
         return True, []
     wrong = []
@@ -140,9 +144,7 @@ def steps_of(whole: Path) -> list[str]:
 
 def starved(run: Path, step: str) -> list[str]:
     """Fill the disk of a run as soon as ``step`` begins; it has to end in a line that says so, or without needing more room."""
-    with subprocess.Popen(
-        pipeline(run), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with started(run) as process:
         assert process.stdout is not None and process.stderr is not None
         for line in process.stdout:
             if line.startswith(f"{step}: "):
