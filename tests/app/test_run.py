@@ -275,6 +275,20 @@ def test_a_step_that_is_refused_is_not_started_over() -> None:
     assert content(Path("runs/tiny")) == before
 
 
+def test_a_pipeline_that_is_refused_is_not_started_over() -> None:
+    run_pipeline(tiny())
+    before = content(Path("runs/tiny"))
+    with pytest.raises(UserError, match="data.classes=11"):
+        run_pipeline(tiny("start_over=true", "data.classes=11"))
+    assert content(Path("runs/tiny")) == before
+
+
+def test_a_model_that_is_named_where_all_are_made_is_refused_with_those_there_are() -> None:
+    run_pipeline(tiny())
+    with pytest.raises(UserError, match=r"^model=aa: only describe reads it; here every model is made that the run finds: a$"):
+        execute("export", tiny("model=aa"))
+
+
 def test_a_killed_step_that_was_started_over_goes_on(ran: list[str]) -> None:
     run_pipeline(tiny())
     with stopped_in("teacher"), pytest.raises(KeyboardInterrupt):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from spaceevo.app.config import Config, check_images, check_judges
 from spaceevo.app.place import check_folder
 from spaceevo.app.plan import check_device
 from spaceevo.errors import UserError, bad_value
+from spaceevo.provenance import matches
 from spaceevo.steps.needs import hyperspace
 from spaceevo.steps.step import DATA, STEERED, Step
 from spaceevo.training.config import check_widths
@@ -25,7 +27,7 @@ def check_config(steps: Sequence[Step], cfg: Config) -> None:
     Raises:
         UserError: what stands in the way of one of ``steps``: its key, the value and what is allowed.
     """
-    check_folder("run_dir", cfg.run_dir)
+    check_folder("run_dir", cfg.run_dir, writes=False)
     check_folder("out_dir", cfg.out_dir)
     for step in steps:
         reason = check_device(step, cfg)
@@ -49,11 +51,12 @@ def check_machine(steps: Sequence[Step], cfg: Config) -> None:
         UserError: what is missing.
     """
     names = {step.name for step in steps}
-    if any(key in step.keys for step in steps for key in ("trainer.precision", "trainer")):
+    images = any(set(DATA) <= set(step.keys) for step in steps)
+    if images:
         _check_trainer(cfg)
     if names & {"export", "baseline"}:
         _check_runtimes()
-    if len(steps) > 1 and any(set(DATA) <= set(step.keys) for step in steps):
+    if images and len(steps) > 1:
         from spaceevo.data import load_data
 
         load_data(cfg.data, test=any("data.test_limit" in step.keys for step in steps))
@@ -131,7 +134,7 @@ def _check_runtimes() -> None:
 
 
 def _found(cfg: Config) -> str:
-    from spaceevo.provenance import matches
-
+    """The models that the run has, those called nearly as ``model`` before the others."""
     names = [path.split("/")[1] for path in matches(Path(cfg.run_dir), ["models/*/card.json"])]
-    return f": {', '.join(names)}" if names else ""
+    near = difflib.get_close_matches(str(cfg.model), names)
+    return f": {', '.join(dict.fromkeys([*near, *names]))}" if names else ""

@@ -8,9 +8,9 @@ from pathlib import Path
 from spaceevo.errors import bad_value
 
 
-def check_folder(key: str, value: str) -> None:
+def check_folder(key: str, value: str, writes: bool = True) -> None:
     """Raises:
-    UserError: ``key=value`` is empty, the root of the file system, below a file, or cannot be written to.
+    UserError: ``key=value`` is empty, the root of the file system, below a file, or, with ``writes``, cannot be written to.
     """
     if not value.strip() or "\0" in value:
         raise bad_value(key, value, "the path of a folder")
@@ -23,5 +23,5 @@ def check_folder(key: str, value: str) -> None:
         raise bad_value(key, value, f"the path of a folder ({error.strerror})") from None
     if not there.is_dir():
         raise bad_value(key, value, f"the path of a folder; {there} is a file")
-    if not os.access(there, os.W_OK | os.X_OK):
+    if writes and not os.access(there, os.W_OK | os.X_OK):
         raise bad_value(key, value, f"a folder that can be written to; {there} cannot")
