@@ -278,7 +278,7 @@ def test_a_step_that_is_refused_is_not_started_over() -> None:
 def test_a_pipeline_that_is_refused_is_not_started_over() -> None:
     run_pipeline(tiny())
     before = content(Path("runs/tiny"))
-    with pytest.raises(UserError, match="data.classes=11"):
+    with pytest.raises(UserError, match=r"data\.classes=11"):
         run_pipeline(tiny("start_over=true", "data.classes=11"))
     assert content(Path("runs/tiny")) == before
 
