@@ -6,7 +6,7 @@ STAMP := $(VENV)/.setup-done
 FASHION := /usr/share/datasets/fashion-mnist
 TESTS ?=
 
-.PHONY: help setup demo test test-all lint docs bench ablate compare clean
+.PHONY: help setup demo test test-all lint docs bench ablate compare torture clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -51,6 +51,11 @@ ablate: setup ## what learning the quantizers brings, at 8 and 4 bits, from the 
 
 compare: demo ## the demo, then standard networks trained as long as it took a model, beside its models
 	@$(RUN) -m spaceevo.baseline experiment=demo
+
+KILLS ?= 100
+SEED ?= 0
+torture: setup ## KILLS signals at random moments of a tiny run, and a disk that fills in every step: the same bytes? (an hour)
+	@$(RUN) tests/torture.py --kills $(KILLS) --seed $(SEED)
 
 clean: ## remove runs and caches; the virtual environment stays
 	rm -rf runs outputs multirun build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

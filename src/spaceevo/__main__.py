@@ -2,24 +2,31 @@
 
 import sys
 
+from spaceevo.app.entry import main_for
+from spaceevo.app.signals import guarded
 from spaceevo.errors import bad_choice
 
 
 def main() -> None:
     """The console script ``spaceevo``."""
-    from spaceevo.app.commands import COMMANDS, main_for
+    sys.exit(guarded(_chosen))
+
+
+def _chosen() -> int:
+    from spaceevo.app.commands import COMMANDS
 
     command = sys.argv[1] if len(sys.argv) > 1 else None
     if command is None or command in ("-h", "--help"):
         from spaceevo.app.help import overview
 
         print(overview())
-    elif command not in COMMANDS:
+        return 0
+    if command not in COMMANDS:
         print(f"error: {bad_choice('command', command, sorted(COMMANDS))}", file=sys.stderr)
-        sys.exit(2)
-    else:
-        sys.argv[:2] = [f"spaceevo {command}"]
-        main_for(command)()
+        return 2
+    sys.argv[:2] = [f"spaceevo {command}"]
+    main_for(command)()
+    return 0
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-#: Matches the files that are being written, or were when their writer was killed.
+#: After a dot and a file's name: matches it while it is being written, or if its writer was killed then.
 UNFINISHED = ".*.tmp*"
 
 

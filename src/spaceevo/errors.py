@@ -1,5 +1,7 @@
 """The exceptions a user is meant to read: one line each, and the exit code of the command."""
 
+import difflib
+
 
 class UserError(Exception):
     """Bad input: says in one line which key or file, which value, and what is allowed."""
@@ -27,5 +29,8 @@ def bad_value(key: str, value: object, allowed: str) -> UserError:
 
 
 def bad_choice(key: str, value: object, choices: object) -> UserError:
-    """The error for ``value`` not being among ``choices``, which it lists."""
-    return UserError(f"{key}={value}: no such {key.rsplit('.', 1)[-1]}; there are: {', '.join(map(str, choices))}")  # type: ignore[call-overload]
+    """The error for ``value`` not being among ``choices``, which it lists, and which of them are written nearly so."""
+    names = list(map(str, choices))  # type: ignore[call-overload]
+    near = difflib.get_close_matches(str(value), names, 3)
+    meant = f" (did you mean {' or '.join(near)}?)" if near else ""
+    return UserError(f"{key}={value}: no such {key.rsplit('.', 1)[-1]}; there are: {', '.join(names)}{meant}")

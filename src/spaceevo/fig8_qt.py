@@ -1,6 +1,6 @@
 """``python -m spaceevo.fig8_qt``."""
 
-from spaceevo.app.commands import main_for
+from spaceevo.app.entry import main_for
 
 main = main_for("fig8_qt")
 

@@ -1,6 +1,6 @@
 """``python -m spaceevo.search_subnet``."""
 
-from spaceevo.app.commands import main_for
+from spaceevo.app.entry import main_for
 
 main = main_for("search_subnet")
 

@@ -26,7 +26,8 @@ def _recipe(name: str) -> Callable[[Folder, Config], None]:
             if os.environ.get("STOP_IN") == name and done == 2:
                 raise KeyboardInterrupt
         read = [path.read_text() for pattern in folder.reads for path in folder.inputs(pattern)]
-        text = json.dumps([name, folder.subset(step.keys), [len(r) for r in read]], sort_keys=True)
+        anew = os.environ.get("MADE") if name == "lut" else None
+        text = json.dumps([name, anew, folder.subset(step.keys), [len(r) for r in read]], sort_keys=True)
         for pattern in step.outputs:
             atomic_write(folder.output(pattern.replace("*", "a")), f"{text} {pattern}")
 

@@ -67,6 +67,8 @@ BAD = {
     "search=best": "search=best: no such search; there are: aging, exhaustive, random",
     "subnet_search=best": "subnet_search=best: no such subnet_search; there are: evolution, paper, random",
     "bkd.lr=[1": "bkd.lr=[1: not key=value",
+    "run_dir=[ä": """run_dir=[ä: not key=value as Hydra reads it; a value with other signs than letters, digits and""",
+    "device=intel_vnn": "device=intel_vnn: no such device; there are: host, intel_vnni, pixel4 (did you mean intel_vnni?)",
 }
 
 
@@ -85,6 +87,13 @@ def test_good_input_arrives_as_typed_values(run: Run) -> None:
     assert cfg.run_dir == cfg.out_dir == "runs/pixel4"
 
 
+@pytest.mark.parametrize("folder", ["größe", "a=b", "mit leer", "x#1", "it&s", "~/ä"])
+def test_paths_with_any_sign_in_them_arrive_as_they_are(run: Run, folder: str) -> None:
+    code, error, (cfg,) = run(f"run_dir={folder}", f"lut=/{folder}/ü")
+    assert (code, error) == (0, "")
+    assert cfg.run_dir == folder and cfg.lut == f"/{folder}/ü"
+
+
 def test_multirun_gives_every_job_a_folder_of_its_own(run: Run) -> None:
     code, _, configs = run("-m", "latency=tight,loose", "hydra/launcher=basic")
     assert code == 0
@@ -94,7 +103,7 @@ def test_multirun_gives_every_job_a_folder_of_its_own(run: Run) -> None:
 
 def test_multirun_runs_the_other_jobs_of_a_bad_one(run: Run) -> None:
     code, error, configs = run("-m", "bkd.epochs=-1,2")
-    assert code == 2 and error == "error: bkd.epochs=-1: bkd.epochs=-1: must be 0 or more\n"
+    assert code == 2 and error == "error: bkd.epochs=-1: must be 0 or more\n"
     assert [cfg.bkd.epochs for cfg in configs] == [2]
 
 
@@ -112,6 +121,8 @@ def test_interrupt_says_how_to_go_on(run: Run) -> None:
         raise KeyboardInterrupt
 
     assert run(body=stop)[:2] == (130, "interrupted: run the same command again to go on\n")
+    told = "interrupted: run the same command again without start_over to go on\n"
+    assert run("start_over=true", body=stop)[:2] == (130, told)
 
 
 def test_real_command_line_of_an_unknown_device(command: Callable) -> None:
@@ -125,7 +136,7 @@ def test_real_multirun_in_processes(command: Callable, tmp_path: Path) -> None:
     done = command("search_subnet", "-m", "latency=tight,loose", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert done.returncode == 2
     assert "space.yaml, which is missing; make it with `python -m spaceevo.search_space" in done.stderr
-    assert (tmp_path / "runs/demo/multirun/search_subnet/latency=loose/run.yaml").exists()
+    assert (tmp_path / "runs/demo/multirun/search_subnet/latency=loose/job.json").exists()
 
 
 def test_overview_names_every_step_with_what_it_reads_and_writes(command: Callable) -> None:

@@ -84,6 +84,9 @@ def test_hand_designed_spaces_are_described_by_name(command: Command, name: str)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["model=d2"], "error: model=d2: no such model; there are: SEQnet@pixel4-A0"),
+        (["model=d1#2_k3"], "error: model=d1#2_k3: a subnet's encoding needs the space that it is of; give space=... too"),
+        (["model=SEQnet@vnni-A0", "out_dir=/"], "error: out_dir=/: must be a folder below the root of the file system"),
         (["model=SEQnet@vnni-A9"], "error: model=SEQnet@vnni-A9: no such model; there are: SEQnet@pixel4-A0"),
         (["space=spaceevo@cpu"], "error: space=spaceevo@cpu: no such space; there are: spaceevo@pixel4"),
         (["space=onnxw-151122-023239"], "error: space=onnxw-151122-023239: width windows: stage 6 is 9, must be from 0 to 3"),

@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -52,6 +55,21 @@ def tiny(*overrides: str) -> Config:
 
 def provenance(step: str) -> dict:
     return json.loads(Path(f"runs/tiny/provenance/{step}.json").read_text())
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@contextmanager
+def stopped_in(step: str) -> Iterator[None]:
+    """The recipe of ``step`` is interrupted half-way."""
+    os.environ["STOP_IN"] = step
+    try:
+        yield
+    finally:
+        del os.environ["STOP_IN"]
 
 
 def test_pipeline_runs_every_step_in_order_and_then_nothing(ran: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,20 +218,85 @@ def test_subnets_may_be_searched_for_other_limits_in_the_same_space(ran: list[st
     assert Path("runs/tiny/multirun/a/pareto.yaml").exists()
 
 
-def test_run_folder_of_another_configuration_is_refused_until_told_to_start_over(ran: list[str]) -> None:
+def test_run_folder_of_another_configuration_is_refused_until_told_to_start_over(
+    ran: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     run_pipeline(tiny())
     Path("runs/tiny/notes.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"run_dir=runs/tiny is another configuration's \(blocks\.name tiny -> conv"):
-        execute("profile", tiny("blocks=conv"))
+    for start_over in ("start_over=false", "start_over=true"):
+        with pytest.raises(UserError, match=r"run_dir=runs/tiny is another configuration's \(blocks\.name tiny -> conv"):
+            execute("profile", tiny("blocks=conv", start_over))
     assert Path("runs/tiny/report.html").exists()
     at = "out_dir=runs/tiny/baselines/at"
     execute("search_subnet", tiny("latency.limits_ms=[1.0]", at))
+    before = content(Path("runs/tiny"))
     ran.clear()
-    execute("profile", tiny("blocks=conv", "start_over=true"))
-    assert ran == ["profile"]
+    capsys.readouterr()
+    anew = tiny("blocks=conv", "start_over=true")
+    with stopped_in("supernet"), pytest.raises(KeyboardInterrupt):
+        run_pipeline(anew)
+    told = capsys.readouterr().out
+    assert "hours of work) go to runs/tiny/aside/1, kept until the new run is complete" in told
+    assert "start_over: teacher.ckpt of teacher, 0.0 hours old, 0.00 hours of work" in told
     assert not list(Path("runs/tiny/baselines").rglob("*.*"))
     assert not Path("runs/tiny/report.html").exists()
     assert Path("runs/tiny/notes.txt").read_text() == "mine"
+    kept = content(Path("runs/tiny/aside/1"))
+    assert kept.items() <= before.items() and {"report.html", "teacher.ckpt", "run.yaml"} <= set(kept)
+    ran.clear()
+    run_pipeline(tiny("blocks=conv"))
+    assert ran[0] == "supernet"
+    assert not Path("runs/tiny/aside").exists()
+
+
+def test_starting_a_step_over_redoes_it_and_what_follows_from_it_alone(ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    run_pipeline(tiny())
+    whole = content(Path("runs/tiny"))
+    ran.clear()
+    execute("lut", tiny("start_over=true"))
+    assert ran == ["lut"]  # it came out the same: nothing follows
+    monkeypatch.setenv("MADE", "anew")
+    ran.clear()
+    execute("lut", tiny("start_over=true"))
+    assert ran[:3] == ["lut", "search_space", "supernet"] and ran[-1] == "report"
+    assert not {"profile", "predictor", "teacher", "bkd"} & set(ran)
+    now = content(Path("runs/tiny"))
+    assert all(now[path] == whole[path] for path in ("teacher.ckpt", "bkd/a.safetensors", "latency/predictor.json"))
+    ran.clear()
+    assert not run_pipeline(tiny())
+
+
+def test_a_step_that_is_refused_is_not_started_over() -> None:
+    run_pipeline(tiny())
+    Path("runs/tiny/teacher.ckpt").unlink()
+    before = content(Path("runs/tiny"))
+    with pytest.raises(UserError, match=r"teacher\.ckpt, which is missing"):
+        execute("lut", tiny("start_over=true"))
+    assert content(Path("runs/tiny")) == before
+
+
+def test_a_pipeline_that_is_refused_is_not_started_over() -> None:
+    run_pipeline(tiny())
+    before = content(Path("runs/tiny"))
+    with pytest.raises(UserError, match=r"data\.classes=11"):
+        run_pipeline(tiny("start_over=true", "data.classes=11"))
+    assert content(Path("runs/tiny")) == before
+
+
+def test_a_model_that_is_named_where_all_are_made_is_refused_with_those_there_are() -> None:
+    run_pipeline(tiny())
+    with pytest.raises(UserError, match=r"^model=aa: only describe reads it; here every model is made that the run finds: a$"):
+        execute("export", tiny("model=aa"))
+
+
+def test_a_killed_step_that_was_started_over_goes_on(ran: list[str]) -> None:
+    run_pipeline(tiny())
+    with stopped_in("teacher"), pytest.raises(KeyboardInterrupt):
+        execute("teacher", tiny("start_over=true"))
+    ran.clear()
+    assert execute("teacher", tiny())
+    assert ran == ["teacher"]
+    assert not execute("teacher", tiny())
 
 
 @pytest.mark.parametrize("step", ["teacher", "supernet", "export"])
@@ -311,3 +394,66 @@ def test_a_steps_peak_memory_is_also_that_of_before_another_ran_within_it() -> N
         with recorded(STEPS["profile"], cfg, folder, {}, 0.0):
             pass
     assert provenance("teacher")["peak_rss_mib"] > provenance("profile")["peak_rss_mib"] + 300
+
+
+def test_of_stale_inputs_the_first_to_make_again_is_named() -> None:
+    run_pipeline(tiny())
+    execute("teacher", tiny("teacher.lr=0.01"))
+    with pytest.raises(UserError, match=r"^runs/tiny/bkd/\*\.safetensors was made from another teacher\.ckpt"):
+        execute("search_space", tiny("teacher.lr=0.01"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (("run_dir=notes/run",), "run_dir=notes/run: must be the path of a folder; .*notes is a file"),
+        (("run_dir=",), "run_dir=: must be the path of a folder"),
+        (("run_dir=/",), "run_dir=/: must be a folder below the root of the file system"),
+        (("run_dir=/../.",), "must be a folder below the root of the file system"),
+        (("teacher.widths=[8,16]",), r"teacher\.widths=\[8, 16\]: must be 5 widths, the stem's and one a stage"),
+        (("data.classes=11",), "data.classes=11: must be 10 for digits"),
+        (("trainer=gpu",), "trainer.accelerator=gpu: must be cpu or auto"),
+        (("model=nope",), "model=nope: only describe reads it"),
+    ],
+)
+def test_what_can_be_known_is_known_before_the_first_step_and_leaves_no_trace(
+    overrides: tuple[str, ...], told: str, ran: list[str]
+) -> None:
+    if "gpu" in overrides[0]:
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("there is a GPU here")
+    Path("notes").write_text("mine")
+    with pytest.raises(UserError, match=told):
+        run_pipeline(tiny(*overrides))
+    assert ran == [] and content(Path()) == {"notes": b"mine"} and list(Path().iterdir()) == [Path("notes")]
+
+
+def test_a_full_disk_is_known_before_the_first_step(ran: list[str]) -> None:
+    from spaceevo.app.ahead import disk_bytes
+
+    few, many = (disk_bytes([STEPS["lut"]], tiny(f"tabulate.calibration_images={n}"))["lut"] for n in (64, 10**9))
+    assert few < 2**24
+    assert many > 2**40
+    with pytest.raises(UserError, match=r"^run_dir=runs/tiny: [\d,]+ MiB are free on its disk, and the steps .* may take"):
+        run_pipeline(tiny("tabulate.calibration_images=1000000000"))
+    assert ran == [] and not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("text", ["data: [", "just words", "[1, 2]", "", "\0"])
+def test_a_broken_record_of_whose_a_folder_is_is_named_and_kept(text: str, ran: list[str]) -> None:
+    run_pipeline(tiny())
+    Path("runs/tiny/run.yaml").write_text(text)
+    ran.clear()
+    with pytest.raises(UserError, match=r"^runs/tiny/run\.yaml: cannot be read .*; remove it to make it yours$"):
+        run_pipeline(tiny())
+    assert ran == [] and Path("runs/tiny/run.yaml").read_text() == text
+
+
+def test_a_folder_where_a_file_should_be_is_called_one() -> None:
+    run_pipeline(tiny())
+    Path("runs/tiny/lut.parquet").unlink()
+    Path("runs/tiny/lut.parquet").mkdir()
+    with pytest.raises(UserError, match=r"search_space needs runs/tiny/lut\.parquet, which is a folder; make it with"):
+        execute("search_space", tiny())

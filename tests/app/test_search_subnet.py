@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from spaceevo.app.config import compose
 from spaceevo.errors import LimitError
 from spaceevo.evolution import GeneCode
+from spaceevo.latency.limits import limits_at
 from spaceevo.space import SearchSpace, Subnet
 from spaceevo.steps.finalists import MEASURED_HEADROOM, within
 from spaceevo.steps.judges import Judge
@@ -27,6 +28,12 @@ def test_models_are_called_by_limits_of_three_decimals() -> None:
 @given(st.lists(st.floats(1e-4, 1.0), min_size=1, max_size=8))
 def test_other_limits_give_other_names(limits: list[float]) -> None:
     assert len(set(model_names("host", limits))) == len(set(limits))
+
+
+def test_quantiles_that_print_alike_are_one_limit() -> None:
+    limits = limits_at([0.5, 0.1, 0.500001], [1.0, 1.00001, 2.0, 3.0])
+    assert limits == sorted(set(limits)) and len(limits) == 2
+    assert len(set(model_names("host", limits))) == 2
 
 
 def test_a_limit_that_nothing_measures_within_says_what_can_be_kept() -> None:

@@ -17,7 +17,8 @@ import yaml
 from conftest import ROOT, TINY, Command, kill_when
 
 from spaceevo.app.config import folder_name, register_schema
-from spaceevo.app.sweep import LAUNCHERS, RECORD, _alone, check_launcher
+from spaceevo.app.lock import locked
+from spaceevo.app.sweep import LAUNCHERS, RECORD, check_launcher
 from spaceevo.errors import UserError
 from spaceevo.paths import conf_dir
 
@@ -46,7 +47,7 @@ def test_a_sweep_runs_what_is_missing_names_what_failed_and_ends_with_a_summary(
     assert "sweep: 4 jobs, 2 missing, 2 failed" in done.stdout
     errors = [text for text in done.stderr.splitlines() if text.startswith("error: ")]
     assert errors == [
-        f"error: latency={name} search_space.sample=5000: search_space.sample=5000: must be at most search_space.population=10"
+        f"error: latency={name} search_space.sample=5000: must be at most search_space.population=10"
         for name in ("tight", "tiny")
     ]
     found = spaces(run_folder)
@@ -149,6 +150,18 @@ def test_folders_of_jobs_are_flat_and_not_too_long() -> None:
     assert long[0] != long[1] and max(map(len, long)) <= 200
 
 
+def test_whether_a_bar_is_shown_is_no_part_of_a_jobs_folder(tmp_path: Path, command: Command) -> None:
+    command("search_subnet", "-m", "experiment=tiny", "seed=0,1", "trainer.progress_bar=true")
+    assert sorted(path.name for path in (tmp_path / "runs/tiny/multirun/search_subnet").glob("seed=*")) == ["seed=0", "seed=1"]
+
+
+@pytest.mark.parametrize("place", ["run_dir=", "run_dir=/"])
+def test_a_sweep_into_nowhere_is_refused(place: str, tmp_path: Path, command: Command) -> None:
+    done = command("search_subnet", "-m", "seed=0,1", place)
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {place}: must be ")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_jobs_that_would_share_a_folder_are_refused(tmp_path: Path, command: Command) -> None:
     done = command("search_space", "-m", "threads=1,2")
     assert done.returncode == 2
@@ -160,7 +173,7 @@ def test_a_job_waits_for_one_that_outlived_its_sweep(tmp_path: Path, capsys: pyt
     entered = threading.Event()
 
     def job() -> None:
-        with _alone(tmp_path):
+        with locked(tmp_path, wait=True):
             entered.set()
 
     with open(tmp_path / ".lock", "w") as lock:

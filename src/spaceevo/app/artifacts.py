@@ -122,7 +122,8 @@ def input_hashes(step: Step, cfg: Config, folders: Folders) -> dict[str, str]:
             if not (folder / path).is_file():
                 if step.lenient:
                     continue
-                raise UserError(f"{step.name} needs {folder / path}, which is missing; make it with {remake}")
+                what = "a folder" if (folder / path).is_dir() else "missing"
+                raise UserError(f"{step.name} needs {folder / path}, which is {what}; make it with {remake}")
             if not unchanged(folder, record, path):
                 _explain(folder / path, maker, cfg)
                 raise UserError(f"{folder / path}: truncated or changed since it was written; make it again with {remake}")

@@ -1,9 +1,9 @@
-"""Whose a run folder is: a configuration's, until it is cleared."""
+"""Whose a run folder is: a configuration's, from its first command on that was not refused."""
 
 from __future__ import annotations
 
-import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,37 +12,45 @@ import yaml
 
 from spaceevo.app.artifacts import differing
 from spaceevo.app.config import Config
+from spaceevo.app.plan import given_overrides, pipeline_command
 from spaceevo.atomic import write_yaml
 from spaceevo.errors import UserError
-from spaceevo.provenance import matches
+from spaceevo.provenance import read_record
 from spaceevo.steps import STEPS
-from spaceevo.steps.step import AT_BASELINES, Step
+
+RUN = "run.yaml"
 
 
-def claim(step: Step, cfg: Config) -> None:
-    """Make the run folder this configuration's, or refuse.
-
-    Raises:
-        UserError: it is another configuration's.
+def check_owner(cfg: Config) -> None:
+    """Raises:
+    UserError: the run folder is another configuration's, or what says whose it is cannot be read.
     """
-    if step.lenient:
-        return
-    out = Path(cfg.out_dir)
-    if cfg.start_over:
-        remove_artifacts(out)
-    mine = identity(cfg)
-    path = out / "run.yaml"
-    try:
-        theirs = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError):
-        write_yaml(path, mine)
-        return
-    differ = differing(theirs or {}, mine)
+    path = Path(cfg.out_dir) / RUN
+    theirs = _read(path)
+    differ = [] if theirs is None else differing(theirs, identity(cfg))
     if differ:
         raise UserError(
-            f"run_dir={out} is another configuration's ({', '.join(differ)}); give this one a name of its own with "
-            f"name=..., or remove that run's artifacts with start_over=true"
+            f"run_dir={cfg.out_dir} is another configuration's ({', '.join(differ)}); give this one a name of its own with "
+            f"name=..., or put that run aside with `{pipeline_command(cfg)} start_over=true`"
         )
+
+
+@contextmanager
+def claimed(command: str, cfg: Config) -> Iterator[None]:
+    """Make the run folder this configuration's while something is made in it, and leave the config there; a folder that was
+    nobody's is nobody's again where that is refused."""
+    path = Path(cfg.out_dir) / RUN
+    fresh = not path.exists()
+    if fresh:
+        write_yaml(path, identity(cfg))
+    written = [path] if fresh else []
+    try:
+        written += _write_config(command, cfg)
+        yield
+    except UserError:
+        if fresh and not any(read_record(path.parent, name) for name in STEPS):
+            _remove(written, path.parent)
+        raise
 
 
 def identity(cfg: Config) -> dict[str, Any]:
@@ -54,16 +62,35 @@ def identity(cfg: Config) -> dict[str, Any]:
     return flat
 
 
-def remove_artifacts(folder: Path) -> None:
-    """Remove every step's artifacts, records and partial work from ``folder``, and nothing else."""
-    for step in STEPS.values():
-        for path in [*matches(folder, step.outputs), f"provenance/{step.name}.json"]:
+def _read(path: Path) -> dict[str, Any] | None:
+    """What is recorded, None where nothing is."""
+    try:
+        theirs = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise _broken(path, str(error).splitlines()[0]) from None
+    if not isinstance(theirs, dict) or not theirs or not all(isinstance(key, str) for key in theirs):
+        raise _broken(path, "not one key and value a line")
+    return theirs
+
+
+def _broken(path: Path, why: str) -> UserError:
+    return UserError(f"{path}: cannot be read ({why}), so that nobody knows whose the folder is; remove it to make it yours")
+
+
+def _write_config(command: str, cfg: Config) -> list[Path]:
+    """The whole config, and what of it was given, where Hydra would put them."""
+    folder = Path(cfg.out_dir) / "hydra" / command / ".hydra"
+    return [write_yaml(folder / "config.yaml", asdict(cfg)), write_yaml(folder / "overrides.yaml", given_overrides(cfg))]
+
+
+def _remove(files: list[Path], top: Path) -> None:
+    """Files below ``top``, and the folders that this leaves empty."""
+    for file in files:
+        file.unlink(missing_ok=True)
+        for folder in file.parents:
+            if not folder.is_relative_to(top):
+                break
             with suppress(OSError):
-                (folder / path).unlink()
-            with suppress(OSError):
-                (folder / path).parent.rmdir()
-    shutil.rmtree(folder / "partial", ignore_errors=True)
-    with suppress(OSError):
-        (folder / "run.yaml").unlink()
-    if (folder / AT_BASELINES).is_dir():
-        remove_artifacts(folder / AT_BASELINES)
+                folder.rmdir()

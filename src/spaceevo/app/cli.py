@@ -3,47 +3,56 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from spaceevo.app.words import FAILED, exit_code, one_line
+from spaceevo.app.signals import guarded
 from spaceevo.errors import UserError
 
-INTERRUPTED = 130
+FAILED = 2
 
 
 def entrypoint(config_name: str, run: Callable[[Any], object]) -> Callable[[], None]:
     """The ``main`` of an entrypoint: ``run`` gets the typed config of ``conf/<config_name>.yaml`` and its overrides.
 
     Exit codes: 0, 2 for bad input and where a job of a multirun failed, 3 where a model is not what it claims (one line each
-    on standard error), 130 when interrupted.
+    on standard error), 130 when interrupted, 143 when terminated, 141 where nobody reads the output.
     """
 
     def main() -> None:
-        sys.argv[1:] = arguments = [_quoted(argument) for argument in sys.argv[1:]]
-        if {"-h", "--help"} & set(arguments):
-            from spaceevo.app.help import entrypoint_help
-
-            print(entrypoint_help(config_name))
-            return
-        try:
-            _check_flags(arguments)
-            failed = _hydra_main(config_name, run)
-        except KeyboardInterrupt:
-            sys.exit(_fail("interrupted: run the same command again to go on", INTERRUPTED))
-        except Exception as error:
-            if _debugging(arguments):
-                traceback.print_exc()
-                sys.exit(exit_code(error))
-            sys.exit(_fail(one_line(error, config_name), exit_code(error)))
-        for line in failed:
-            _fail(line, FAILED)
-        if failed:
-            sys.exit(FAILED)
+        code = guarded(lambda: _exit_code(config_name, run))
+        if code:
+            sys.exit(code)
 
     return main
+
+
+def _exit_code(config_name: str, run: Callable[[Any], object]) -> int:
+    sys.argv[1:] = arguments = [_quoted(argument) for argument in sys.argv[1:]]
+    if {"-h", "--help"} & set(arguments):
+        from spaceevo.app.help import entrypoint_help
+
+        print(entrypoint_help(config_name))
+        return 0
+    try:
+        _check_flags(arguments)
+        failed = _hydra_main(config_name, run)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        from spaceevo.app.words import exit_code, one_line
+
+        if _debugging(arguments):
+            traceback.print_exc()
+        else:
+            _tell(one_line(error, config_name))
+        return exit_code(error)
+    for line in failed:
+        _tell(line)
+    return FAILED if failed else 0
 
 
 def _hydra_main(config_name: str, run: Callable[[Any], object]) -> list[str]:
@@ -66,7 +75,7 @@ def _hydra_main(config_name: str, run: Callable[[Any], object]) -> list[str]:
 
         check_launcher(sys.argv[1:])
         jobs = sweep(config_name, run, get_args_parser().parse_args(), _debugging(sys.argv[1:]))
-        return [f"{job.name}: {job.error}" for job in jobs if job.error is not None]
+        return [job.failure for job in jobs if job.error is not None]
     failures: list[Exception] = []
 
     def job(cfg: DictConfig) -> None:
@@ -82,9 +91,11 @@ def _hydra_main(config_name: str, run: Callable[[Any], object]) -> list[str]:
 
 
 def _quoted(argument: str) -> str:
-    """Quotes around a subnet's encoding, whose # Hydra's grammar does not read."""
+    """Quotes around a value with characters that Hydra's grammar does not read: a subnet's #, letters and signs of paths."""
     key, equals, value = argument.partition("=")
-    return f'{key}="{value}"' if equals and "#" in value and value[0] not in "\"'[{" else argument
+    if not equals or not re.search(r"[#=~&;!<>|^`]|[^\x00-\x7f]", value) or re.search(r"""['"\[\]{}(),\\$]""", value):
+        return argument
+    return f'{key}="{value}"'
 
 
 def _check_flags(arguments: Sequence[str]) -> None:
@@ -107,6 +118,5 @@ def _debugging(arguments: Sequence[str]) -> bool:
     )
 
 
-def _fail(text: str, code: int) -> int:
-    print(text if code == INTERRUPTED else f"error: {text}", file=sys.stderr, flush=True)
-    return code
+def _tell(text: str) -> None:
+    print(f"error: {text}", file=sys.stderr, flush=True)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from spaceevo.app.artifacts import Folders
-from spaceevo.app.cli import entrypoint
 from spaceevo.app.config import Config
+from spaceevo.app.place import check_folder
 from spaceevo.app.run import execute, main_of, run_pipeline
 from spaceevo.steps import STEPS, describe, quantize, verify
 from spaceevo.steps.folder import holder_of, say
@@ -31,17 +31,22 @@ def _baseline(cfg: Config) -> None:
         say(f"baseline: {line}")
 
 
+def _written(run: Callable[[Any], object]) -> Callable[[Any], object]:
+    """What writes to ``out_dir`` alone, once that is known to be a folder."""
+
+    def checked(cfg: Any) -> object:
+        check_folder("out_dir", cfg.out_dir)
+        return run(cfg)
+
+    return checked
+
+
 COMMANDS: dict[str, Callable[[Any], object]] = {
     "pipeline": run_pipeline,
     **{step.command: main_of(step.name) for step in STEPS.values() if " " not in step.command},
     "train": _train,
     "baseline": _baseline,
     "verify": verify.run,
-    "quantize": quantize.run,
-    "describe": describe.run,
+    "quantize": _written(quantize.run),
+    "describe": _written(describe.run),
 }
-
-
-def main_for(command: str) -> Callable[[], None]:
-    """The ``main`` of ``command``, which reads the command line."""
-    return entrypoint(command, COMMANDS[command])

@@ -32,7 +32,7 @@ COMMON_KEYS = {
     "run_dir": "where its artifacts lie",
     "seed": "of every random number",
     "threads": "CPU threads of PyTorch; 0: all; weights are the same bit for bit only at 1",
-    "start_over": "remove what another configuration left in the run folder",
+    "start_over": "make a step again, and what follows from it; of the pipeline: all, the old run kept aside until then",
     "debug": "show the Python traceback of an error",
 }
 SPACE_KEY = {"space": "a search space to use in place of the found one, e.g. demo-012-123"}

@@ -70,11 +70,16 @@ def command_for(step: Step, cfg: Config) -> str:
 
 
 def overrides(cfg: Config) -> list[str]:
-    """The overrides this process was given, quoted for a shell; without a command line, the run folder's."""
+    """``given_overrides``, quoted for a shell, but for those that are another command's matter."""
+    own = ("stage", "start_over", "debug")
+    return [shlex.quote(text) for text in given_overrides(cfg) if text.split("=")[0].lstrip("+") not in own]
+
+
+def given_overrides(cfg: Config) -> list[str]:
+    """The overrides this process was given; without a command line, the run folder's."""
     from hydra.core.hydra_config import HydraConfig
 
-    given = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [f"run_dir={cfg.run_dir}"]
-    return [shlex.quote(text) for text in given if text.split("=")[0].lstrip("+") not in ("stage", "start_over", "debug")]
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [f"run_dir={cfg.run_dir}"]
 
 
 def check_device(step: Step, cfg: Config) -> str | None:

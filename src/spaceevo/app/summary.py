@@ -49,6 +49,13 @@ class Job:
         """What differs among the jobs, as overrides."""
         return " ".join(f"{key}={value}" for key, value in self.varied.items())
 
+    @property
+    def failure(self) -> str:
+        """What failed in it, and which it is; an error of a value that differs among the jobs names it already."""
+        told = str(self.error)
+        at = next((f"{key}={value}: " for key, value in self.varied.items() if told.startswith(f"{key}={value}: ")), "")
+        return f"{self.name}: {told.removeprefix(at)}"
+
 
 def write_summary(config_name: str, jobs: Sequence[Job], folder: Path) -> str:
     """``sweep.csv``, ``sweep.parquet``, ``sweep.html`` and ``sweep-*.png`` in ``folder``.

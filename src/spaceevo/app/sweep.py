@@ -6,7 +6,6 @@ is up to date is not launched, that a failed one stops no other, and the summary
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import json
 import os
@@ -27,12 +26,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from spaceevo.app.config import Config, schema_of
+from spaceevo.app.lock import locked
+from spaceevo.app.place import check_folder
 from spaceevo.app.run import is_done
 from spaceevo.app.summary import Job, write_summary
 from spaceevo.app.words import one_line
 from spaceevo.atomic import write_json
 from spaceevo.errors import UserError
 from spaceevo.paths import conf_dir
+from spaceevo.progress import progress
 from spaceevo.steps.folder import say
 
 #: Launchers, with the plugin each needs and the extra of this package that brings it.
@@ -69,8 +71,10 @@ class Task:
                 config.trainer.progress_bar &= os.getpid() == self.launched_by  # else the sweep has one over the jobs
             if os.getpid() == self.launched_by:
                 say(f"sweep: {folder.name}")
-            with _alone(folder):
+            with locked(folder, wait=True):
                 self.run(config)
+        except BrokenPipeError:
+            raise
         except Exception as raised:
             error = one_line(raised, self.config_name)
             if self.debug:
@@ -102,6 +106,7 @@ def sweep(config_name: str, run: Callable[[Any], object], arguments: Namespace, 
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         master = hydra.compose_config(config_name, arguments.overrides, run_mode=RunMode.MULTIRUN)
+        check_folder("run_dir", str(OmegaConf.select(master, "run_dir", default=".")))
         jobs = _jobs(config_name, master, hydra.config_loader)
         missing = [job for job in jobs if job.state == "missing"]
         counts = {state: sum(job.state == state for job in jobs) for state in ("up to date", "missing", "failed")}
@@ -122,7 +127,7 @@ def sweep(config_name: str, run: Callable[[Any], object], arguments: Namespace, 
                 OmegaConf.select(master, "trainer.progress_bar", default=True)
                 and master.hydra.runtime.choices["hydra/launcher"] != "basic"
             )
-            with _progress(missing, disable=not bar):
+            with _progress(missing, bar):
                 try:
                     launcher.launch([list(job.overrides) for job in missing], initial_job_idx=0)
                 except Exception as error:  # a process died: what the others have written stays
@@ -184,26 +189,12 @@ def _finished(job: Job, crash: str | None) -> Job:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait for a job in the same folder that outlived its sweep (submitit's may)."""
-    with open(folder / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            say(f"{folder}: waiting for the job that is running there")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def _progress(jobs: list[Job], disable: bool) -> Iterator[None]:
+def _progress(jobs: list[Job], show: bool) -> Iterator[None]:
     """A bar over the jobs, which tell by their records that they are over."""
-    from tqdm import tqdm
-
     over = threading.Event()
 
     def watch() -> None:
-        with tqdm(total=len(jobs), desc="jobs", disable=disable) as bar:
+        with progress(total=len(jobs), desc="jobs", show=show) as bar:
             while True:
                 last = over.wait(LOOK_EVERY_S)
                 news = sum((job.folder / RECORD).exists() for job in jobs) - bar.n

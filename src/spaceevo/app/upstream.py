@@ -53,9 +53,9 @@ def check_makers(step: Step, cfg: Config, folders: Folders) -> None:
     Raises:
         UserError: which artifact was made otherwise: the versions, or the keys that differ.
     """
-    found = list(upstream(step, cfg, folders))
-    order = list(STEPS)
-    for path, maker, record, _ in sorted(found, key=lambda made: order.index(made.maker.name)):  # the first can be run at once
+    order = list(STEPS)  # the first can be run at once
+    found = sorted(upstream(step, cfg, folders), key=lambda made: order.index(made.maker.name))
+    for path, maker, record, _ in found:
         old = outdated(maker, record)
         if old is not None:
             raise UserError(f"{path} was {old}; {_remake(maker, cfg)}")

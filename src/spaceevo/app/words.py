@@ -35,6 +35,9 @@ def one_line(error: BaseException, config_name: str = "pipeline") -> str:
             return f"disk full{where}: {cause.strerror}; {AFTER_FULL_DISK}"
         if re.search(FULL_DISK, str(cause)):
             return f"disk full: {_first_line(cause)}; {AFTER_FULL_DISK}"
+    for cause in _chain(error):
+        if isinstance(cause, OSError) and cause.filename and cause.strerror:
+            return f"{cause.filename}: {cause.strerror[0].lower()}{cause.strerror[1:]} (debug=true shows where)"
     return _config_error(error, config_name) or f"{type(error).__name__}: {_first_line(error)} (debug=true shows where)"
 
 
@@ -58,9 +61,16 @@ def _config_error(error: BaseException, config_name: str) -> str | None:
         return f"{missing.group(1)}: has no value"
     grammar = getattr(error, "override", None)
     if grammar:
-        return f"{grammar}: not key=value as Hydra reads it ({_first_line(error)})"
+        return f"{grammar}: not key=value as Hydra reads it{_how_to_quote(str(grammar))} ({_first_line(error)})"
     wrong = re.search(r"Error (?:merging|parsing) override '?(\S+?)'?$", text, re.MULTILINE)
     return _first_line(error) if wrong is None else f"{wrong.group(1)}: must be {_allowed(text)}"
+
+
+def _how_to_quote(override: str) -> str:
+    """What to type where the value has characters that mean something to Hydra."""
+    key, equals, value = override.partition("=")
+    quoted = f"'{key}=\"{value}\"'"
+    return f"; a value with other signs than letters, digits and -./:%+@?* is quoted twice: {quoted}" if equals else ""
 
 
 def _unknown_key(key: str, config_name: str) -> str:

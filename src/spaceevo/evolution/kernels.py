@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from spaceevo.compiled import njit
 
 BLOCK = 1024  # draws added up at once: a block of sums stays in the fastest cache
 WITHIN = 1 + 1e-6  # of a limit: float32 sums meet what the same sums in decimals meet exactly
 GROUP = 32  # draws looked at together before any of them singly
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def draw_rows(stage_of, resolution, luck, rows_nsr, rows_ms, first, count, nsr, ms):
     """Fill ``nsr`` and ``ms`` ``[choices, draws]`` with the rows that every draw's luck picks."""
     for c in range(nsr.shape[0]):
@@ -21,7 +22,7 @@ def draw_rows(stage_of, resolution, luck, rows_nsr, rows_ms, first, count, nsr, 
             ms[c, d] = rows_ms[row]
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@njit(nogil=True, fastmath={"contract", "reassoc", "nsz"})
 def select(chosen, nsr, ms, fixed, limits, top):
     """The ``top`` draws of smallest NSR within each limit, and the fastest draw of all.
 
@@ -73,7 +74,7 @@ def select(chosen, nsr, ms, fixed, limits, top):
     return best, kept, fastest
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def add_up(chosen, draw, resolution, luck, rows, first, count):
     """The sum of one draw's ``rows`` over the stages, in float64."""
     total, r = 0.0, resolution[draw]
@@ -83,7 +84,7 @@ def add_up(chosen, draw, resolution, luck, rows, first, count):
     return total
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def top_means(chosen, nsr, ms, fixed, limits, top, worst, resolution, luck, rows_nsr, rows_ms, first, count):
     """Q(A, T_i) of each limit (rising) ``[limits]``: see ``qt_score``. Draws are selected in float32, added in float64."""
     best, kept, fastest = select(chosen, nsr, ms, fixed, (limits * WITHIN).astype(np.float32), top)
@@ -100,7 +101,7 @@ def top_means(chosen, nsr, ms, fixed, limits, top, worst, resolution, luck, rows
     return quality
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def draw_fitting(resolution, luck, begins, rows_nsr, rows_ms, follows, nsr, ms, after):
     """Fill one slot's draws: rows of a choice and an input width, by resolution from ``begins``."""
     for d in range(len(nsr)):
@@ -113,7 +114,7 @@ def draw_fitting(resolution, luck, begins, rows_nsr, rows_ms, follows, nsr, ms, 
             nsr[d], ms[d], after[d] = rows_nsr[row], rows_ms[row], follows[row]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def chain(slots, nsr, ms, after, fixed):
     """Sums over the stages; a stage's slot is its first, moved on by the width that came before."""
     n = nsr.shape[1]
@@ -127,7 +128,7 @@ def chain(slots, nsr, ms, after, fixed):
     return sum_nsr, sum_ms
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def top_means_of_sums(sum_nsr, sum_ms, rising, top, worst):
     """``top_means`` of draws that are already added up ``[1, draws]``, in float32."""
     none = np.zeros(sum_nsr.shape[1], np.float32)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from spaceevo.compiled import njit
 from spaceevo.evolution.kernels import WITHIN, top_means
 
 ROUNDED = 1 + 2e-6  # what the order of a sum may change in float32, and more
 TIE = 1e-5  # float32 sums tell scores apart that differ by more
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def narrow(choice, level, part, m, nsr, ms, rest_nsr, rest_ms, slow_ms, limits, enough, top, narrowed, kept, sure):
     """Add ``choice`` to a node's ``m`` draws; keep those that may matter.
 
@@ -56,7 +56,7 @@ def narrow(choice, level, part, m, nsr, ms, rest_nsr, rest_ms, slow_ms, limits, 
     return n, bound
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def branch(
     task,
     begins,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from spaceevo.compiled import njit
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def product(waves, chosen):
     """The stages' transforms multiplied: ``waves`` ``[choices, resolutions, ...]``."""
     whole = waves[chosen[0]].copy()
@@ -18,7 +19,7 @@ def product(waves, chosen):
     return whole
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def top_tier(nsr, below, met, draws, top, smooth):
     """The expected mean NSR of the ``top`` best of ``draws`` draws within a limit (of all, where fewer are within it);
     without a draw within it, it counts as 0.

@@ -31,7 +31,7 @@ def resolve_limits(latency: Limits, predictor: Predictor, hs: Hyperspace, seed: 
         return [float(limit) for limit in latency.limits_ms]
     rng = np.random.default_rng([seed, 0x1A7])
     ms = [predictor.graph_ms(subnet_graph(Subnet.sample(SearchSpace.sample(hs, rng), rng))) for _ in range(DRAWS)]
-    return [round(float(q), 4) for q in np.quantile(ms, sorted(latency.quantiles or ()))]
+    return limits_at(latency.quantiles or (), ms)
 
 
 def fastest_ms(predictor: Predictor, space: SearchSpace, enough: float = 0.0) -> float:
@@ -55,4 +55,9 @@ def limits_of_table(latency: Limits, table: Table, seed: int) -> list[float]:
             rows = table.ms[stage, int(rng.choice(spec.types)), int(rng.integers(spec.windows)), int(resolution)]
             total += float(rows[rng.integers(len(rows))])
         ms.append(total)
-    return [round(float(q), 4) for q in np.quantile(ms, sorted(latency.quantiles or ()))]
+    return limits_at(latency.quantiles or (), ms)
+
+
+def limits_at(quantiles: Sequence[float], ms: Sequence[float]) -> list[float]:
+    """To four decimals; those of quantiles that are as good as one are one."""
+    return sorted({round(float(q), 4) for q in np.quantile(ms, sorted(quantiles))})

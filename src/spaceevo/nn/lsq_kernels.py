@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
+
+from spaceevo.compiled import njit
 
 PART = 4096  # elements summed in float32 before they join the sum in float64
 
@@ -11,7 +12,7 @@ _FORWARD = "void(float32[::1], float32, float32, float32, float32, float32[::1])
 _BACKWARD = "UniTuple(float64, 2)(float32[::1], float32[::1], float32, float32, float32, float32, float32[::1])"
 
 
-@nb.njit(_FORWARD, nogil=True, cache=True, fastmath={"contract"})
+@njit(_FORWARD, nogil=True, fastmath={"contract"})
 def forward(x, scale, zero, low, high, y):
     """``y = (clip(round(x / scale) + zero, low, high) - zero) * scale``, ties to even."""
     for i in range(len(x)):
@@ -19,7 +20,7 @@ def forward(x, scale, zero, low, high, y):
         y[i] = (integer - zero) * scale
 
 
-@nb.njit(_BACKWARD, nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz"})
+@njit(_BACKWARD, nogil=True, fastmath={"contract", "reassoc", "nsz"})
 def backward(grad, x, scale, zero, low, high, grad_x):
     """Fills ``grad_x`` (``grad`` where no clipping, else 0); gives the gradient of the scale, and the sum of ``grad`` over
     what is clipped."""

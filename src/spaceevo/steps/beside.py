@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
@@ -56,7 +57,7 @@ def side_by_side(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]
                     raise failure
     finally:
         for process in running.values():
-            process.terminate()
+            process.kill()
         for process in running.values():
             process.join()
 
@@ -69,6 +70,7 @@ def _ended(ours: Any) -> Exception | None:
 
 
 def _do(theirs: Connection, threads: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this process
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         work(threads, *arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from spaceevo.errors import UserError
 from spaceevo.steps.folder import say
 from spaceevo.steps.needs import InASpace, OnADevice, hyperspace
 
@@ -32,7 +33,9 @@ def run(cfg: Needs) -> None:
     from spaceevo.space import SearchSpace, Subnet, published_model
 
     model = None
-    if cfg.model is not None and not cfg.model.startswith("d"):
+    if cfg.model is not None and not (cfg.space is not None and cfg.model.startswith("d")):
+        if cfg.model.startswith("d") and "_" in cfg.model:
+            raise UserError(f"model={cfg.model}: a subnet's encoding needs the space that it is of; give space=... too")
         model = published_model(cfg.model)
     encoding = model.space if model is not None else cfg.space
     if encoding is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from spaceevo.progress import progress
 from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import Exported, hyperspace
 from spaceevo.steps.step import DATA, MODEL_FILES, SPACE, TIMING, Step
@@ -20,7 +21,6 @@ def run(folder: Folder, cfg: Exported) -> None:
         ClaimError: a model is further from the trained one than ``export.tolerance`` and ``export.mean_difference`` allow.
     """
     import yaml
-    from tqdm import tqdm
 
     from spaceevo.provenance import sha256
     from spaceevo.steps.common import quantizer, start
@@ -34,7 +34,7 @@ def run(folder: Folder, cfg: Exported) -> None:
     by = Judges.of(cfg, folder.images(cfg.data, True))
     inputs = {name: sha256(folder.input(name)) for name in ("qat.ckpt", "pareto.yaml")}
     models, quantized_after = [], {}
-    for entry in tqdm(entries, "export", disable=not cfg.trainer.progress_bar):
+    for entry in progress(entries, "export", show=cfg.trainer.progress_bar):
         models.append(_subnet(folder, cfg, entry, *supernet, by))
         if cfg.export.calibrate is not None:
             quantized_after[f"{entry['name']}/ptq.onnx"] = _quantize_after(cfg, models[-1], by)

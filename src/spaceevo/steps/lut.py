@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from omegaconf import MISSING
 
+from spaceevo.progress import progress
 from spaceevo.provenance import PREDICTOR, sha256
 from spaceevo.steps.bkd import distilled
 from spaceevo.steps.folder import Folder, say
@@ -45,7 +46,6 @@ class Needs(Trained, Taught, OnADevice, Protocol):
 def run(folder: Folder, cfg: Needs) -> None:
     """One file of rows a (stage, block type) as the work goes on, all of them in ``lut.parquet`` at its end."""
     import pandas as pd
-    from tqdm import tqdm
 
     from spaceevo.atomic import write_parquet
     from spaceevo.data import Normalized
@@ -89,7 +89,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     side_by_side = parallel if device.type == "cpu" else map
     todo = [student for student in students if not part_of(student).exists()]
     _tell_time(cfg, hs, examiner, todo, side_by_side)
-    done = tqdm(side_by_side(rows_of, students), "lut", len(students), disable=not cfg.trainer.progress_bar)
+    done = progress(side_by_side(rows_of, students), "lut", len(students), show=cfg.trainer.progress_bar)
     table = pd.concat(list(done), ignore_index=True)
     write_parquet(folder.output("lut.parquet"), table, metadata_of(ends_of(predictor, hs), _origin(folder, cfg, images.split)))
 

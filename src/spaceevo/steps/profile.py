@@ -7,6 +7,7 @@ from typing import Protocol
 
 from omegaconf import MISSING
 
+from spaceevo.progress import progress
 from spaceevo.provenance import KERNELS
 from spaceevo.steps.folder import Folder
 from spaceevo.steps.needs import OfASpace, OnADevice, hyperspace
@@ -35,7 +36,6 @@ class Needs(OfASpace, OnADevice, Protocol):
 def run(folder: Folder, cfg: Needs) -> None:
     """One row a measured model and precision, and what the host is."""
     import numpy as np
-    from tqdm import tqdm
 
     from spaceevo.atomic import write_json, write_parquet
     from spaceevo.deploy.runtimes.timing import timing_writer
@@ -47,7 +47,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     recipe = cfg.profile
     hs = hyperspace(cfg)
     samples = sample_models(hs, recipe.blocks, recipe.subnets, np.random.default_rng(cfg.seed))
-    with tqdm(total=len(samples), desc="profile", disable=not cfg.trainer.progress_bar) as bar:
+    with progress(total=len(samples), desc="profile", show=cfg.trainer.progress_bar) as bar:
         frame = profile(
             samples,
             lambda sample: graph_of(sample.kind, sample.spec, hs),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from omegaconf import MISSING
 
 from spaceevo.errors import LimitError, UserError, bad_value
+from spaceevo.progress import progress
 from spaceevo.provenance import PREDICTOR
 from spaceevo.settings import setting
 from spaceevo.steps.folder import Folder, say
@@ -150,12 +151,11 @@ def _binding(cfg: Needs, table: Table, limits: list[float], result: Evolution) -
 
 def search(folder: Folder, cfg: Needs, score: QTScore) -> Evolution:
     """The search that ``search_space.search`` names, from where a killed one stopped."""
-    from tqdm import tqdm
 
     from spaceevo.evolution import aging_evolution, exhaustive_search, random_search
 
     recipe, checkpoint = cfg.search_space, folder.partial / f"{cfg.search_space.search}.json"
-    with tqdm(total=recipe.evaluations, desc="spaces", disable=not cfg.trainer.progress_bar) as bar:
+    with progress(total=recipe.evaluations, desc="spaces", show=cfg.trainer.progress_bar) as bar:
 
         def show(done: int, total: int = recipe.evaluations) -> None:
             bar.total = total

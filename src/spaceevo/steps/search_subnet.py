@@ -11,6 +11,7 @@ import numpy as np
 from omegaconf import MISSING
 
 from spaceevo.errors import bad_value
+from spaceevo.progress import progress
 from spaceevo.provenance import PREDICTOR, TAU
 from spaceevo.settings import setting
 from spaceevo.steps.benchmark import BenchmarkConfig
@@ -65,7 +66,6 @@ class Needs(InASpace, OnADevice, Limited, Seeded, Protocol):
 
 def run(folder: Folder, cfg: Needs) -> None:
     """Constrained evolution (paper section 5) for all limits; a limit's best that also measures within it."""
-    from tqdm import tqdm
 
     from spaceevo.atomic import write_parquet, write_yaml
     from spaceevo.evolution import AdditiveCost, hypervolume
@@ -80,7 +80,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     predictor = Predictor.load(folder.input(PREDICTOR))
     limits = sorted(resolve_limits(cfg.latency, predictor, hs, cfg.seed))
     total = recipe.population * (recipe.generations * len(limits) + 1)
-    with tqdm(total=total, desc="subnets", disable=not cfg.trainer.progress_bar) as bar:
+    with progress(total=total, desc="subnets", show=cfg.trainer.progress_bar) as bar:
         judge = (supernet_judge if recipe.quality == "supernet" else lut_judge)(folder, cfg, hs, bar.update, total, limits)
         predicted_ms = AdditiveCost(judge.code, predictor.graph_ms, predictor.op_ms)
         archive = _evolved(cfg, judge, predicted_ms, limits)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from spaceevo.errors import UserError, bad_value
+from spaceevo.progress import progress
 from spaceevo.provenance import TAU
 from spaceevo.settings import setting
 from spaceevo.steps.folder import Folder, say
@@ -64,7 +65,6 @@ def run(folder: Folder, cfg: Needs) -> None:
         UserError: too few subnets for a tau are asked for, or in the space.
     """
     import pandas as pd
-    from tqdm import tqdm
 
     from spaceevo.atomic import write_parquet, write_yaml
     from spaceevo.evolution import GeneCode
@@ -90,7 +90,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     subnets = code.decode(genes)
     judge = searching(cfg, net, folder.images(cfg.data, False), folder.partial / "evaluated.json")
     seen: list[Seen] = []
-    with tqdm(total=len(genes), desc="subnets", disable=not cfg.trainer.progress_bar) as bar:
+    with progress(total=len(genes), desc="subnets", show=cfg.trainer.progress_bar) as bar:
         for first in range(0, len(genes), CHUNK):
             seen += judge.seen(subnets[first : first + CHUNK])
             bar.update(len(seen) - bar.n)

@@ -12,6 +12,7 @@ from omegaconf import MISSING, DictConfig
 from spaceevo.data.config import DataConfig
 from spaceevo.errors import ClaimError, UserError, bad_choice, bad_value
 from spaceevo.paths import conf_dir
+from spaceevo.progress import progress
 from spaceevo.settings import plain
 from spaceevo.steps.folder import say
 
@@ -57,7 +58,6 @@ def run(cfg: VerifyConfig) -> None:
         UserError: the card or a file is missing, truncated or changed.
         ClaimError: an accuracy does not hold here, or the card is not as it was written.
     """
-    from tqdm import tqdm
 
     from spaceevo.atomic import write_json
     from spaceevo.data import Normalized, load_data
@@ -73,14 +73,14 @@ def run(cfg: VerifyConfig) -> None:
     assert images.test is not None and images.test_labels is not None
     small = AtSize(Normalized(images.test, data), card["input"]["shape"][-1])
     say(f"verify: {card['name']} over {len(small)} test images of {data.name}")
-    with tqdm(total=len(card["files"]) * len(small), desc="verify", disable=not cfg.progress_bar, leave=False) as bar:
+    with progress(total=len(card["files"]) * len(small), desc="verify", show=cfg.progress_bar, leave=False) as bar:
         done: dict[str, int] = {}
 
-        def progress(name: str, count: int) -> None:
+        def show(name: str, count: int) -> None:
             bar.update(count - done.get(name, 0))
             done[name] = count
 
-        claims = verify.verify_files(card, files, folder, small, images.test_labels.numpy(), cfg.top1_points, progress)
+        claims = verify.verify_files(card, files, folder, small, images.test_labels.numpy(), cfg.top1_points, show)
     claims, left = [*verify.machine_claims(card), *claims], verify.not_checked(card, claims)
     broken = [claim for claim in claims if claim.must and not claim.holds]
     say(verify.table(claims))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
+from spaceevo.errors import UserError
 from spaceevo.settings import setting
 
 SCHEDULES = ("linear", "cosine")
@@ -109,3 +110,11 @@ class TimedConfig(AloneConfig):
     def at_all(self) -> bool:
         """Whether anything is trained."""
         return bool(self.seconds or self.epochs)
+
+
+def check_widths(widths: list[int] | None, stages: int) -> None:
+    """Raises:
+    UserError: a teacher's ``widths`` are not one for the stem and one a stage.
+    """
+    if widths is not None and len(widths) != stages + 1:
+        raise UserError(f"teacher.widths={list(widths)}: must be {stages + 1} widths, the stem's and one a stage")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+import multiprocessing
+import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +21,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from torch.optim import Optimizer
 
+from spaceevo.progress import EVERY_S, on_terminal
 from spaceevo.training.watch import SLOWER, Bar, Watch, diverged
 
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -47,6 +51,26 @@ def average_gradients(module: nn.Module) -> None:
     flat /= dist.get_world_size()
     for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
+
+
+class Told(Callback):
+    """How far the training ``name`` is, a line every ``EVERY_S`` seconds: a bar for where there is no terminal, or not one's own."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The first line is due ``EVERY_S`` after this."""
+        self._told = time.monotonic()
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """A line, if it is due."""
+        if trainer.is_global_zero and time.monotonic() >= self._told + EVERY_S:
+            self._told = time.monotonic()
+            epoch, step = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}", trainer.global_step
+            print(
+                f"{self.name}: {epoch}, step {step:,} of {trainer.estimated_stepping_batches:,.0f}", file=sys.stderr, flush=True
+            )
 
 
 def fit(
@@ -108,22 +132,29 @@ def _fit(
         trainer["strategy"] = OneProcessADevice()
     saver = ModelCheckpoint(folder, filename="epoch", save_top_k=1, save_last="link", enable_version_counter=False)
     callbacks: list[Callback] = [watch, saver]
+    bars = on_terminal() and multiprocessing.parent_process() is None
     if progress:
-        callbacks.append(TQDMProgressBar(refresh_rate=5))
+        callbacks.append(TQDMProgressBar(refresh_rate=5) if bars else Told(folder.name))
     last = folder / "last.ckpt"
-    L.Trainer(
+    lightning = L.Trainer(
         max_epochs=epochs,
         max_steps=steps,
         logger=logger,
         callbacks=callbacks,
-        enable_progress_bar=progress,
+        enable_progress_bar=progress and bars,
         enable_model_summary=False,
         log_every_n_steps=5,
         num_sanity_val_steps=0,
         limit_val_batches=0,
         use_distributed_sampler=False,
         **trainer,
-    ).fit(module, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+    )
+    try:
+        lightning.fit(module, datamodule=data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+    except SystemExit as left:  # Lightning's answer to Ctrl-C, which is not its to answer
+        if isinstance(left.__context__, KeyboardInterrupt):
+            raise left.__context__ from None
+        raise
 
 
 def device_of(accelerator: str) -> torch.device:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from spaceevo.errors import UserError
 from spaceevo.nn.elastic import resize
+from spaceevo.training.config import check_widths
 from spaceevo.training.fit import average_gradients, cosine, set_lr, step_rng
 
 #: The name of torchvision's weights, for ``teacher.weights``.
@@ -62,8 +63,7 @@ def cnn_teacher(
     Raises:
         UserError: ``widths`` is not one for the stem and one a stage.
     """
-    if len(widths) != len(strides) + 1:
-        raise UserError(f"teacher.widths={list(widths)}: must be {len(strides) + 1} widths, the stem's and one a stage")
+    check_widths(list(widths), len(strides))
     stages: list[nn.Module] = [_conv(channels, widths[0], stem_stride)]
     for cin, cout, stride in zip(widths, widths[1:], strides, strict=False):
         stages.append(nn.Sequential(_conv(cin, cout, stride), *(_Residual(cout) for _ in range(depth - 1))))
