@@ -46,7 +46,7 @@ def test_they_end_with_their_parent(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from spaceevo.steps.beside import side_by_side
 from beside_works import sleep
 if __name__ == "__main__":

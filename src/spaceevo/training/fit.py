@@ -54,7 +54,7 @@ def average_gradients(module: nn.Module) -> None:
 
 
 class Told(Callback):
-    """How far the training ``name`` is, a line every ``EVERY_S`` seconds: a bar for where there is no terminal, or not one's own."""
+    """How far the training ``name`` is, a line every ``EVERY_S`` seconds: a bar for where no terminal is, or not one's own."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -67,10 +67,9 @@ class Told(Callback):
         """A line, if it is due."""
         if trainer.is_global_zero and time.monotonic() >= self._told + EVERY_S:
             self._told = time.monotonic()
-            epoch, step = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}", trainer.global_step
-            print(
-                f"{self.name}: {epoch}, step {step:,} of {trainer.estimated_stepping_batches:,.0f}", file=sys.stderr, flush=True
-            )
+            epoch, steps = trainer.current_epoch + 1, trainer.estimated_stepping_batches
+            words = f"epoch {epoch} of {trainer.max_epochs}, step {trainer.global_step:,} of {steps:,.0f}"
+            print(f"{self.name}: {words}", file=sys.stderr, flush=True)
 
 
 def fit(
