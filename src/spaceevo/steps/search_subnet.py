@@ -16,6 +16,7 @@ from spaceevo.settings import setting
 from spaceevo.steps.benchmark import BenchmarkConfig
 from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import InASpace, Limited, OnADevice, Seeded, hyperspace
+from spaceevo.steps.scoring import tell_far_off
 from spaceevo.steps.step import DATA, SPACE, TIMING, Step
 from spaceevo.training.config import TimedConfig, TrainerConfig
 
@@ -70,6 +71,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     from spaceevo.evolution import AdditiveCost, hypervolume
     from spaceevo.latency.limits import resolve_limits
     from spaceevo.latency.predictor import Predictor
+    from spaceevo.space import Subnet, subnet_graph
     from spaceevo.steps.common import start
     from spaceevo.steps.finalists import choose
     from spaceevo.steps.judges import lut_judge, supernet_judge
@@ -82,6 +84,8 @@ def run(folder: Folder, cfg: Needs) -> None:
     with tqdm(total=total, desc="subnets", disable=not cfg.trainer.progress_bar) as bar:
         judge = (supernet_judge if recipe.quality == "supernet" else lut_judge)(folder, cfg, hs, bar.update, total, limits)
         predicted_ms = AdditiveCost(judge.code, predictor.graph_ms, predictor.op_ms)
+        if cfg.space is not None:  # else the search of the space has told
+            tell_far_off("search_subnet", limits, predictor.graph_ms(subnet_graph(Subnet.largest(judge.space))))
         archive = _evolved(cfg, judge, predicted_ms, limits)
     chosen: list[dict[str, Any]] = []
     for name, limit in zip(model_names(cfg.device.name, limits), limits, strict=True):
