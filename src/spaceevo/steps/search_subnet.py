@@ -22,6 +22,8 @@ from spaceevo.training.config import TimedConfig, TrainerConfig
 
 if TYPE_CHECKING:
     from spaceevo.evolution import AdditiveCost, Archive
+    from spaceevo.latency.predictor import Predictor
+    from spaceevo.space import SearchSpace
     from spaceevo.steps.judges import Judge
 
 
@@ -71,7 +73,6 @@ def run(folder: Folder, cfg: Needs) -> None:
     from spaceevo.evolution import AdditiveCost, hypervolume
     from spaceevo.latency.limits import resolve_limits
     from spaceevo.latency.predictor import Predictor
-    from spaceevo.space import Subnet, subnet_graph
     from spaceevo.steps.common import start
     from spaceevo.steps.finalists import choose
     from spaceevo.steps.judges import lut_judge, supernet_judge
@@ -84,8 +85,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     with tqdm(total=total, desc="subnets", disable=not cfg.trainer.progress_bar) as bar:
         judge = (supernet_judge if recipe.quality == "supernet" else lut_judge)(folder, cfg, hs, bar.update, total, limits)
         predicted_ms = AdditiveCost(judge.code, predictor.graph_ms, predictor.op_ms)
-        if cfg.space is not None:  # else the search of the space has told
-            tell_far_off("search_subnet", limits, predictor.graph_ms(subnet_graph(Subnet.largest(judge.space))))
+        _tell_far_off(cfg, judge.space, predictor, limits)
         archive = _evolved(cfg, judge, predicted_ms, limits)
     chosen: list[dict[str, Any]] = []
     for name, limit in zip(model_names(cfg.device.name, limits), limits, strict=True):
@@ -114,6 +114,14 @@ def run(folder: Folder, cfg: Needs) -> None:
         f"search_subnet: {len(archive)} subnets evaluated, {len(front)} on the Pareto front, hypervolume {volume:.5g} "
         f"(reference {reference[0]:g} ms, {judge.judged} {judge.sign * reference[1]:.4g}: {judge.reference})"
     )
+
+
+def _tell_far_off(cfg: Needs, space: SearchSpace, predictor: Predictor, limits: list[float]) -> None:
+    """Where there was a search of the space, it has told."""
+    from spaceevo.space import Subnet, subnet_graph
+
+    if cfg.space is not None:
+        tell_far_off("search_subnet", limits, predictor.graph_ms(subnet_graph(Subnet.largest(space))))
 
 
 def _evolved(cfg: Needs, judge: Judge, predicted_ms: AdditiveCost, limits: Sequence[float]) -> Archive:
