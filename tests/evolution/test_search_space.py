@@ -54,6 +54,17 @@ def test_quantiles_are_of_the_table_s_own_subnets(command: Command, lut: str, tm
     assert table.fastest_ms() < limits[0] < limits[1] < slowest + max(table.fixed_ms.values())
 
 
+@pytest.mark.parametrize(("limits", "told"), [("[200,900]", ("[900]", "[200, 900]")), ("[0.2,3]", ())])
+def test_limits_in_another_unit_are_told(limits: str, told: tuple[str, ...], command: Command, lut: str) -> None:
+    table = load_table(lut.removeprefix("lut="), "tiny")
+    assert table.fastest_ms() < table.slowest_ms() < 8
+    done = command("search_space", lut, *SMALL[:2], f"latency.limits_ms={limits}", *QUICK, SMALL[3])
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if "limits are in milliseconds" in line]
+    assert len(lines) == bool(told)
+    assert not told or any(f"latency.limits_ms={which}: the slowest subnet takes" in lines[0] for which in told)
+
+
 def test_a_limit_that_does_not_bind_is_told(command: Command, lut: str, tmp_path: Path) -> None:
     more = ("latency.limits_ms=[0.12,1000]", "search_space.mode=exact")
     done = command("search_space", lut, *SMALL[:2], *more, *QUICK, SMALL[3])

@@ -21,7 +21,8 @@ Easy = tuple[np.ndarray, float]
 
 
 class Shuffle(Sampler[Batch]):
-    """Epoch, step and image indices of every batch, and which of them are this rank's; the last, smaller batch is dropped.
+    """Epoch, step and image indices of every batch, and which of them are this rank's; the last, smaller batch is dropped,
+    and one that is larger than an epoch is all of it.
 
     An epoch is ``limit`` of the ``images`` (None: all), drawn anew for each; with ``easy``, a mask ``[images]`` and the share
     of these images that an epoch has, all others and so many of them. Lightning sets the epoch. The rank is asked for here, in
@@ -34,7 +35,7 @@ class Shuffle(Sampler[Batch]):
             self.hard, self.easy = np.flatnonzero(~easy[0]), np.flatnonzero(easy[0])
             self.few = round(easy[1] * len(self.easy))
         self.drawn = min(len(self.hard) + self.few, limit or images)
-        self.batch, self.seed, self.epoch = min(batch, self.drawn), seed, 0
+        self.asked, self.batch, self.seed, self.epoch = batch, min(batch, self.drawn), seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch

@@ -46,9 +46,7 @@ def read_parquet(path: Path) -> tuple[Columns, Ends]:
         names = ["stage", "type", "window", "resolution", "nsr", "ms"]
         parquet = pq.read_table(path, columns=names + (["cin", "hw", "config", "mmacs", "params"] if whole else []))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: not an accuracy table ({type(error).__name__}); make it with `python -m spaceevo.lut`"
-        ) from None
+        raise _no_table(path, error) from None
     columns = {name: parquet[name].to_numpy() for name in parquet.column_names if name != "config"}
     bad = np.flatnonzero(~np.isfinite(columns["nsr"]) | ~np.isfinite(columns["ms"]))
     if len(bad):
@@ -59,6 +57,10 @@ def read_parquet(path: Path) -> tuple[Columns, Ends]:
         columns["mparams"] = columns.pop("params") / 1e6
         columns["blocks"] = parse_blocks(parquet["config"])
     return columns, ends
+
+
+def _no_table(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: not an accuracy table ({type(error).__name__}); make it with `python -m spaceevo.lut`")
 
 
 def metadata_of(ends: Ends, origin: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -75,7 +77,7 @@ def origin_of(path: Path) -> dict[str, Any] | None:
     try:
         told = json.loads((pq.read_schema(path).metadata or {}).get(b"made_of", b"null"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not an accuracy table ({type(error).__name__})") from None
+        raise _no_table(path, error) from None
     return told if isinstance(told, dict) else None
 
 

@@ -95,6 +95,12 @@ class Table:
         """The smallest latency that any tabulated subnet of the hyperspace reaches."""
         return min(self._fastest_at(r) for r in self.resolutions)
 
+    def slowest_ms(self) -> float:
+        """A latency that no tabulated subnet of the hyperspace exceeds."""
+        stages = range(len(self.hyperspace.stages))
+        rows = (max(float(v.max()) for key, v in self.ms.items() if key[0] == s) for s in stages)
+        return max(self.fixed_ms.values()) + sum(rows)
+
     def worst_nsr(self) -> float:
         """The NSR sum of the worst rows of all stages: no tabulated subnet has a larger one."""
         stages = range(len(self.hyperspace.stages))

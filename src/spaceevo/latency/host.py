@@ -43,6 +43,15 @@ def weight_bits(setting: str | int, text: str | None = None, machine: str | None
     return 7 if x86 and not set(VNNI) & set(flags(text)) else 8
 
 
+def check_threads(threads: int) -> None:
+    """Raises:
+    UserError: more of them than there are cores would be measured waiting for each other.
+    """
+    cores = os.cpu_count() or threads
+    if threads > cores:
+        raise bad_value("device.threads", threads, f"at most {cores}, the cores of this machine")
+
+
 def describe() -> dict[str, Any]:
     """CPU, its flags, cores, memory and system."""
     names = [line.split(":", 1)[1].strip() for line in cpuinfo().splitlines() if line.startswith("model name")]

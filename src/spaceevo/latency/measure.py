@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from spaceevo.latency.host import check_threads
+
 GROUP = 40  # sessions held at once
 WARM_UP = 3
 LOW = 0.2  # the quantile that is called the latency: a noisy neighbour only ever adds
@@ -38,6 +40,7 @@ def measure(
     and the latency is not near the fastest call, more rounds are waited for. The input is random noise.
     ``open_call``: loads a model for a number of threads in another runtime than onnxruntime, and gives its call.
     """
+    check_threads(threads)
     names = list(models)
     times: dict[str, np.ndarray] = {}
     for start in range(0, len(names), GROUP):

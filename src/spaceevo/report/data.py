@@ -150,10 +150,11 @@ def _cards(held: _Held, benchmark: pd.DataFrame | None) -> list[dict[str, Any]]:
 
 
 def _hyperspace(identity: dict[str, Any], space: str | None) -> Hyperspace:
-    """The run's hyperspace, under the name that the space's encoding begins with."""
+    """The run's hyperspace, for its images, under the name that the space's encoding begins with."""
     fields = {key.removeprefix("hyperspace."): value for key, value in identity.items() if key.startswith("hyperspace.")}
     name = fields["name"] if space is None else space.rsplit("-", 2)[0]
-    return Hyperspace.from_dict({**fields, "name": name, "blocks": identity["blocks.blocks"]})
+    hs = Hyperspace.from_dict({**fields, "name": name, "blocks": identity["blocks.blocks"]})
+    return hs.with_task(identity["data.channels"], identity["data.classes"])
 
 
 @dataclass(frozen=True)

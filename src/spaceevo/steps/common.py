@@ -17,7 +17,7 @@ from spaceevo.errors import UserError
 from spaceevo.latency.host import weight_bits
 from spaceevo.nn.elastic import Quantizer
 from spaceevo.space import Hyperspace, SearchSpace
-from spaceevo.steps.folder import Folder, say
+from spaceevo.steps.folder import Folder, say, usable_threads
 from spaceevo.steps.needs import InASpace, OnADevice, Seeded, Trained
 from spaceevo.training.config import TrainerConfig
 from spaceevo.training.fit import fit
@@ -33,7 +33,7 @@ def start(cfg: Seeded, threads: int | None = None) -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     if threads or cfg.threads:
-        torch.set_num_threads(threads or cfg.threads)
+        torch.set_num_threads(threads or usable_threads(cfg.threads))
     L.seed_everything(cfg.seed, verbose=False)
 
 
@@ -78,6 +78,8 @@ def train(
     Raises:
         UserError: it diverges, at lower rates too.
     """
+    for line in vain(module, data, epochs):
+        say(f"{name}: {line}")
     logger = make_logger(folder, cfg, name)
     try:
         fit(module, data, trainer_arguments(cfg.trainer), logger, part, epochs, steps, bar, lambda line: say(f"{name}: {line}"))
@@ -85,6 +87,19 @@ def train(
         raise UserError(
             f"{rates}: likely too high: {name} {error}; it had done so before, at {1 / SLOWER:g} times that"
         ) from None
+
+
+def vain(module: L.LightningModule, data: ImagesModule, epochs: int) -> list[str]:
+    """What of a training's length is not as it was asked for, or does nothing; a line each."""
+    steps, warmup, sampler = getattr(module, "steps", 0), getattr(module.recipe, "warmup", 0.0), data.sampler
+    lines = []
+    if steps == 0 or epochs == 0:
+        lines.append("0 steps: nothing is trained, the weights stay as they are")
+    elif steps * (1 - warmup) < 1:
+        lines.append(f"warmup={warmup:g}: none of {steps} steps comes after it, so the rate never falls")
+    if sampler.batch < sampler.asked:
+        lines.append(f"batch={sampler.asked}: an epoch has {sampler.drawn} images, which are one batch")
+    return lines
 
 
 def rates_of(section: str, recipe: Any, *keys: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,15 @@ if TYPE_CHECKING:
 def say(text: str) -> None:
     """One line on standard output."""
     print(text, flush=True)
+
+
+@cache
+def usable_threads(asked: int) -> int:
+    """As many as are ``asked`` for, 0 for one a core; not more than there are cores, which is said once."""
+    cores = os.cpu_count() or max(1, asked)
+    if asked > cores:
+        say(f"threads={asked}: this machine has {cores} cores, and so many threads are used: more would wait for each other")
+    return min(asked or cores, cores)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from spaceevo.evolution import QTScore, Table
     from spaceevo.space import SearchSpace
 
+FAR_OFF = 100  # times the slowest subnet's latency, which no limit needs to be
 FEW_ROWS = 100  # a key, below which a model of all rows tells more than a key's own
 SPACES = 200  # that two halves of the table are compared on
 
@@ -66,6 +67,15 @@ def predicted(cfg: Scored, limits: list[float]) -> list[float]:
     from spaceevo.latency.limits import HEADROOM
 
     return limits if cfg.lut is not None else [HEADROOM * limit for limit in limits]
+
+
+def tell_far_off(step: str, limits: list[float], slowest_ms: float) -> None:
+    """A line where limits are so far above the slowest subnet that they are likely in another unit."""
+    far = [limit for limit in limits if limit > FAR_OFF * slowest_ms]
+    if far:
+        told = f"{step}: latency.limits_ms=[{', '.join(f'{limit:g}' for limit in far)}]"
+        times = f"{min(far) / slowest_ms:.0f} times less"
+        say(f"{told}: the slowest subnet takes {slowest_ms:.4g} ms, {times}: limits are in milliseconds")
 
 
 def halves_tau(cfg: Scored, tables: Tables, limits: list[float]) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,8 +12,8 @@ from spaceevo.errors import LimitError, UserError, bad_value
 from spaceevo.progress import progress
 from spaceevo.provenance import PREDICTOR
 from spaceevo.settings import setting
-from spaceevo.steps.folder import Folder, say
-from spaceevo.steps.scoring import SPACES, Scored, halves_tau, predicted, score_of, tables_of
+from spaceevo.steps.folder import Folder, say, usable_threads
+from spaceevo.steps.scoring import SPACES, Scored, halves_tau, predicted, score_of, tables_of, tell_far_off
 from spaceevo.steps.step import SPACE, Step
 from spaceevo.training.config import TrainerConfig
 
@@ -84,6 +83,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     tables, limits = tables_of(folder, cfg)
     table = tables.whole
     check_limits(table, limits)
+    tell_far_off("search_space", limits, table.slowest_ms())
     score = score_of(cfg, tables, limits)
     tau = halves_tau(cfg, tables, limits)
     result = search(folder, cfg, score)
@@ -163,7 +163,7 @@ def search(folder: Folder, cfg: Needs, score: QTScore) -> Evolution:
 
         if recipe.search == "exhaustive":
             bar.set_description("parts of the hyperspace")
-            return exhaustive_search(score, cfg.threads or os.cpu_count() or 1, cfg.seed, show, checkpoint)
+            return exhaustive_search(score, usable_threads(cfg.threads), cfg.seed, show, checkpoint)
         free = dict(seed=cfg.seed, progress=show, checkpoint=checkpoint, dimensions=recipe.dimensions, base=recipe.base)
         if recipe.search == "random":
             return random_search(score, recipe.evaluations, **free)  # type: ignore[arg-type]

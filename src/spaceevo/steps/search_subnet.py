@@ -17,11 +17,14 @@ from spaceevo.settings import setting
 from spaceevo.steps.benchmark import BenchmarkConfig
 from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import InASpace, Limited, OnADevice, Seeded, hyperspace
+from spaceevo.steps.scoring import tell_far_off
 from spaceevo.steps.step import DATA, SPACE, TIMING, Step
 from spaceevo.training.config import TimedConfig, TrainerConfig
 
 if TYPE_CHECKING:
     from spaceevo.evolution import AdditiveCost, Archive
+    from spaceevo.latency.predictor import Predictor
+    from spaceevo.space import SearchSpace
     from spaceevo.steps.judges import Judge
 
 
@@ -83,6 +86,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     with progress(total=total, desc="subnets", show=cfg.trainer.progress_bar) as bar:
         judge = (supernet_judge if recipe.quality == "supernet" else lut_judge)(folder, cfg, hs, bar.update, total, limits)
         predicted_ms = AdditiveCost(judge.code, predictor.graph_ms, predictor.op_ms)
+        _tell_far_off(cfg, judge.space, predictor, limits)
         archive = _evolved(cfg, judge, predicted_ms, limits)
     chosen: list[dict[str, Any]] = []
     for name, limit in zip(model_names(cfg.device.name, limits), limits, strict=True):
@@ -112,6 +116,14 @@ def run(folder: Folder, cfg: Needs) -> None:
         f"search_subnet: {len(archive)} subnets evaluated, {len(front)} on the Pareto front, hypervolume {volume:.5g} "
         f"(reference {reference[0]:g} ms, {judge.judged} {judge.sign * reference[1]:.4g}: {judge.reference})"
     )
+
+
+def _tell_far_off(cfg: Needs, space: SearchSpace, predictor: Predictor, limits: list[float]) -> None:
+    """Where there was a search of the space, it has told."""
+    from spaceevo.space import Subnet, subnet_graph
+
+    if cfg.space is not None:
+        tell_far_off("search_subnet", limits, predictor.graph_ms(subnet_graph(Subnet.largest(space))))
 
 
 def _evolved(cfg: Needs, judge: Judge, predicted_ms: AdditiveCost, limits: Sequence[float]) -> Archive:

@@ -56,18 +56,22 @@ class Watch(Callback):
         self.losses: list[float] = []  # of this epoch
 
     def state_dict(self) -> dict[str, Any]:
+        """What a resumed training has to know."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Of a checkpoint."""
         self.best = state_dict["best"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Slows a training down that is to be slower."""
         for group in trainer.optimizers[0].param_groups if self.slower != 1 else ():
             group["slower"] = self.slower
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Looks at a loss of ``EVERY``."""
         if batch_idx % EVERY or not isinstance(outputs, Mapping) or "loss" not in outputs:
             return
         loss = float(outputs["loss"])
@@ -78,6 +82,7 @@ class Watch(Callback):
             self.best = loss
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Looks at all weights, before a checkpoint of them is saved, and at how the losses went."""
         bad = not_finite(pl_module)
         if bad is not None:
             self._stop(trainer, bad)
