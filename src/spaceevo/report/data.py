@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import yaml
 
 from spaceevo.errors import UserError
 from spaceevo.evolution import Table, load_table
+from spaceevo.evolution.files import origin_of
 from spaceevo.provenance import FIG8, KERNELS, TAU, Record, matches, read_record
 from spaceevo.space import Hyperspace, SearchSpace
 
@@ -88,7 +89,8 @@ def load_run(folders: Sequence[Path], steps: Mapping[str, bool]) -> RunData:
     records = {step: record for step, record in found.items() if record is not None}
     search = plain("space.yaml")
     space = search["space"] if search else cards[0]["space"] if cards else None
-    hs = _hyperspace(identity, space)
+    tables = [path for path, _ in held.find("lut.parquet")]
+    hs = _hyperspace(identity, space, *tables)
     return RunData(
         identity=identity,
         host=plain("latency/host.json"),
@@ -104,7 +106,7 @@ def load_run(folders: Sequence[Path], steps: Mapping[str, bool]) -> RunData:
         subnets=table("subnets.parquet"),
         pareto=plain("pareto.yaml"),
         baselines=plain("baselines.yaml"),
-        table=load_table(tables[0][0], hs) if (tables := held.find("lut.parquet")) else None,
+        table=load_table(tables[0], hs) if tables else None,
         cards=sorted(cards, key=lambda card: (card["limit_ms"], card["mmacs"])),
         benchmark=benchmark,
         records=records,
@@ -149,12 +151,14 @@ def _cards(held: _Held, benchmark: pd.DataFrame | None) -> list[dict[str, Any]]:
     return [card | {"again_ms": again.get(card["name"])} for card in cards]
 
 
-def _hyperspace(identity: dict[str, Any], space: str | None) -> Hyperspace:
-    """The run's hyperspace, for its images, under the name that the space's encoding begins with."""
+def _hyperspace(identity: dict[str, Any], space: str | None, table: Path | None = None) -> Hyperspace:
+    """The run's hyperspace, under the name that the space's encoding begins with, for the images that its table is of."""
     fields = {key.removeprefix("hyperspace."): value for key, value in identity.items() if key.startswith("hyperspace.")}
     name = fields["name"] if space is None else space.rsplit("-", 2)[0]
     hs = Hyperspace.from_dict({**fields, "name": name, "blocks": identity["blocks.blocks"]})
-    return hs.with_task(identity["data.channels"], identity["data.classes"])
+    origin = None if table is None else origin_of(table)
+    task = {} if origin is None else {key: int(origin["hyperspace"][key]) for key in ("channels", "classes")}
+    return replace(hs, **task)
 
 
 @dataclass(frozen=True)
