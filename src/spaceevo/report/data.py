@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,8 +157,9 @@ def _hyperspace(identity: dict[str, Any], space: str | None, table: Path | None 
     name = fields["name"] if space is None else space.rsplit("-", 2)[0]
     hs = Hyperspace.from_dict({**fields, "name": name, "blocks": identity["blocks.blocks"]})
     origin = None if table is None else origin_of(table)
-    task = {} if origin is None else {key: int(origin["hyperspace"][key]) for key in ("channels", "classes")}
-    return replace(hs, **task)
+    if origin is None:
+        return hs
+    return hs.with_task(*(int(origin["hyperspace"][key]) for key in ("channels", "classes")))
 
 
 @dataclass(frozen=True)
