@@ -414,6 +414,7 @@ def test_of_stale_inputs_the_first_to_make_again_is_named() -> None:
         (("data.classes=11",), "data.classes=11: must be 10 for digits"),
         (("trainer=gpu",), "trainer.accelerator=gpu: must be cpu or auto"),
         (("model=nope",), "model=nope: only describe reads it"),
+        (("lut=nowhere",), "lut=nowhere: no such file or folder"),
     ],
 )
 def test_what_can_be_known_is_known_before_the_first_step_and_leaves_no_trace(

@@ -7,9 +7,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from spaceevo.app.artifacts import table_sha256
 from spaceevo.app.config import Config, check_images, check_judges
 from spaceevo.app.place import check_folder
-from spaceevo.app.plan import check_device
+from spaceevo.app.plan import check_device, table_of
 from spaceevo.errors import UserError, bad_value
 from spaceevo.provenance import matches
 from spaceevo.steps.needs import hyperspace
@@ -33,6 +34,9 @@ def check_config(steps: Sequence[Step], cfg: Config) -> None:
         reason = check_device(step, cfg)
         if reason is not None:
             raise UserError(reason)
+        table = table_of(step, cfg)
+        if table is not None:
+            table_sha256(table)
         if "data.image_size" in step.keys:
             check_images(cfg)
         if {"search_subnet", *STEERED} & set(step.keys):
