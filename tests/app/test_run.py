@@ -458,3 +458,14 @@ def test_a_folder_where_a_file_should_be_is_called_one() -> None:
     Path("runs/tiny/lut.parquet").mkdir()
     with pytest.raises(UserError, match=r"search_space needs runs/tiny/lut\.parquet, which is a folder; make it with"):
         execute("search_space", tiny())
+
+
+def test_what_another_step_is_writing_is_left_alone() -> None:
+    run_pipeline(tiny())
+    theirs, own = Path("runs/tiny/.teacher.ckpt.7.tmp.ckpt"), Path("runs/tiny/.report.html.7.tmp.html")
+    for path in (theirs, own):
+        path.touch()
+    execute("report", tiny("start_over=true"))
+    assert theirs.exists() and not own.exists()
+    execute("teacher", tiny("start_over=true"))
+    assert not theirs.exists()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import shutil
 from collections.abc import Sequence
+from itertools import accumulate
+from operator import mul
 from pathlib import Path
 
 from spaceevo.app.artifacts import table_sha256
@@ -20,6 +22,7 @@ from spaceevo.training.config import check_widths
 MIB = 2**20
 #: Of the disk space that steps are reckoned to take, that has to be free; and what the rest of a run takes, bytes.
 MARGIN, REST = 1.5, 32 * MIB
+B5 = 120e6  # bytes of EfficientNet-B5's weights
 
 
 def check_config(steps: Sequence[Step], cfg: Config) -> None:
@@ -76,7 +79,7 @@ def disk_bytes(steps: Sequence[Step], cfg: Config) -> dict[str, float]:
     nets = [4.0 * Subnet.largest(space).cost().params for space in one_of_each(hs)]
     limits = len(cfg.latency.limits_ms or cfg.latency.quantiles or ())
     taken = dict(
-        teacher=4 * nets[0],
+        teacher=2 * B5 if cfg.teacher.name == "efficientnet_b5" else 4 * nets[0],
         bkd=5 * sum(nets),
         lut=_feature_bytes(cfg),
         supernet=5 * max(nets),
@@ -92,12 +95,13 @@ def disk_bytes(steps: Sequence[Step], cfg: Config) -> dict[str, float]:
 def _feature_bytes(cfg: Config) -> float:
     """Of the teacher's boundary features of the images that the table is made with."""
     hs = hyperspace(cfg)
-    widths = cfg.teacher.widths or [32 * 2**i for i in range(len(hs.stages) + 1)]
+    strides = [stage.stride for stage in hs.stages]
+    widths = cfg.teacher.widths or accumulate([32, *strides], mul)
     images = cfg.tabulate.calibration_images + cfg.tabulate.validation_images
     total = 0.0
     for resolution in {*hs.lut_resolutions, cfg.data.image_size}:
         side = resolution / hs.stem.reduction
-        for width, stride in zip(widths, [*(stage.stride for stage in hs.stages), 1], strict=False):
+        for width, stride in zip(widths, [*strides, 1], strict=False):
             total += 4.0 * width * side**2
             side /= stride
     return images * total
