@@ -414,6 +414,7 @@ def test_of_stale_inputs_the_first_to_make_again_is_named() -> None:
         (("data.classes=11",), "data.classes=11: must be 10 for digits"),
         (("trainer=gpu",), "trainer.accelerator=gpu: must be cpu or auto"),
         (("model=nope",), "model=nope: only describe reads it"),
+        (("lut=nowhere",), "lut=nowhere: no such file or folder"),
     ],
 )
 def test_what_can_be_known_is_known_before_the_first_step_and_leaves_no_trace(
@@ -457,3 +458,14 @@ def test_a_folder_where_a_file_should_be_is_called_one() -> None:
     Path("runs/tiny/lut.parquet").mkdir()
     with pytest.raises(UserError, match=r"search_space needs runs/tiny/lut\.parquet, which is a folder; make it with"):
         execute("search_space", tiny())
+
+
+def test_what_another_step_is_writing_is_left_alone() -> None:
+    run_pipeline(tiny())
+    theirs, own = Path("runs/tiny/.teacher.ckpt.7.tmp.ckpt"), Path("runs/tiny/.report.html.7.tmp.html")
+    for path in (theirs, own):
+        path.touch()
+    execute("report", tiny("start_over=true"))
+    assert theirs.exists() and not own.exists()
+    execute("teacher", tiny("start_over=true"))
+    assert not theirs.exists()

@@ -215,3 +215,14 @@ def test_no_epochs_train_nothing(tmp_path: Path) -> None:
     fit(module, new_data(), CPU, False, tmp_path, 0)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_far_from_a_terminal_a_training_tells_how_far_it_is_in_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("spaceevo.training.fit.EVERY_S", 0.0)
+    fit(new_module("teacher", 0), new_data(), {**CPU, "enable_progress_bar": True}, False, tmp_path, EPOCHS)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"epoch 1 of {EPOCHS}, step 1 of {EPOCHS * STEPS}"
+    assert lines[-1] == f"epoch {EPOCHS} of {EPOCHS}, step {EPOCHS * STEPS} of {EPOCHS * STEPS}"
+    assert len(lines) == EPOCHS * STEPS

@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 import shutil
 from collections.abc import Sequence
+from itertools import accumulate
+from operator import mul
 from pathlib import Path
 
+from spaceevo.app.artifacts import table_sha256
 from spaceevo.app.config import Config, check_images, check_judges
 from spaceevo.app.place import check_folder
-from spaceevo.app.plan import check_device
+from spaceevo.app.plan import check_device, table_of
 from spaceevo.errors import UserError, bad_value
 from spaceevo.provenance import matches
 from spaceevo.steps.needs import hyperspace
@@ -19,6 +22,7 @@ from spaceevo.training.config import check_widths
 MIB = 2**20
 #: Of the disk space that steps are reckoned to take, that has to be free; and what the rest of a run takes, bytes.
 MARGIN, REST = 1.5, 32 * MIB
+B5 = 120e6  # bytes of EfficientNet-B5's weights
 
 
 def check_config(steps: Sequence[Step], cfg: Config) -> None:
@@ -33,6 +37,9 @@ def check_config(steps: Sequence[Step], cfg: Config) -> None:
         reason = check_device(step, cfg)
         if reason is not None:
             raise UserError(reason)
+        table = table_of(step, cfg)
+        if table is not None:
+            table_sha256(table)
         if "data.image_size" in step.keys:
             check_images(cfg)
         if {"search_subnet", *STEERED} & set(step.keys):
@@ -72,7 +79,7 @@ def disk_bytes(steps: Sequence[Step], cfg: Config) -> dict[str, float]:
     nets = [4.0 * Subnet.largest(space).cost().params for space in one_of_each(hs)]
     limits = len(cfg.latency.limits_ms or cfg.latency.quantiles or ())
     taken = dict(
-        teacher=4 * nets[0],
+        teacher=2 * B5 if cfg.teacher.name == "efficientnet_b5" else 4 * nets[0],
         bkd=5 * sum(nets),
         lut=_feature_bytes(cfg),
         supernet=5 * max(nets),
@@ -88,12 +95,13 @@ def disk_bytes(steps: Sequence[Step], cfg: Config) -> dict[str, float]:
 def _feature_bytes(cfg: Config) -> float:
     """Of the teacher's boundary features of the images that the table is made with."""
     hs = hyperspace(cfg)
-    widths = cfg.teacher.widths or [32 * 2**i for i in range(len(hs.stages) + 1)]
+    strides = [stage.stride for stage in hs.stages]
+    widths = cfg.teacher.widths or accumulate([32, *strides], mul)
     images = cfg.tabulate.calibration_images + cfg.tabulate.validation_images
     total = 0.0
     for resolution in {*hs.lut_resolutions, cfg.data.image_size}:
         side = resolution / hs.stem.reduction
-        for width, stride in zip(widths, [*(stage.stride for stage in hs.stages), 1], strict=False):
+        for width, stride in zip(widths, [*strides, 1], strict=False):
             total += 4.0 * width * side**2
             side /= stride
     return images * total
@@ -102,7 +110,9 @@ def _feature_bytes(cfg: Config) -> float:
 def _check_disk(steps: Sequence[Step], cfg: Config) -> None:
     out = Path(cfg.out_dir).absolute()
     there = next(place for place in (out, *out.parents) if place.exists())
-    free, needed = shutil.disk_usage(there).free, MARGIN * sum(disk_bytes(steps, cfg).values()) + REST
+    taken = disk_bytes(steps, cfg)
+    passing = taken.pop("lut", 0.0)  # features, which go when their step ends
+    free, needed = shutil.disk_usage(there).free, MARGIN * max(passing, sum(taken.values())) + REST
     if free < needed:
         raise UserError(
             f"run_dir={cfg.run_dir}: {free / MIB:,.0f} MiB are free on its disk, and the steps that are to run may take "
