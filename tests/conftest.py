@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import glob
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -41,16 +42,37 @@ settings.register_profile("same", settings.get_profile("new"), derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "new"))
 
 
+@pytest.fixture(scope="session")
+def warm() -> Iterator[subprocess.Popen[str]]:
+    """A process that has imported the large libraries, and forks one of its own for every command line."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, str(ROOT / "tests/warm.py")]
+    with subprocess.Popen(line, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        yield server
+        assert server.stdin is not None
+        server.stdin.close()
+
+
 @pytest.fixture
-def command(tmp_path: Path) -> Command:
-    """``command("train", "stage=bkd")`` runs ``python -m spaceevo.train stage=bkd`` in an empty folder."""
+def command(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, warm: subprocess.Popen[str]) -> Command:
+    """``command("train", "stage=bkd")`` runs ``python -m spaceevo.train stage=bkd`` in an empty folder, in a process of its
+    own (``warm.py``)."""
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     env.pop("SPACEEVO_DEBUG", None)
+    said = [tmp_path_factory.mktemp("said") / name for name in ("stdout", "stderr")]
 
     def run(entrypoint: str, *arguments: str, timeout: float = PATIENCE_S) -> subprocess.CompletedProcess[str]:
         module = f"spaceevo.{entrypoint}" if entrypoint else "spaceevo"
+        for path in said:
+            path.write_text("")
+        request = dict(module=module, arguments=arguments, folder=str(tmp_path), env=env, timeout=timeout)
+        assert warm.stdin is not None and warm.stdout is not None
+        print(json.dumps({**request, "stdout": str(said[0]), "stderr": str(said[1])}), file=warm.stdin, flush=True)
+        status = json.loads(warm.stdout.readline())
         line = [sys.executable, "-m", module, *arguments]
-        return subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=timeout)
+        if status is None:
+            raise subprocess.TimeoutExpired(line, timeout)
+        return subprocess.CompletedProcess(line, status, *(path.read_text() for path in said))
 
     return run
 
