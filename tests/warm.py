@@ -54,6 +54,7 @@ def become(request: dict) -> None:
     sys.path[0] = request["folder"]
     sys.path[1:1] = [path for path in request["env"]["PYTHONPATH"].split(":") if path not in sys.path]
     sys.argv = [request["module"], *request["arguments"]]
+    exec(request["first"], {})
 
 
 def status(child: int, timeout: float) -> int | None:
