@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -85,6 +86,7 @@ def test_an_untouched_model_holds_what_its_card_claims(model: Path, command: Com
     lines = done.stdout.splitlines()
     assert lines[1].split() == ["of", "claim", "on", "the", "card", "here", "holds"]
     assert len(lines) == len(record["claims"]) + 4
+    assert not re.search(r"\d\.\d{7}", done.stdout)  # figures for people
     assert {path.name for path in model.parent.iterdir()} == {"model"}
 
 

@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save
 
 from spaceevo.data import Normalized, load_data
 from spaceevo.data.config import DataConfig
@@ -228,12 +231,24 @@ def foreign_onnx(inputs: int, name: str = "x") -> bytes:
     return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
 
 
+def without_a_weight(path: Path) -> bytes:
+    """An integer model that can be read, but not run."""
+    with safe_open(path, "np") as file:
+        header, names = file.metadata(), list(file.keys())
+        return save({name: file.get_tensor(name) for name in names if name != "weights/classifier"}, header)
+
+
 def test_foreign_and_broken_files_that_the_card_knows_are_named(source: Path, tmp_path: Path, images: dict[str, Any]) -> None:
     cases = {
         "model.onnx": [foreign_onnx(1), foreign_onnx(2), foreign_onnx(1, "input"), (source / "fp32.onnx").read_bytes(), b""],
         "fp32.onnx": [foreign_onnx(1), (source / "model.tflite").read_bytes()],
         "model.tflite": [b"TFL3" * 99, (source / "model.tflite").read_bytes()[:3000]],
-        "model.safetensors": [b"garbage", (source / "model.safetensors").read_bytes()[:200]],
+        "model.safetensors": [
+            b"garbage",
+            (source / "model.safetensors").read_bytes()[:200],
+            save({"weights/a": np.zeros(3, np.int8)}),
+            without_a_weight(source / "model.safetensors"),
+        ],
         "parity.json": [b"{}", b"[1", b'{"files": 3, "images": 1, "ops": [], "first_apart": null}'],
     }
     for name, contents in cases.items():

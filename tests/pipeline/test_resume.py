@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-from conftest import PATIENCE_S, ROOT, TINY, kill_when
+from conftest import TINY, forked, kill_when
 
 #: A file that says the step is under way and has something to go on from, and the step's artifact, not there yet.
 MID_STEP = (
@@ -38,14 +36,13 @@ def test_killed_in_five_steps_ends_with_the_same_weights_bit_for_bit(tiny_run: P
         (folder / "provenance").mkdir(exist_ok=True)
         shutil.copy2(tiny_run / f"provenance/{record}.json", folder / "provenance")
     shutil.copy2(tiny_run / "run.yaml", folder)
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     line = [sys.executable, "-m", "spaceevo.pipeline", *TINY, f"run_dir={folder}"]
     for kept, artifact in MID_STEP:
         killer = tmp_path / artifact
         killer.mkdir()
         kill_when(folder / kept, line, killer)
         assert not (folder / artifact).exists()
-    done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=PATIENCE_S)
+    done = forked(line, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "teacher:" not in done.stdout and "bkd:" not in done.stdout
     assert hashes(folder) == hashes(tiny_run)

@@ -14,6 +14,7 @@ from spaceevo.deploy.claims.parity import agreement, label_agreement, same_integ
 from spaceevo.deploy.claims.reading import BESIDE
 from spaceevo.deploy.integer.model import load_integer
 from spaceevo.deploy.integer.reference import Arrays, run_integer
+from spaceevo.errors import UserError
 from spaceevo.space import graph_cost
 
 INTEGER = "model.safetensors"
@@ -43,7 +44,10 @@ def integer_claims(
     found.append(Claim(path.name, "input", str(claimed), str(shape), claimed == shape, must=True, keys=("input/shape",)))
     if shape[1:] != list(images[:1].shape[1:]):
         return found
-    reference = run_integer(model, images)
+    try:
+        reference = run_integer(model, images)
+    except (KeyError, ValueError, IndexError) as error:
+        raise UserError(f"{path}: not a whole integer model ({type(error).__name__}: {error})") from None
     if "top1_reference" in card:
         top1, told = agreement(reference.argmax(1), labels), card["top1_reference"]
         same = abs(top1 - told) <= 1e-9
@@ -56,7 +60,7 @@ def integer_claims(
 
 
 def _word(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _reference_claims(
