@@ -10,7 +10,7 @@ import pytest
 
 from spaceevo.app import cli
 from spaceevo.app.config import Config
-from spaceevo.app.help import GROUPS, description, entrypoint_help, group_options
+from spaceevo.app.help import description, entrypoint_help, group_options, groups
 from spaceevo.paths import conf_dir
 from spaceevo.steps import STEPS
 
@@ -141,13 +141,13 @@ def test_help_explains_groups_and_keys(name: str) -> None:
     text = entrypoint_help(name)
     assert "hyperspace: the search spaces to choose among" in text and "Examples:" in text
     assert max(map(len, text.splitlines())) <= 130
-    for group in GROUPS:
+    for group in groups():
         for option in group_options(group):
             assert group == "stage" or f" {option} " in text
 
 
 def test_every_option_has_a_description_in_its_first_comment() -> None:
-    for group in GROUPS:
+    for group in groups():
         for option in group_options(group):
             assert description(conf_dir() / group / f"{option}.yaml"), (group, option)
 

@@ -6,7 +6,6 @@ import shlex
 from pathlib import Path
 
 from spaceevo.app.config import Config
-from spaceevo.errors import bad_choice
 from spaceevo.provenance import KERNELS, PREDICTOR, TAU
 from spaceevo.steps import STEPS
 from spaceevo.steps.step import Step
@@ -36,7 +35,7 @@ def inputs_of(step: Step, cfg: Config) -> tuple[str, ...]:
 
 def table_of(step: Step, cfg: Config) -> Path | None:
     """The accuracy table that ``lut=`` gives ``step`` in place of ``lut.parquet``, None where there is none."""
-    return Path(cfg.lut) if cfg.lut is not None and step.name == "search_space" else None
+    return Path(cfg.lut) if cfg.lut is not None and "lut" in step.takes else None
 
 
 def producer_of(pattern: str) -> Step:
@@ -46,15 +45,7 @@ def producer_of(pattern: str) -> Step:
 
 def needed_steps(cfg: Config) -> list[Step]:
     """The steps a whole pipeline runs: all, but for those whose results ``cfg`` gives and, of a device that is not here, the
-    benchmark; of the optional ones those that ``also`` names.
-
-    Raises:
-        UserError: ``also`` names something else.
-    """
-    optional = [step.name for step in STEPS.values() if step.optional]
-    for name in cfg.also:
-        if name not in optional:
-            raise bad_choice("also", name, optional)
+    benchmark; of the optional ones those that ``also`` names."""
     needed, waiting = set(), ["benchmark" if cfg.device.runtime != "none" else "export", *cfg.also]
     while waiting:
         name = waiting.pop()

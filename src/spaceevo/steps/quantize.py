@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from spaceevo.data.config import DataConfig
 from spaceevo.deploy.config import CALIBRATE
-from spaceevo.errors import UserError, bad_choice, bad_value
-from spaceevo.settings import plain
+from spaceevo.errors import UserError
+from spaceevo.settings import COUNT, IMAGES, PIXELS, SECONDS, SEED, THREADS, check_section, plain, setting
 from spaceevo.steps.folder import say
+from spaceevo.steps.step import Command
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,27 +21,20 @@ if TYPE_CHECKING:
 
 @dataclass
 class QuantizeConfig:
-    """``python -m spaceevo.quantize``.
+    """``python -m spaceevo.quantize``."""
 
-    Attributes:
-        model: a classifier of torchvision by name.
-        weights: a file of its state dict; None: random weights.
-        calibrate: how onnxruntime's quantizer finds the activations' ranges.
-        resolution: of the images, pixels; None: the data's own.
-    """
-
-    model: str = MISSING
-    weights: str | None = MISSING
-    calibrate: str = MISSING
-    calibration_images: int = MISSING
-    resolution: int | None = MISSING
-    out_dir: str = MISSING
-    seed: int = MISSING
-    threads: int = MISSING
-    rounds: int = MISSING
-    runs: int = MISSING
-    spread_s: float = MISSING
-    debug: bool = MISSING
+    model: str = setting("a classifier of torchvision by name, e.g. mobilenet_v2")
+    weights: str | None = setting("a file of its state dict; null: random weights")
+    calibrate: str = setting("how onnxruntime's quantizer finds the activations' ranges", choices=CALIBRATE)
+    calibration_images: int = setting("training images for that", least=1, most=IMAGES)
+    resolution: int | None = setting("of the images, pixels of a side; null: the data's own", least=1, most=PIXELS)
+    out_dir: str = setting("where the files and the card go")
+    seed: int = setting("of random weights", least=0, most=SEED)
+    threads: int = setting("CPU threads of onnxruntime", least=1, most=THREADS)
+    rounds: int = setting("of timed calls, every file in each", least=1, most=COUNT)
+    runs: int = setting("calls of a file a round", least=1, most=COUNT)
+    spread_s: float = setting("over how many seconds the rounds are spread", least=0, most=SECONDS)
+    debug: bool = setting("show the Python traceback of an error")
     data: DataConfig = field(default_factory=DataConfig)
 
 
@@ -53,12 +47,7 @@ def read(cfg: DictConfig) -> QuantizeConfig:
     if OmegaConf.is_missing(cfg, "model"):
         raise UserError("model: has no value; give a classifier of torchvision, e.g. model=mobilenet_v2")
     config = cast(QuantizeConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(QuantizeConfig), plain(cfg))))
-    if config.calibrate not in CALIBRATE:
-        raise bad_choice("calibrate", config.calibrate, CALIBRATE)
-    for key in ("calibration_images", "threads", "rounds", "runs", "resolution"):
-        value = getattr(config, key)
-        if value is not None and value < 1:
-            raise bad_value(key, value, "1 or more")
+    check_section("", config)
     return config
 
 
@@ -159,3 +148,13 @@ def _asked(cfg: QuantizeConfig, calibration_images: int, test_images: int) -> di
         versions=host.versions(),
         code_version=code_version(),
     )
+
+
+COMMAND = Command(
+    "quantize",
+    "quantizes a classifier of torchvision after training, with accuracy and latency beside FP32",
+    run,
+    ("model=mobilenet_v2 data=cifar10", "model=resnet18 weights=resnet18.pth data=cifar10 calibrate=entropy"),
+    config=QuantizeConfig,
+    read=read,
+)

@@ -72,4 +72,5 @@ STEP = Step(
     run,
     free=("latency",),
     version=2,
+    examples=("stage=supernet supernet.epochs=4",),
 )

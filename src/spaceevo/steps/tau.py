@@ -9,7 +9,7 @@ import numpy as np
 
 from spaceevo.errors import UserError, bad_value
 from spaceevo.provenance import TAU
-from spaceevo.settings import setting
+from spaceevo.settings import COUNT, setting
 from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import InASpace, OnADevice, Seeded, hyperspace
 from spaceevo.steps.step import DATA, SCHEME, SPACE, STEERED, Step
@@ -31,11 +31,14 @@ LUCK = 0x7A1  # the draw's own, whatever else the seed draws
 
 @dataclass
 class TauConfig:
-    """How well the accuracy table orders subnets: ``subnets``, random ones of the found space, that are evaluated for it (0: it
-    is not measured) and begin the search; ``resamples``: of its bootstrap interval."""
+    """How well the accuracy table orders subnets."""
 
-    subnets: int = setting(least=float("-inf"))  # `check` says what it may be
-    resamples: int = setting(least=1)
+    subnets: int = setting(
+        "random ones of the found space that are evaluated for it and begin the search; 0: it is not measured",
+        least=0,
+        most=COUNT,
+    )
+    resamples: int = setting("of the bootstrap interval", least=1, most=COUNT)
 
     def check(self) -> None:
         """Raises:
