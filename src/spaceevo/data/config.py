@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spaceevo.errors import bad_value
 from spaceevo.settings import CHANNELS, COUNT, IMAGES, PIXELS, SEED, setting
 
 
@@ -27,11 +26,3 @@ class DataConfig:
     test_limit: int | None = setting("so many test images, the first; null: all", most=IMAGES)
     workers: int = setting("processes that read images from folders", least=0, most=1024)
     download: bool = setting("fetch what is missing")
-
-    def check(self) -> None:
-        """Raises:
-        UserError: not one mean or standard deviation a channel.
-        """
-        for key, values in (("mean", self.mean), ("std", self.std)):
-            if isinstance(values, list) and isinstance(self.channels, int) and len(values) != self.channels:
-                raise bad_value(f"data.{key}", values, f"{self.channels} numbers, one a channel")

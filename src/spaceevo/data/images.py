@@ -110,6 +110,9 @@ def _check(cfg: DataConfig, images: Pixels, labels: Tensor) -> None:
     ):
         if value != real:
             raise bad_value(f"data.{key}", value, f"{real} for {cfg.name}")
+    for key, values in (("mean", cfg.mean), ("std", cfg.std)):
+        if len(values) != channels:
+            raise bad_value(f"data.{key}", values, f"{channels} numbers, one a channel")
     if not 0 < cfg.validation < len(images):
         raise bad_value("data.validation", cfg.validation, f"from 1 to {len(images) - 1}")
 
