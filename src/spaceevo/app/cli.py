@@ -67,7 +67,6 @@ def _hydra_main(config_name: str, run: Callable[[Any], object]) -> list[str]:
         check_launcher(sys.argv[1:])
         jobs = sweep(config_name, run, get_args_parser().parse_args(), _debugging(sys.argv[1:]))
         return [f"{job.name}: {job.error}" for job in jobs if job.error is not None]
-    _check_values(config_name, read)
     failures: list[Exception] = []
 
     def job(cfg: DictConfig) -> None:
@@ -80,18 +79,6 @@ def _hydra_main(config_name: str, run: Callable[[Any], object]) -> list[str]:
     if failures:
         raise failures[0]
     return []
-
-
-def _check_values(config_name: str, read: Callable[[Any], object]) -> None:
-    """Refuse what no key may be before Hydra, which composes the config once more, writes it into the run folder; where its own
-    flags say what it is to do, they may name other configs."""
-    import hydra
-
-    from spaceevo.paths import conf_dir
-
-    if not any(argument.startswith("-") for argument in sys.argv[1:]):
-        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            read(hydra.compose(config_name, sys.argv[1:]))
 
 
 def _quoted(argument: str) -> str:
