@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -57,20 +58,14 @@ def run(cfg: QuantizeConfig) -> None:
     Raises:
         UserError: no such model, weights that are not its own, or images it does not take.
     """
-    import numpy as np
-    import onnx
-
     from spaceevo.atomic import atomic_write
     from spaceevo.data import Normalized, load_data
     from spaceevo.deploy.claims.card import card_text, file_claims
-    from spaceevo.deploy.claims.parity import agreement, float_convolutions, integer_op_report
     from spaceevo.deploy.export import AtSize
     from spaceevo.deploy.ptq import post_training_quantized
-    from spaceevo.deploy.runtimes.op_latency import node_rows, op_table
     from spaceevo.deploy.runtimes.registry import measure_cold, measure_files, open_file, outputs
     from spaceevo.deploy.torchvision_model import classifier, to_onnx
     from spaceevo.latency import host
-    from spaceevo.latency.measure import latency
 
     size, bits = cfg.resolution or cfg.data.image_size, host.weight_bits("auto")
     net = classifier(cfg.model, cfg.data.classes, cfg.data.channels, cfg.weights, cfg.seed)
@@ -88,30 +83,50 @@ def run(cfg: QuantizeConfig) -> None:
         name: _claims(name, logits, labels) | file_claims(files[name], times[name], cold[name])
         for name, logits in given.items()
     }
-    ms = {precision: latency(times[name]) for name, precision in (("model.onnx", "int8"), ("fp32.onnx", "fp32"))}
-    graph = onnx.load_from_string(fp32)
-    card = dict(
-        **_asked(cfg, len(calibration), len(test)),
-        files=claims,
-        top1_runtime=claims["model.onnx"]["top1"],
-        top1_fp32=claims["fp32.onnx"]["top1"],
-        agreement_fp32=agreement(given["model.onnx"].argmax(1), given["fp32.onnx"].argmax(1)),
-        mean_difference_fp32=float(np.abs(given["model.onnx"] - given["fp32.onnx"]).mean() / given["fp32.onnx"].std()),
-        float_convolutions=float_convolutions(integer_op_report(files["model.onnx"])),
-        measured_ms=ms["int8"],
-        fp32_ms=ms["fp32"],
-        speedup=ms["fp32"] / ms["int8"],
-        ops=op_table(node_rows(graph), dict(int8=files["model.onnx"], fp32=fp32), ms, threads=cfg.threads),
-    )
+    card = _asked(cfg, len(calibration), len(test)) | dict(files=claims) | _compared(cfg, files, claims, given, times)
     folder = Path(cfg.out_dir)
     for name, content in files.items():
         atomic_write(folder / name, content)
     atomic_write(folder / "card.json", card_text(card))
     say(
         f"quantize: test top-1 {card['top1_runtime']:.2f} % in INT8 ({cfg.calibrate}), {card['top1_fp32']:.2f} % in FP32, "
-        f"the same label for {card['agreement_fp32']:.2f} %; {ms['int8']:.4g} ms, {card['speedup']:.2f} times the speed of FP32"
+        f"the same label for {card['agreement_fp32']:.2f} %; {card['measured_ms']:.4g} ms, {card['speedup']:.2f} times "
+        "the speed of FP32"
     )
     say(f"quantize: {folder / 'card.json'}")
+
+
+def _compared(
+    cfg: QuantizeConfig,
+    files: Mapping[str, bytes],
+    claims: Mapping[str, dict[str, Any]],
+    given: Mapping[str, np.ndarray],
+    times: Mapping[str, np.ndarray],
+) -> dict[str, Any]:
+    """What a card says of the INT8 file beside the FP32 one: accuracy, latency, and that of every op. ``given``: their logits;
+    ``times``: of their calls, ms."""
+    import numpy as np
+    import onnx
+
+    from spaceevo.deploy.claims.parity import agreement, float_convolutions, integer_op_report
+    from spaceevo.deploy.runtimes.op_latency import node_rows, op_table
+    from spaceevo.latency.measure import latency
+
+    int8, fp32 = given["model.onnx"], given["fp32.onnx"]
+    ms = {"int8": latency(times["model.onnx"]), "fp32": latency(times["fp32.onnx"])}
+    by_precision = dict(int8=files["model.onnx"], fp32=files["fp32.onnx"])
+    rows = node_rows(onnx.load_from_string(files["fp32.onnx"]))
+    return dict(
+        top1_runtime=claims["model.onnx"]["top1"],
+        top1_fp32=claims["fp32.onnx"]["top1"],
+        agreement_fp32=agreement(int8.argmax(1), fp32.argmax(1)),
+        mean_difference_fp32=float(np.abs(int8 - fp32).mean() / fp32.std()),
+        float_convolutions=float_convolutions(integer_op_report(files["model.onnx"])),
+        measured_ms=ms["int8"],
+        fp32_ms=ms["fp32"],
+        speedup=ms["fp32"] / ms["int8"],
+        ops=op_table(rows, by_precision, ms, threads=cfg.threads),
+    )
 
 
 def _claims(name: str, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
