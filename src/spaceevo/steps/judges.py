@@ -15,7 +15,7 @@ from torch import Tensor
 from spaceevo.data import Images, Normalized, normalize
 from spaceevo.evolution import GeneCode
 from spaceevo.evolution.genes import Genes
-from spaceevo.evolution.proxy import NSRProxy
+from spaceevo.evolution.nsr_sums import NsrSums
 from spaceevo.nn.elastic import Elastic
 from spaceevo.nn.evaluate import ImageSource
 from spaceevo.provenance import TAU
@@ -163,7 +163,7 @@ def lut_judge(
     no time, whatever the ``total`` and ``limits``."""
     space = found_space(folder, cfg, hs)
     code = GeneCode(space)
-    proxy = NSRProxy(code, pd.read_parquet(folder.input("lut.parquet")))
+    proxy = NsrSums(code, pd.read_parquet(folder.input("lut.parquet")))
 
     def search(genes: Genes) -> np.ndarray:
         progress(len(genes))

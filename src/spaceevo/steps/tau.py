@@ -70,7 +70,7 @@ def run(folder: Folder, cfg: Needs) -> None:
 
     from spaceevo.atomic import write_parquet, write_yaml
     from spaceevo.evolution import GeneCode
-    from spaceevo.evolution.proxy import NSRProxy
+    from spaceevo.evolution.nsr_sums import NsrSums
     from spaceevo.evolution.weighted import weigh_stages
     from spaceevo.steps.common import start
     from spaceevo.steps.judges import CHUNK, searching
@@ -86,7 +86,7 @@ def run(folder: Folder, cfg: Needs) -> None:
         raise UserError(
             f"tau.subnets={cfg.tau.subnets}: {space} has {len(genes)} subnets, a tau needs {TAU_SUBNETS}; give tau.subnets=0"
         )
-    nsr = NSRProxy(code, pd.read_parquet(folder.input("lut.parquet"))).stages(genes)
+    nsr = NsrSums(code, pd.read_parquet(folder.input("lut.parquet"))).stages(genes)
     subnets = code.decode(genes)
     judge = searching(cfg, net, folder.images(cfg.data, False), folder.partial / "evaluated.json")
     accuracy: list[float] = []
