@@ -86,7 +86,9 @@ def may_be(may: Mapping[str, Any], kind: Any) -> str:
     if not numeric(kind):
         return ""
     words = {"exclusiveMinimum": "more than", "minimum": "at least", "exclusiveMaximum": "less than", "maximum": "at most"}
-    return ", ".join(f"{words[name]} {in_full(value)}" for name, value in bounds(may).items())
+    return ", ".join(f"{words[name]} {in_full(value)}" for name, value in bounds(may).items()) + (
+        " or 0" if may["zero"] else ""
+    )
 
 
 def value_text(value: Any) -> str:
@@ -232,6 +234,7 @@ def value_schema(kind: Any, may: Mapping[str, Any]) -> dict[str, Any]:
             found.append(section_schema(one, {}))
         else:
             found.append({"type": JSON_TYPES[one], **(bounds(may) if one in (int, float) else {})})
+    found += [{"const": 0}] if may["zero"] else []
     return found[0] if len(found) == 1 else {"anyOf": found}
 
 

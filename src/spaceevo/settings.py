@@ -31,12 +31,13 @@ def setting(
     most: float | None = None,
     choices: tuple[object, ...] = (),
     distinct: bool = False,
+    zero: str = "",
     default: Any = MISSING,
 ) -> Any:
     """A key, and in ``text`` what it is, with its unit. It may be one of ``choices``, or a number that is finite and more than
     0, as every other one, but for what is said here: ``least`` or more, and less than ``below``, or at ``most``. Of a list this
-    holds for every item; a ``distinct`` one has one or more, without repeats."""
-    may = dict(text=text, least=least, below=below, most=most, choices=choices, distinct=distinct)
+    holds for every item; a ``distinct`` one has one or more, without repeats. ``zero``: 0 may be too, and what it means."""
+    may = dict(text=text, least=least, below=below, most=most, choices=choices, distinct=distinct, zero=zero)
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=may)
     return field(default=default, metadata=may)
@@ -84,7 +85,9 @@ def _bounds(value: object, may: Mapping[str, Any]) -> Iterator[tuple[bool, str]]
     if may["choices"] or isinstance(value, bool) or not isinstance(value, (int, float)):
         return
     least, below, most = may["least"], may["below"], may["most"]
-    first = "more than 0" if least is None else f"{in_full(least)} or more"
+    first = ("more than 0" if least is None else f"{in_full(least)} or more") + (may["zero"] and f", {may['zero']}")
+    if may["zero"] and value == 0:
+        return
     yield value != value, f"a number, {first}"  # NaN
     yield value <= 0 if least is None else value < least, first
     if below is not None:

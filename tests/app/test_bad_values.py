@@ -120,7 +120,7 @@ supernet.schedule=step: no such schedule; there are: linear, cosine
 qat.lr=1e30 qat.lr=1e+30: must be 10 or less
 qat.images=-1: must be null or more than 0
 qat.muon_decay=nan: must be a number, 0 or more
-tau.subnets=-1: must be 0 or more
+tau.subnets=-1: must be 10 or more, which a tau needs, or 0 for none
 tau.subnets=9: must be 10 or more, which a tau needs, or 0 for none
 tau.resamples=0: must be 1 or more
 search_subnet.population=0: must be more than 0

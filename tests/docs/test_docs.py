@@ -142,7 +142,16 @@ def test_the_reference_has_every_key() -> None:
 
 
 def test_the_reference_knows_every_bound_of_a_setting() -> None:
-    assert set(inspect.signature(setting).parameters) <= {"text", "least", "below", "most", "choices", "distinct", "default"}
+    assert set(inspect.signature(setting).parameters) <= {
+        "text",
+        "least",
+        "below",
+        "most",
+        "choices",
+        "distinct",
+        "zero",
+        "default",
+    }
 
 
 def test_the_reference_says_what_a_key_may_be() -> None:

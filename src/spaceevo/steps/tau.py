@@ -35,17 +35,11 @@ class TauConfig:
 
     subnets: int = setting(
         "random ones of the found space that are evaluated for it and begin the search; 0: it is not measured",
-        least=0,
+        least=TAU_SUBNETS,
         most=COUNT,
+        zero="which a tau needs, or 0 for none",
     )
     resamples: int = setting("of the bootstrap interval", least=1, most=COUNT)
-
-    def check(self) -> None:
-        """Raises:
-        UserError: fewer subnets than tell an order.
-        """
-        if self.subnets != 0 and self.subnets < TAU_SUBNETS:
-            raise bad_value("tau.subnets", self.subnets, f"{TAU_SUBNETS} or more, which a tau needs, or 0 for none")
 
 
 class Needs(InASpace, OnADevice, Seeded, Protocol):
