@@ -105,7 +105,7 @@ tabulate.validation_images=0: must be more than 0
 search_space.draws=999999999: must be 1000000 or less
 search_space.top=0: must be more than 0
 search_space.population=-1: must be more than 0
-search_space.sample=501: must be at most search_space.population=500
+search_space.sample=900000: must be at most search_space.population=
 search_space.evaluations=9999999999: must be 100000000 or less
 search_space.mode=rough: no such mode; there are: sampled, exact
 search_space.dimensions=depth: no such dimensions; there are: both, op, width
@@ -124,7 +124,7 @@ tau.subnets=-1: must be 10 or more, which a tau needs, or 0 for none
 tau.subnets=9: must be 10 or more, which a tau needs, or 0 for none
 tau.resamples=0: must be 1 or more
 search_subnet.population=0: must be more than 0
-search_subnet.parents=15: must be at most search_subnet.population=14
+search_subnet.parents=900000: must be at most search_subnet.population=
 search_subnet.generations=-1: must be 0 or more
 search_subnet.mutate_probability=nan: must be a number, 0 or more
 search_subnet.validation_images=0: must be more than 0
