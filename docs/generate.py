@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
 import re
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING as NONE_GIVEN
-from dataclasses import Field, asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -20,27 +19,20 @@ from spaceevo.app import help as texts
 from spaceevo.app.commands import COMMANDS
 from spaceevo.app.config import Config, compose
 from spaceevo.paths import conf_dir
+from spaceevo.settings import in_full
+from spaceevo.steps import COMMANDS as OTHERS
 from spaceevo.steps import STEPS
-from spaceevo.steps.quantize import QuantizeConfig
-from spaceevo.steps.verify import VerifyConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = ROOT / "docs" / "config.schema.json"
 #: Files of the repository's root that are pages of the site too.
 ROOT_PAGES = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md", "experiments.md": "experiments/README.md"}
-#: Commands with a config of their own.
-ALONE: dict[str, type[Any]] = {"verify": VerifyConfig, "quantize": QuantizeConfig}
 #: The rooms that are libraries too, from the ground up.
 ROOMS = ("space", "evolution", "latency", "data", "nn", "training", "deploy")
 REQUIRED = "???"
 MADE_OF = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
 JSON_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean", type(None): "null"}
 INTERPOLATION = {"type": "string", "pattern": r"^\$\{.+\}$"}
-TOP_KEYS = {
-    **texts.COMMON_KEYS, **texts.SPACE_KEY, **texts.BASELINES_KEY, **texts.ALSO_KEY, **texts.LUT_KEY,
-    "out_dir": "where a command writes, if not into the run folder",
-    "model": "a published model, for `describe`",
-}  # fmt: skip
 
 
 def alternatives(kind: Any) -> tuple[Any, ...]:
@@ -70,41 +62,33 @@ def type_words(kind: Any) -> str:
 
 
 def numeric(kind: Any) -> bool:
-    """Whether a value may be a number."""
-    return bool({int, float} & set(alternatives(kind)))
+    """Whether a value, or one of a list, may be a number."""
+    kinds = {inner for one in alternatives(kind) for inner in ((get_args(one)) if get_origin(one) is list else (one,))}
+    return bool({int, float} & kinds)
 
 
-def bounds(key: Field[Any]) -> dict[str, float]:
-    """The limits of a section's number, as JSON Schema names them."""
-    least, below = key.metadata.get("least"), key.metadata.get("below")
-    found: dict[str, float] = {}
-    if least is None:
-        found["exclusiveMinimum"] = 0
-    elif math.isfinite(least):
-        found["minimum"] = least
-    if below is not None:
-        found["exclusiveMaximum"] = below
-    if key.metadata.get("most") is not None:
-        found["maximum"] = key.metadata["most"]
-    return found
+def bounds(may: Mapping[str, Any]) -> dict[str, float]:
+    """The limits of a number, as JSON Schema names them."""
+    names = {"least": "minimum", "below": "exclusiveMaximum", "most": "maximum"}
+    found = {name: may[bound] for bound, name in names.items() if may[bound] is not None}
+    return found if "minimum" in found else {"exclusiveMinimum": 0, **found}
 
 
-def choices_of(key: Field[Any]) -> list[Any]:
+def choices_of(may: Mapping[str, Any]) -> list[Any]:
     """What the value is one of; null as YAML has it."""
-    return [None if choice == "null" else choice for choice in key.metadata.get("choices") or ()]
+    return [None if choice == "null" else choice for choice in may["choices"]]
 
 
-def may_be(key: Field[Any], kind: Any, checked: bool) -> str:
-    """What a value may be, in words; only keys right below a section are ``checked`` by what `setting` says."""
-    choices = choices_of(key)
-    if choices:
-        return ", ".join(f"`{value_text(choice)}`" for choice in choices)
-    if not checked or not numeric(kind):
+def may_be(may: Mapping[str, Any], kind: Any) -> str:
+    """What a value, or each of a list, may be, in words."""
+    if may["choices"]:
+        return ", ".join(f"`{value_text(choice)}`" for choice in choices_of(may))
+    if not numeric(kind):
         return ""
-    if key.metadata.get("least") == -math.inf:
-        return "see the rules of its section"
     words = {"exclusiveMinimum": "more than", "minimum": "at least", "exclusiveMaximum": "less than", "maximum": "at most"}
-    return ", ".join(f"{words[name]} {value:g}" for name, value in bounds(key).items())
+    return ", ".join(f"{words[name]} {in_full(value)}" for name, value in bounds(may).items()) + (
+        " or 0" if may["zero"] else ""
+    )
 
 
 def value_text(value: Any) -> str:
@@ -112,15 +96,10 @@ def value_text(value: Any) -> str:
     return "to be given" if value == REQUIRED else json.dumps(value) if not isinstance(value, str) else value
 
 
-def split_doc(cls: type[Any]) -> tuple[str, dict[str, str]]:
-    """A section's docstring, with those of the sections it extends, less its ``Attributes:``, and these by key."""
-    summary, keys = [], {}
-    for one in reversed([c for c in cls.__mro__ if is_dataclass(c)]):
-        text, _, attributes = inspect.cleandoc(one.__doc__ or "").partition("\nAttributes:\n")
-        summary.append(text.strip().replace("``", "`"))
-        for name, words in re.findall(r"^    (\w+): ((?:.|\n(?=     ))+)", attributes, re.MULTILINE):
-            keys[name] = " ".join(words.split()).replace("``", "`")
-    return "\n\n".join(summary), keys
+def summary_of(cls: type[Any]) -> str:
+    """A section's docstring, with those of the sections it extends."""
+    texts = [inspect.cleandoc(one.__doc__ or "") for one in reversed(cls.__mro__) if is_dataclass(one)]
+    return "\n\n".join(texts).replace("``", "`")
 
 
 def rules(cls: type[Any]) -> str:
@@ -136,7 +115,7 @@ def cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def table(prefix: str, cls: type[Any], values: Mapping[str, Any], words: Mapping[str, str], checked: bool) -> Iterator[str]:
+def table(prefix: str, cls: type[Any], values: Mapping[str, Any]) -> Iterator[str]:
     """The rows of a section; sections within it follow as tables of their own."""
     kinds, within = get_type_hints(cls), []
     yield "| key | type | default | what it may be | what it is |\n| --- | --- | --- | --- | --- |"
@@ -146,31 +125,29 @@ def table(prefix: str, cls: type[Any], values: Mapping[str, Any], words: Mapping
             continue  # a section of the top: a chapter of its own
         many = "[]" if inner and "list of" in type_words(kind) else ""
         default = "by the option" if inner else f"`{value_text(values[key.name])}`" if key.name in values else ""
-        cells = [f"`{prefix}{key.name}`", type_words(kind), default, may_be(key, kind, checked), words.get(key.name, "")]
+        cells = [f"`{prefix}{key.name}`", type_words(kind), default, may_be(key.metadata, kind), key.metadata["text"]]
         yield f"| {' | '.join(map(cell, cells))} |"
         if inner:
             within.append((f"{prefix}{key.name}{many}", inner))
     for name, inner in within:
-        summary, its_words = split_doc(inner)
-        yield f"\n### `{name}`\n\n{summary}\n"
+        yield f"\n### `{name}`\n\n{summary_of(inner)}\n"
         own = {
             key.name: key.default if key.default is not NONE_GIVEN else key.default_factory()  # type: ignore[misc]
             for key in fields(inner)
-            if (key.default is not NONE_GIVEN or key.default_factory is not NONE_GIVEN) and key.default != REQUIRED
+            if key.default != REQUIRED
         }
-        yield from table(f"{name}.", inner, own, its_words, False)
+        yield from table(f"{name}.", inner, own)
 
 
 def chapter(name: str, cls: type[Any], values: Mapping[str, Any]) -> Iterator[str]:
     """A section of the config."""
-    summary, words = split_doc(cls)
-    yield f"\n## `{name}`\n\n{summary}\n"
+    yield f"\n## `{name}`\n\n{summary_of(cls)}\n"
     if (conf_dir() / name).is_dir():
         options = ", ".join(f"`{option}`" for option in texts.group_options(name))
         yield f"Chosen by name, `{name}=<option>`: {options}.\n"
     if said := rules(cls):
         yield f"{said}\n"
-    yield from table(f"{name}.", cls, values, words, True)
+    yield from table(f"{name}.", cls, values)
 
 
 def config_page() -> str:
@@ -185,16 +162,16 @@ def config_page() -> str:
         "",
         "## Of every command",
         "",
-        *table("", Config, values, TOP_KEYS, True),
+        *table("", Config, values),
     ]
     for key in fields(Config):
         if is_dataclass(kinds[key.name]):
             lines += chapter(key.name, kinds[key.name], values[key.name])
-    for command, cls in ALONE.items():
-        given = yaml.safe_load((conf_dir() / f"{command}.yaml").read_text())
-        words = {**texts.ALONE[command][1], **split_doc(cls)[1]}
-        lines += [f"\n## Of the command `{command}` alone\n\nIt has `data` as above, and these keys of its own.\n"]
-        lines += table("", cls, given, words, False)
+    for command in OTHERS.values():
+        if command.config is not None:
+            given = yaml.safe_load((conf_dir() / f"{command.name}.yaml").read_text())
+            lines += [f"\n## Of the command `{command.name}` alone\n\nIt has `data` as above, and these keys of its own.\n"]
+            lines += table("", command.config, given)
     return "\n".join(lines) + "\n"
 
 
@@ -244,44 +221,42 @@ def python_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def value_schema(kind: Any, key: Field[Any] | None, checked: bool) -> dict[str, Any]:
+def value_schema(kind: Any, may: Mapping[str, Any]) -> dict[str, Any]:
     """The schema of a value that is no interpolation."""
-    choices = choices_of(key) if key else []
-    if choices:
-        return {"enum": choices}
     found = []
     for one in alternatives(kind):
         if get_origin(one) is list:
-            found.append({"type": "array", "items": value_schema(get_args(one)[0], None, False)})
+            some = {"minItems": 1, "uniqueItems": True} if may["distinct"] else {}
+            found.append({"type": "array", "items": value_schema(get_args(one)[0], may), **some})
+        elif may["choices"]:
+            return {"enum": choices_of(may)}
         elif is_dataclass(one):
-            found.append(section_schema(one, {}, False))
+            found.append(section_schema(one, {}))
         else:
-            limits = bounds(key) if key and checked and one in (int, float) else {}
-            found.append({"type": JSON_TYPES[one], **limits})
+            found.append({"type": JSON_TYPES[one], **(bounds(may) if one in (int, float) else {})})
+    found += [{"const": 0}] if may["zero"] else []
     return found[0] if len(found) == 1 else {"anyOf": found}
 
 
-def section_schema(cls: type[Any], values: Mapping[str, Any], checked: bool) -> dict[str, Any]:
+def section_schema(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """The schema of a section, of which a file may hold any part."""
-    kinds, (summary, words), properties = get_type_hints(cls), split_doc(cls), {}
-    words = {**TOP_KEYS, **words} if cls is Config else words
+    kinds, properties = get_type_hints(cls), {}
     for key in fields(cls):
         kind = kinds[key.name]
         if is_dataclass(kind):
-            properties[key.name] = section_schema(kind, values.get(key.name, {}), checked)
+            properties[key.name] = section_schema(kind, values.get(key.name, {}))
             continue
-        schema: dict[str, Any] = {"anyOf": [value_schema(kind, key, checked), {"$ref": "#/$defs/interpolation"}]}
-        if key.name in words:
-            schema["description"] = words[key.name]
+        schema: dict[str, Any] = {"anyOf": [value_schema(kind, key.metadata), {"$ref": "#/$defs/interpolation"}]}
+        schema["description"] = key.metadata["text"]
         if key.name in values and inner_class(kind) is None:
             schema["default"] = values[key.name]
         properties[key.name] = schema
-    return {"type": "object", "description": summary, "properties": properties, "additionalProperties": False}
+    return {"type": "object", "description": summary_of(cls), "properties": properties, "additionalProperties": False}
 
 
 def config_schema() -> dict[str, Any]:
     """The JSON Schema of a config file: an experiment, or what is written at the top of one."""
-    schema = section_schema(Config, asdict(compose()), True)
+    schema = section_schema(Config, asdict(compose()))
     schema["properties"] |= {"defaults": {"type": "array"}, "hydra": {"type": "object"}}
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "SpaceEvo config"}
     return {**head, "$defs": {"interpolation": INTERPOLATION}, **schema}

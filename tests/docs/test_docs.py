@@ -142,18 +142,27 @@ def test_the_reference_has_every_key() -> None:
 
 
 def test_the_reference_knows_every_bound_of_a_setting() -> None:
-    assert set(inspect.signature(setting).parameters) <= {"least", "below", "most", "choices"}
+    assert set(inspect.signature(setting).parameters) <= {
+        "text",
+        "least",
+        "below",
+        "most",
+        "choices",
+        "distinct",
+        "zero",
+        "default",
+    }
 
 
 def test_the_reference_says_what_a_key_may_be() -> None:
     page = generate().config_page()
     for row in (
-        "| `seed` | whole number | `0` | at least 0 | of every random number |",
-        "| `supernet.warmup` | number | `0.03` | at least 0, less than 1 |  |",
-        "| `bkd.images` | whole number or null | `1024` | more than 0 |  |",
-        "| `latency.limits_ms` | list of numbers or null | `null` |  |  |",
+        "| `seed` | whole number | `0` | at least 0, at most 4294967295 | of every random number |",
+        "| `supernet.warmup` | number | `0.03` | at least 0, less than 1 | share of the steps over which the ",
+        "| `bkd.images` | whole number or null | `1024` | more than 0, at most 1000000000 | an epoch's training images, ",
+        "| `latency.limits_ms` | list of numbers or null | `null` | more than 0, at most 1000000 | the limits, ms; ",
         "| `export.calibrate` | text or null | `null` | `null`, `minmax`, `entropy`, `percentile` |",
-        "| `hyperspace.stages[].types` | list of whole numbers or null | `null` |  |  |",
+        "| `hyperspace.stages[].types` | list of whole numbers or null | `null` | at least 0, at most 1000 | indices",
     ):
         assert row in page, row
 
@@ -177,7 +186,19 @@ def test_the_schema_takes_what_there_is(path: Path, schema: jsonschema.Draft2020
 
 @pytest.mark.parametrize(
     "wrong",
-    ["seed: -1", "supernet: {warmup: 1}", "bkd: {images: 0}", "bkd: {picture: 8}", "device: {padding: none}", "threads: two"],
+    [
+        "seed: -1",
+        "supernet: {warmup: 1}",
+        "bkd: {images: 0}",
+        "bkd: {picture: 8}",
+        "device: {padding: none}",
+        "threads: two",
+        "threads: 999999999999",
+        "data: {mean: [.inf]}",
+        "latency: {quantiles: [0.5, 1]}",
+        "also: [lut]",
+        "baselines: []",
+    ],
 )
 def test_the_schema_refuses(wrong: str, schema: jsonschema.Draft202012Validator) -> None:
     assert not schema.is_valid(yaml.safe_load(wrong))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from spaceevo.errors import LimitError, UserError
 from spaceevo.evolution import AdditiveCost, Archive, GeneCode, constrained_evolution, hypervolume, pareto_front
-from spaceevo.evolution.proxy import NSRProxy
+from spaceevo.evolution.nsr_sums import NsrSums
 from spaceevo.space import (
     BlockConfig,
     ElasticStage,
@@ -273,12 +273,12 @@ def test_proxy_orders_substages_it_has_not_seen() -> None:
             nsr = np.mean([b.width for b in stage]) ** -0.5 / len(stage) ** 0.3 * rng.lognormal(0, 0.02)
             config = "_".join(map(str, stage))
             rows.append(dict(stage=i + 1, type=2, cin=8, resolution=net.resolution, config=config, nsr=nsr))
-    proxy = NSRProxy(CODE, pd.DataFrame(rows))
+    proxy = NsrSums(CODE, pd.DataFrame(rows))
     genes = CODE.sample(200, rng)
     true = [loss(net) for net in CODE.decode(genes)]
     assert np.corrcoef(np.argsort(np.argsort(true)), np.argsort(np.argsort(proxy(genes))))[0, 1] > 0.9
     with pytest.raises(UserError, match=r"no rows of stage 1 with block type 2"):
-        NSRProxy(CODE, pd.DataFrame(rows).query("stage > 1"))
+        NsrSums(CODE, pd.DataFrame(rows).query("stage > 1"))
 
 
 COORDINATES = st.integers(0, 6)  # few, so that points often tie

@@ -19,7 +19,7 @@ from spaceevo.app.run import folder_of
 from spaceevo.data import load_data, normalize
 from spaceevo.errors import UserError
 from spaceevo.evolution import GeneCode
-from spaceevo.evolution.proxy import NSRProxy
+from spaceevo.evolution.nsr_sums import NsrSums
 from spaceevo.evolution.weighted import weigh_stages
 from spaceevo.space import SearchSpace, Subnet
 from spaceevo.steps.common import quantizer
@@ -45,7 +45,7 @@ def test_its_subnets_are_of_every_resolution_and_judged_as_the_search_judges(tin
     subnets = [Subnet.parse(space, text) for text in frame.subnet]
     top1, loss = zip(*SubnetEvaluator(net, quantizer(cfg), calibration, *validation).seen(subnets), strict=True)
     assert frame.top1_search.tolist() == pytest.approx(top1) and frame.loss_search.tolist() == pytest.approx(loss)
-    proxy, genes = NSRProxy(code := GeneCode(space), pd.read_parquet(tiny_run / "lut.parquet")), code.encode(subnets)
+    proxy, genes = NsrSums(code := GeneCode(space), pd.read_parquet(tiny_run / "lut.parquet")), code.encode(subnets)
     np.testing.assert_allclose(frame.nsr, proxy(genes))
     np.testing.assert_allclose(frame[[f"nsr_{i}" for i in (1, 2, 3, 4)]], proxy.stages(genes))
 

@@ -210,7 +210,10 @@ def test_a_run_without_models_names_the_command(tmp_path: Path, command: Command
         ("baselines=[plain4,vgg]", "baselines=vgg: no such baselines; there are: plain4, plain5, plain, resnet, "),
         ("baselines=[]", "baselines=[]: must be a list of one or more of plain4, "),
         ("baselines=[plain,plain]", "baselines=['plain', 'plain']: must be a list of one or more of plain4, "),
-        ("baseline.widths=[]", "baseline.widths=[]: must be null or a list of numbers above 0, without repeats"),
+        (
+            "baseline.widths=[]",
+            "baseline.widths=[]: must be null or a list of numbers above 0 and at most 1000, at least one, without repeats",
+        ),
         ("baseline.widths=[1,-1]", "baseline.widths=[1.0, -1.0]: must be null or a list of numbers above 0"),
         ("baseline.seconds=0", "baseline.seconds=0.0: must be null or more than 0"),
         ("baseline.quantized_from=1", "baseline.quantized_from=1.0: must be less than 1"),

@@ -16,7 +16,7 @@ import yaml
 
 from spaceevo.app.config import Config
 from spaceevo.app.memory import begin_peak, cpu_s, end_peak
-from spaceevo.app.plan import VOLATILE, command_for, inputs_of, producer_of, table_of
+from spaceevo.app.plan import VOLATILE, command_for, inputs_of, producer_of, table_of, table_sha256
 from spaceevo.atomic import write_json
 from spaceevo.errors import UserError
 from spaceevo.provenance import Record, code_version, matches, read_record, sha256
@@ -47,21 +47,6 @@ def differing(old: dict[str, Any], new: dict[str, Any], free: Sequence[str] = ()
 def writes(step: Step, path: str) -> bool:
     """Whether ``path`` is an output of ``step``."""
     return any(Path(path).match(pattern) for pattern in step.outputs)
-
-
-def table_sha256(path: Path) -> str:
-    """Of an accuracy table: of the file, or of a folder's CSV files with their names.
-
-    Raises:
-        UserError: there is neither.
-    """
-    if path.is_file():
-        return sha256(path)
-    files = sorted(path.glob("stage*.csv"))
-    if not files:
-        what = "no CSV files stage<S>_<block type>_<window>.csv in it" if path.is_dir() else "no such file or folder"
-        raise UserError(f"lut={path}: {what}")
-    return hashlib.sha256("".join(f"{file.name} {sha256(file)}\n" for file in files).encode()).hexdigest()
 
 
 def unchanged(folder: Path, record: Record, relative: str) -> bool:

@@ -9,7 +9,8 @@ from spaceevo.app.artifacts import Folders
 from spaceevo.app.config import Config
 from spaceevo.app.place import check_folder
 from spaceevo.app.run import execute, main_of, run_pipeline
-from spaceevo.steps import STEPS, describe, quantize, verify
+from spaceevo.steps import COMMANDS as OTHERS
+from spaceevo.steps import STEPS
 from spaceevo.steps.folder import holder_of, say
 
 
@@ -46,7 +47,5 @@ COMMANDS: dict[str, Callable[[Any], object]] = {
     **{step.command: main_of(step.name) for step in STEPS.values() if " " not in step.command},
     "train": _train,
     "baseline": _baseline,
-    "verify": verify.run,
-    "quantize": _written(quantize.run),
-    "describe": _written(describe.run),
+    **{name: command.run if name == "verify" else _written(command.run) for name, command in OTHERS.items()},
 }

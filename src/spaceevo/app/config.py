@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from spaceevo.data.config import DataConfig
 from spaceevo.deploy.config import ExportConfig
-from spaceevo.errors import bad_choice, bad_value
+from spaceevo.errors import bad_value
 from spaceevo.latency.config import DeviceConfig, LatencyConfig
 from spaceevo.paths import conf_dir
-from spaceevo.settings import check_section, plain, setting
+from spaceevo.settings import SEED, THREADS, check_section, plain, setting
 from spaceevo.space.config import BlocksConfig, HyperspaceConfig
 from spaceevo.space.searchspace import only_space
 from spaceevo.space.standard import STANDARD
-from spaceevo.steps import quantize, verify
+from spaceevo.steps import COMMANDS, STEPS
 from spaceevo.steps.baseline import BaselineConfig
 from spaceevo.steps.benchmark import BenchmarkConfig
 from spaceevo.steps.fig8_qt import Fig8QtConfig
@@ -37,27 +37,33 @@ from spaceevo.training.config import BkdConfig, LoggerConfig, SupernetConfig, Te
 
 @dataclass
 class StageConfig:
-    """What ``python -m spaceevo.train`` trains."""
+    """What to train."""
 
-    name: str = setting(choices=("teacher", "bkd", "supernet", "qat", "finish"))
+    name: str = setting("its step", choices=tuple(step.name for step in STEPS.values() if step.command.startswith("train ")))
 
 
 @dataclass
 class Config:
     """Everything an entrypoint can be told."""
 
-    name: str = MISSING
-    run_dir: str = MISSING
-    out_dir: str = MISSING
-    seed: int = setting(least=0)
-    start_over: bool = MISSING
-    debug: bool = MISSING
-    threads: int = setting(least=0)
-    space: str | None = MISSING
-    model: str | None = MISSING
-    lut: str | None = MISSING
-    baselines: list[str] = MISSING
-    also: list[str] = MISSING
+    name: str = setting("names the run")
+    run_dir: str = setting("where its artifacts lie")
+    out_dir: str = setting("where a command writes, if not into the run folder")
+    seed: int = setting("of every random number", least=0, most=SEED)
+    start_over: bool = setting(
+        "make a step again, and what follows from it; of the pipeline: all, the old run kept aside until then"
+    )
+    debug: bool = setting("show the Python traceback of an error")
+    threads: int = setting("CPU threads of PyTorch; 0: all; weights are the same bit for bit only at 1", least=0, most=THREADS)
+    space: str | None = setting("a search space to use in place of the found one, e.g. demo-012-123")
+    model: str | None = setting("what describe tells of: a published model, or with space= a subnet's encoding")
+    lut: str | None = setting(
+        "an accuracy table to use in place of lut.parquet: such a file, or a folder of the authors' CSV files"
+    )
+    baselines: list[str] = setting(
+        "the standard networks to train, one or more of these", choices=tuple(STANDARD), distinct=True
+    )
+    also: list[str] = setting("optional steps to run too", choices=tuple(step.name for step in STEPS.values() if step.optional))
     stage: StageConfig = field(default_factory=StageConfig)
     device: DeviceConfig = field(default_factory=DeviceConfig)
     latency: LatencyConfig = field(default_factory=LatencyConfig)
@@ -100,18 +106,18 @@ def register_schema() -> None:
     """Make the types known to Hydra: ``conf/base.yaml`` begins with ``schema``."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
-    store.store(name="verify_schema", node=verify.VerifyConfig)
-    store.store(name="quantize_schema", node=quantize.QuantizeConfig)
+    for command in COMMANDS.values():
+        if command.config is not None:
+            store.store(name=f"{command.name}_schema", node=command.config)
 
 
 def schema_of(config_name: str) -> tuple[type[Any], Callable[[DictConfig], Any]]:
     """An entrypoint's config type, and what makes it, checked, of a composed config. Hydra knows the types from here on."""
     register_schema()
-    alone: dict[str, tuple[type[Any], Callable[[DictConfig], Any]]] = {
-        "verify": (verify.VerifyConfig, verify.read),
-        "quantize": (quantize.QuantizeConfig, quantize.read),
-    }
-    return alone.get(config_name, (Config, to_config))
+    command = COMMANDS.get(config_name)
+    if command is None or command.config is None or command.read is None:
+        return Config, to_config
+    return command.config, command.read
 
 
 def to_config(cfg: DictConfig) -> Config:
@@ -142,15 +148,6 @@ def check(cfg: Config) -> None:
         UserError: its key, the value and what is allowed.
     """
     check_section("", cfg)
-    for section in fields(cfg):
-        value = getattr(cfg, section.name)
-        if is_dataclass(value):
-            check_section(section.name, value)
-    for name in cfg.baselines:
-        if name not in STANDARD:
-            raise bad_choice("baselines", name, STANDARD)
-    if not cfg.baselines or len(set(cfg.baselines)) < len(cfg.baselines):
-        raise bad_value("baselines", cfg.baselines, f"a list of one or more of {', '.join(STANDARD)}, without repeats")
     space = hyperspace(cfg)
     if cfg.space is None and space.spaces == 1:
         cfg.space = str(only_space(space))  # a hand-designed space: nothing to search

@@ -1,91 +1,53 @@
-"""The help texts: from the registry of steps, the config folder and the defaults in it."""
+"""The help texts: from the registry of steps, the config sections, the config folder and the defaults in it."""
 
 from __future__ import annotations
 
+import inspect
 import textwrap
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import Field, asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from spaceevo.app.config import compose
+import yaml
+
+from spaceevo.app.config import Config, compose
 from spaceevo.paths import conf_dir
-from spaceevo.steps import STEPS
+from spaceevo.steps import COMMANDS, STEPS
+from spaceevo.steps.step import Command, Step
 
 WIDTH = 118
-#: What is chosen by name, and what for.
-GROUPS = {
-    "stage": "what to train",
-    "device": "the device models are made for",
-    "latency": "the latency limits; or say them: latency.limits_ms=[0.3,0.5,0.8]",
-    "hyperspace": "the search spaces to choose among: stages, widths, depths, resolutions",
-    "blocks": "the block types a stage may be made of (default: those named like the hyperspace)",
-    "data": "the images",
-    "teacher": "the network that block-wise distillation learns from",
-    "trainer": "where to train",
-    "logger": "where training curves go",
+#: Groups whose options set keys of a section with another name, or of many.
+MORE_GROUPS = {
     "search": "how search spaces are searched",
     "subnet_search": "how subnets are searched",
     "experiment": "a whole run: many of the above at once",
 }
-COMMON_KEYS = {
-    "name": "names the run",
-    "run_dir": "where its artifacts lie",
-    "seed": "of every random number",
-    "threads": "CPU threads of PyTorch; 0: all; weights are the same bit for bit only at 1",
-    "start_over": "make a step again, and what follows from it; of the pipeline: all, the old run kept aside until then",
-    "debug": "show the Python traceback of an error",
-}
-SPACE_KEY = {"space": "a search space to use in place of the found one, e.g. demo-012-123"}
-BASELINES_KEY = {"baselines": "the standard networks to train, one or more of these"}
-ALSO_KEY = {"also": "optional steps to run too: baseline, fig8_qt"}
-LUT_KEY = {"lut": "an accuracy table to use in place of lut.parquet: such a file, or a folder of the authors' CSV files"}
-#: The entrypoints' most used keys beside the common ones and those of their own section.
-SECTIONS = {
-    "lut": ("tabulate",),
-    "train": ("teacher", "bkd", "supernet", "qat"),
-    "pipeline": ("bkd", "supernet", "qat", "search_space", "search_subnet"),
-}
-#: Of the commands that are not one step.
-EXAMPLES = {
-    "train": ("stage=bkd device=host", "stage=supernet supernet.epochs=4", "stage=qat trainer=gpu logger=tensorboard"),
-    "verify": ("path=runs/demo/models/host-0.300ms", "path=host-0.300ms data.root=/mnt/images out_dir=/tmp"),
-    "quantize": ("model=mobilenet_v2 data=cifar10", "model=resnet18 weights=resnet18.pth data=cifar10 calibrate=entropy"),
-    "pipeline": (
-        "experiment=demo",
-        "experiment=demo latency.limits_ms=[0.3,0.5,0.8]",
-        "hyperspace=demo blocks=mobile name=mobile",
-    ),
-}
-#: The commands that belong to no run folder: what they do, and their keys.
-ALONE: dict[str, tuple[str, dict[str, str]]] = {
-    "verify": (
-        "reruns the claims of an exported model's card on this machine: accuracy must hold, latency is compared",
-        {
-            "path": "the folder with card.json and the model files",
-            "out_dir": "where verify.json goes; null: beside the card",
-            "top1_points": "most that a top-1 may differ from the card's, in percentage points",
-            "progress_bar": "show how far it is",
-            "debug": COMMON_KEYS["debug"],
-        },
-    ),
-    "quantize": (
-        "quantizes a classifier of torchvision after training, with accuracy and latency beside FP32",
-        {
-            "model": "its name, e.g. mobilenet_v2",
-            "weights": "a file of its state dict; null: random weights",
-            "calibrate": "how the activations' ranges are found: minmax, entropy or percentile",
-            "calibration_images": "training images for that",
-            "resolution": "of the images, pixels; null: the data's own",
-            "out_dir": "where the files and the card go",
-            "seed": "of random weights",
-            "threads": "CPU threads of onnxruntime",
-            "rounds": "of timed calls",
-            "runs": "calls a round",
-            "spread_s": "seconds that the rounds are spread over",
-            "debug": COMMON_KEYS["debug"],
-        },
-    ),
-}
+#: Keys of the top that every command of a run has.
+COMMON = ("name", "run_dir", "seed", "threads", "start_over", "debug")
+#: Sections that are chosen by name as a whole.
+CHOSEN = ("device", "latency", "hyperspace", "blocks")
+PIPELINE = (
+    "experiment=demo",
+    "experiment=demo latency.limits_ms=[0.3,0.5,0.8]",
+    "hyperspace=demo blocks=mobile name=mobile",
+)
+SWEEPS = """\
+-m runs every combination of comma-separated values, each in a folder of its own, and sums them up; again, what is
+missing. hydra/launcher=joblib, ray, submitit_local or submitit_slurm runs them side by side."""
+
+
+def groups() -> dict[str, str]:
+    """What is chosen by name, and what it is."""
+    kinds = get_type_hints(Config)
+    named = [name for entry in _defaults("base") if isinstance(entry, dict) for name in entry if "/" not in name]
+    return {name: MORE_GROUPS[name] if name in MORE_GROUPS else _what(kinds[name]) for name in named}
+
+
+def _what(section: type[Any]) -> str:
+    """What a section is: the first words of its docstring, as a part of a sentence."""
+    text = inspect.cleandoc(section.__doc__ or "").split("\n\n")[0].replace("\n", " ").replace("``", "").rstrip(".")
+    return text[0].lower() + text[1:]
 
 
 def overview() -> str:
@@ -97,80 +59,90 @@ def overview() -> str:
         "",
     ]
     for step in STEPS.values():
-        lines += [
-            f"python -m spaceevo.{step.command}",
-            f"    {step.summary}",
-            *_wrapped("    reads  ", ", ".join(step.inputs) or ("images" if "data.name" in step.keys else "no file")),
-            *_wrapped("    writes ", ", ".join(step.outputs)),
-            "",
-        ]
-    for name, (what, _) in ALONE.items():
-        lines += [f"python -m spaceevo.{name}", *_wrapped("    ", what), ""]
+        lines += [f"python -m spaceevo.{step.command}", f"    {step.summary}", *_files(step, "    "), ""]
+    for command in COMMANDS.values():
+        lines += [f"python -m spaceevo.{command.name}", *_wrapped("    ", command.summary), ""]
     lines.append("Files lie in the run folder, runs/<name>. Any of them with --help explains its keys.")
     return "\n".join(lines)
 
 
 def entrypoint_help(config_name: str) -> str:
     """What ``python -m spaceevo.<entrypoint> --help`` prints."""
-    if config_name in ALONE:
-        return _alone(config_name)
+    command = COMMANDS.get(config_name)
+    if command is not None and command.config is not None:
+        return _alone(command)
     steps = [step for step in STEPS.values() if step.command.split()[0] == config_name]
-    lines = [f"python -m spaceevo.{config_name} [key=value ...]", ""]
+    lines = [f"python -m spaceevo.{config_name} [key=value ...]", "", *_says(config_name, steps)]
+    lines += ["", "Chosen by name (group=option; * is the default):"]
+    for group, what in groups().items():
+        if group != "stage" or config_name == "train":
+            lines += ["", f"  {group}: {what}", *_options(group, _default_of("base", group))]
+    defaults = asdict(compose(config_name))
+    lines += ["", "Keys (key=value):", *_run_keys(config_name, steps, defaults), "", "Examples:"]
+    examples = command.examples if command else PIPELINE if config_name == "pipeline" else ()
+    examples += tuple(example for step in steps for example in step.examples)
+    lines += [f"  python -m spaceevo.{config_name} {text}" for text in examples]
+    return "\n".join([*lines, "", SWEEPS])
+
+
+def _says(config_name: str, steps: list[Step]) -> Iterator[str]:
+    """What a command of a run does."""
+    if config_name in COMMANDS:
+        yield from _wrapped("", f"{_sentence(COMMANDS[config_name].summary)}.")
     if config_name == "pipeline":
-        lines += ["Runs every step that is not up to date, in order, from where a killed run stopped:"]
-        lines += _wrapped("  ", ", ".join(step.name for step in STEPS.values() if not step.optional))
-        lines += ["", "Reads images; writes everything below the run folder, report.html last."]
+        yield "Runs every step that is not up to date, in order, from where a killed run stopped:"
+        yield from _wrapped("  ", ", ".join(step.name for step in STEPS.values() if not step.optional))
+        yield from ("", "Reads images; writes everything below the run folder, report.html last.")
     for step in steps:
         title = f"stage={step.name}: " if config_name == "train" else ""
-        lines += _wrapped("", f"{title}{step.summary[0].upper()}{step.summary[1:]}.")
-        lines += _wrapped("  reads  ", ", ".join(step.inputs) or ("images" if "data.name" in step.keys else "no file"))
-        lines += _wrapped("  writes ", ", ".join(step.outputs))
-    lines += ["", "Chosen by name (group=option; * is the default):"]
-    for group, what in GROUPS.items():
-        if group != "stage" or config_name == "train":
-            lines += ["", f"  {group}: {what}", *_options(group, _default_of(group))]
-    lines += ["", "Keys (key=value):"]
-    defaults = asdict(compose(config_name))
-    keys = {**COMMON_KEYS, **(SPACE_KEY if config_name in ("train", "search_subnet", "pipeline") else {})}
-    keys |= BASELINES_KEY if config_name == "baseline" else {}
-    keys |= ALSO_KEY if config_name == "pipeline" else {}
-    keys |= LUT_KEY if config_name in ("search_space", "pipeline") else {}
-    for key, what in keys.items():
-        lines += _wrapped(f"  {f'{key}={_value(defaults[key])}':<28} ", what)
-    for section in SECTIONS.get(config_name, (config_name,)):
-        if section in defaults:
-            values = [f"{section}.{key}={_value(value)}" for key, value in defaults[section].items() if key != "name"]
-            lines += _wrapped("  ", " ".join(values))
-    lines += ["", "Examples:"]
-    examples = EXAMPLES.get(config_name) or (steps[0].examples if steps else ("experiment=demo",))
-    lines += [f"  python -m spaceevo.{config_name} {text}" for text in examples]
-    lines += [
-        "",
-        "-m runs every combination of comma-separated values, each in a folder of its own, and sums them up; again, what is",
-    ]
-    lines += ["missing. hydra/launcher=joblib, ray, submitit_local or submitit_slurm runs them side by side."]
-    return "\n".join(lines)
+        yield from _wrapped("", f"{title}{_sentence(step.summary)}.")
+        yield from _files(step, "  ")
 
 
-def _alone(config_name: str) -> str:
-    """The help of a command that belongs to no run folder."""
-    import yaml
+def _run_keys(config_name: str, steps: list[Step], defaults: dict[str, Any]) -> Iterator[str]:
+    """The keys that a command of a run reads, each with what it is; of the whole pipeline's sections only their values."""
+    kinds = get_type_hints(Config)
+    if config_name in COMMANDS:
+        read = set(COMMANDS[config_name].takes)
+    elif config_name == "pipeline":
+        read = {key for step in STEPS.values() if not step.optional for key in (*step.keys, *step.takes)} | {"also"}
+    else:
+        read = {key for step in steps for key in (*step.keys, *step.takes)}
+    for key in fields(Config):
+        if not is_dataclass(kinds[key.name]) and key.name in {*COMMON, *read}:
+            yield from _key(key.name, defaults[key.name], key)
+    yield from ("", "  `python -m spaceevo.<step> --help` says what these are:") if config_name == "pipeline" else ()
+    for name in (name for name in kinds if name in read and is_dataclass(kinds[name]) and name not in CHOSEN):
+        values = defaults[name]
+        if config_name == "pipeline":
+            yield from _wrapped("  ", " ".join(f"{name}.{key}={_value(value)}" for key, value in values.items()))
+            continue
+        yield from ("", *_wrapped("  ", f"{name}: {_what(kinds[name])}"))
+        for key in fields(kinds[name]):
+            yield from _key(f"{name}.{key.name}", values[key.name], key)
 
-    what, keys = ALONE[config_name]
-    defaults = yaml.safe_load((conf_dir() / f"{config_name}.yaml").read_text())
-    chosen = next(entry["data"] for entry in defaults["defaults"] if "data" in entry and isinstance(entry, dict))
-    lines = [f"python -m spaceevo.{config_name} [key=value ...]", "", *_wrapped("", f"{what[0].upper()}{what[1:]}."), ""]
+
+def _key(name: str, value: Any, key: Field[Any]) -> list[str]:
+    """A key with its value and what it is."""
+    head = f"  {f'{name}={_value(value)}':<31} "
+    text = key.metadata["text"]
+    return _wrapped(head, text) if len(head) <= 34 else [head.rstrip(), *_wrapped(" " * 34, text)]
+
+
+def _alone(command: Command) -> str:
+    """The help of a command with a config of its own."""
+    assert command.config is not None
+    defaults = yaml.safe_load((conf_dir() / f"{command.name}.yaml").read_text())
+    chosen = _default_of(command.name, "data")
+    kinds = get_type_hints(command.config)
+    lines = [f"python -m spaceevo.{command.name} [key=value ...]", "", *_wrapped("", f"{_sentence(command.summary)}."), ""]
     lines += ["Keys (key=value):"]
-    for key, text in keys.items():
-        lines += _wrapped(f"  {f'{key}={_value(defaults[key])}':<28} ", text)
-    lines += [
-        "",
-        f"  data: {GROUPS['data']}{' (default: as the card says)' if chosen is None else ''}",
-        *_options("data", chosen),
-        "",
-        "Examples:",
-    ]
-    return "\n".join([*lines, *(f"  python -m spaceevo.{config_name} {text}" for text in EXAMPLES[config_name])])
+    for key in fields(command.config):
+        if not is_dataclass(kinds[key.name]):
+            lines += _key(key.name, defaults[key.name], key)
+    whose = " (default: as the card says)" if chosen is None else ""
+    lines += ["", f"  data: {_what(kinds['data'])}{whose}", *_options("data", chosen), "", "Examples:"]
+    return "\n".join([*lines, *(f"  python -m spaceevo.{command.name} {text}" for text in command.examples)])
 
 
 def group_options(group: str) -> list[str]:
@@ -196,11 +168,24 @@ def _options(group: str, default: str | None) -> list[str]:
     return lines
 
 
-def _default_of(group: str) -> str | None:
-    import yaml
+def _default_of(config_name: str, group: str) -> str | None:
+    """The option of a group that a config chooses."""
+    return next((entry[group] for entry in _defaults(config_name) if isinstance(entry, dict) and group in entry), None)
 
-    defaults: list[Any] = yaml.safe_load((conf_dir() / "base.yaml").read_text())["defaults"]
-    return next((entry[group] for entry in defaults if isinstance(entry, dict) and group in entry), None)
+
+def _defaults(config_name: str) -> list[Any]:
+    """The list ``defaults`` of a config file."""
+    return yaml.safe_load((conf_dir() / f"{config_name}.yaml").read_text())["defaults"]
+
+
+def _files(step: Step, indent: str) -> list[str]:
+    """What a step reads and writes."""
+    reads = ", ".join(step.inputs) or ("images" if "data.name" in step.keys else "no file")
+    return [*_wrapped(f"{indent}reads  ", reads), *_wrapped(f"{indent}writes ", ", ".join(step.outputs))]
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _value(value: Any) -> str:

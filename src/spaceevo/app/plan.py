@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from pathlib import Path
 
 from spaceevo.app.config import Config
-from spaceevo.errors import bad_choice
-from spaceevo.provenance import KERNELS, PREDICTOR, TAU
+from spaceevo.errors import UserError
+from spaceevo.provenance import KERNELS, PREDICTOR, TAU, sha256
 from spaceevo.steps import STEPS
 from spaceevo.steps.step import Step
 
@@ -36,7 +37,22 @@ def inputs_of(step: Step, cfg: Config) -> tuple[str, ...]:
 
 def table_of(step: Step, cfg: Config) -> Path | None:
     """The accuracy table that ``lut=`` gives ``step`` in place of ``lut.parquet``, None where there is none."""
-    return Path(cfg.lut) if cfg.lut is not None and step.name == "search_space" else None
+    return Path(cfg.lut) if cfg.lut is not None and "lut" in step.takes else None
+
+
+def table_sha256(path: Path) -> str:
+    """Of an accuracy table: of the file, or of a folder's CSV files with their names.
+
+    Raises:
+        UserError: there is neither.
+    """
+    if path.is_file():
+        return sha256(path)
+    files = sorted(path.glob("stage*.csv"))
+    if not files:
+        what = "no CSV files stage<S>_<block type>_<window>.csv in it" if path.is_dir() else "no such file or folder"
+        raise UserError(f"lut={path}: {what}")
+    return hashlib.sha256("".join(f"{file.name} {sha256(file)}\n" for file in files).encode()).hexdigest()
 
 
 def producer_of(pattern: str) -> Step:
@@ -46,15 +62,7 @@ def producer_of(pattern: str) -> Step:
 
 def needed_steps(cfg: Config) -> list[Step]:
     """The steps a whole pipeline runs: all, but for those whose results ``cfg`` gives and, of a device that is not here, the
-    benchmark; of the optional ones those that ``also`` names.
-
-    Raises:
-        UserError: ``also`` names something else.
-    """
-    optional = [step.name for step in STEPS.values() if step.optional]
-    for name in cfg.also:
-        if name not in optional:
-            raise bad_choice("also", name, optional)
+    benchmark; of the optional ones those that ``also`` names."""
     needed, waiting = set(), ["benchmark" if cfg.device.runtime != "none" else "export", *cfg.also]
     while waiting:
         name = waiting.pop()

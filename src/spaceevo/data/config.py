@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from omegaconf import MISSING
-
-from spaceevo.settings import setting
+from spaceevo.settings import CHANNELS, COUNT, IMAGES, PIXELS, SEED, setting
 
 
 @dataclass
 class DataConfig:
-    """Images; ``mean``, ``std``: one a channel; ``validation``: how many training images are held out, of an order that
-    ``split_seed`` draws."""
+    """The images."""
 
-    name: str = setting(choices=("fashion_mnist", "digits", "cifar10", "imagenet"))
-    root: str = MISSING
-    channels: int = MISSING
-    classes: int = MISSING
-    image_size: int = MISSING
-    mean: list[float] = MISSING
-    std: list[float] = MISSING
-    flip: bool = MISSING
-    shift: int = setting(least=0)
-    validation: int = setting(least=0)
-    split_seed: int = setting(least=0)
-    train_limit: int | None = MISSING
-    test_limit: int | None = MISSING
-    workers: int = setting(least=0)
-    download: bool = MISSING
+    name: str = setting("which data set", choices=("fashion_mnist", "digits", "cifar10", "imagenet"))
+    root: str = setting("the folder where its files are")
+    channels: int = setting("of an image: 1 grey, 3 colour", most=CHANNELS)
+    classes: int = setting("how many labels there are", most=COUNT)
+    image_size: int = setting("pixels of a side", most=PIXELS)
+    mean: list[float] = setting("of every channel over the training images, which are from 0 to 1", least=-100, most=100)
+    std: list[float] = setting("standard deviation of every channel, likewise", most=100)
+    flip: bool = setting("training images are mirrored at random")
+    shift: int = setting("pixels that training images are moved at random, at most", least=0, most=PIXELS)
+    validation: int = setting("training images that are held out, to choose by", least=0, most=IMAGES)
+    split_seed: int = setting("of the order in which they are held out", least=0, most=SEED)
+    train_limit: int | None = setting("so many training images, the first of that order; null: all", most=IMAGES)
+    test_limit: int | None = setting("so many test images, the first; null: all", most=IMAGES)
+    workers: int = setting("processes that read images from folders", least=0, most=1024)
+    download: bool = setting("fetch what is missing")

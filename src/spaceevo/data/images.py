@@ -15,7 +15,8 @@ from torch import Tensor
 
 from spaceevo.data.config import DataConfig
 from spaceevo.data.folder import FolderImages, load_folders
-from spaceevo.errors import UserError, bad_choice, bad_value
+from spaceevo.errors import UserError, bad_value
+from spaceevo.settings import check_section
 
 #: Where Debian's package ``dataset-fashion-mnist`` puts its files.
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -46,8 +47,7 @@ def load_data(cfg: DataConfig, test: bool = False) -> Images:
         UserError: the files are missing (how to get them) or damaged, or ``cfg`` does not describe them.
     """
     loaders = {"fashion_mnist": _fashion_mnist, "digits": _digits, "cifar10": _cifar10, "imagenet": _imagenet}
-    if cfg.name not in loaders:
-        raise bad_choice("data.name", cfg.name, loaders)
+    check_section("data", cfg)
     images, labels = loaders[cfg.name](cfg, True)
     _check(cfg, images, labels)
     order = torch.from_numpy(np.random.default_rng([cfg.split_seed, 0x5EED]).permutation(len(images)))
@@ -111,8 +111,8 @@ def _check(cfg: DataConfig, images: Pixels, labels: Tensor) -> None:
         if value != real:
             raise bad_value(f"data.{key}", value, f"{real} for {cfg.name}")
     for key, values in (("mean", cfg.mean), ("std", cfg.std)):
-        if len(values) != channels or (key == "std" and min(values) <= 0):
-            raise bad_value(f"data.{key}", values, f"{channels} numbers, one a channel" + ", above 0" * (key == "std"))
+        if len(values) != channels:
+            raise bad_value(f"data.{key}", values, f"{channels} numbers, one a channel")
     if not 0 < cfg.validation < len(images):
         raise bad_value("data.validation", cfg.validation, f"from 1 to {len(images) - 1}")
 

@@ -3,6 +3,7 @@ over subnets, and what a table says of subnets that it has no rows of."""
 
 from spaceevo.evolution.additive import AdditiveCost
 from spaceevo.evolution.aging import Evolution, Individual, aging_evolution, random_search
+from spaceevo.evolution.between_rows import BlockLatency, NsrTrees, fit_nsr, recover_blocks
 from spaceevo.evolution.binding import binding
 from spaceevo.evolution.constrained import Archive, constrained_evolution
 from spaceevo.evolution.edges import space_edge, subnet_edge
@@ -11,7 +12,6 @@ from spaceevo.evolution.genes import GeneCode
 from spaceevo.evolution.loading import load_table
 from spaceevo.evolution.optimum import TopSubnet, top_subnet
 from spaceevo.evolution.pareto import hypervolume, pareto_front
-from spaceevo.evolution.proxies import BlockLatency, NsrModel, fit_nsr, recover_blocks
 from spaceevo.evolution.qt_score import QTScore
 from spaceevo.evolution.table import Ends, Rows, Table, check_limits
 
@@ -23,7 +23,7 @@ __all__ = [
     "Evolution",
     "GeneCode",
     "Individual",
-    "NsrModel",
+    "NsrTrees",
     "QTScore",
     "Rows",
     "Table",

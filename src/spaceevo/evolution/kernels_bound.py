@@ -58,29 +58,9 @@ def narrow(choice, level, part, m, nsr, ms, rest_nsr, rest_ms, slow_ms, limits, 
 
 @njit(nogil=True)
 def branch(
-    task,
-    begins,
-    ends,
-    order,
-    rest_nsr,
-    rest_ms,
-    slow_ms,
-    enough,
-    bar,
-    climb,
-    nsr,
-    ms,
-    fixed,
-    rising,
-    top,
-    worst,
-    resolution,
-    luck,
-    rows_nsr,
-    rows_ms,
-    first,
-    count,
-):
+    task, begins, ends, order, rest_nsr, rest_ms, slow_ms, enough, bar, climb,
+    nsr, ms, fixed, rising, top, worst, resolution, luck, rows_nsr, rows_ms, first, count,
+):  # fmt: skip
     """The spaces that begin with ``task`` and score ``bar`` at least, stages as ordered by ``order``: ``[found, stages]``.
 
     ``climb``: every space found raises the bar to its score.
@@ -93,8 +73,7 @@ def branch(
     kept, sure = np.empty((len(limits), top), np.float32), np.empty(len(limits), np.int64)
     at, chosen = begins.copy(), np.empty(stages, np.int64)
     found, many = np.empty((16, stages), np.int64), 0
-    level = 0
-    fixed_levels = len(task)
+    level, fixed_levels = 0, len(task)
     at[:fixed_levels] = task
     while level >= 0:
         end = task[level] + 1 if level < fixed_levels else ends[level]
@@ -112,8 +91,7 @@ def branch(
             at[level] += 1
             continue
         if level < stages - 1:
-            size[level + 1] = n
-            level += 1
+            size[below], level = n, below
             at[level] = task[level] if level < fixed_levels else begins[level]
             continue
         for s in range(stages):
@@ -124,7 +102,6 @@ def branch(
                 found = np.concatenate((found, found))
             found[many] = at
             many += 1
-            if climb:
-                bar = score
+            bar = score if climb else bar
         at[level] += 1
     return found[:many]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from spaceevo.errors import UserError, bad_value
-from spaceevo.settings import setting
+from spaceevo.errors import UserError
+from spaceevo.settings import COUNT, THREADS, setting
 from spaceevo.space.graph import PADDINGS
 
 
@@ -15,37 +15,35 @@ from spaceevo.space.graph import PADDINGS
 class DeviceConfig:
     """The device models are made for."""
 
-    name: str = MISSING
-    runtime: str = setting(choices=("onnxruntime", "none"))
-    threads: int = setting(least=1)
-    weight_bits: int | str = setting(choices=("auto", 7, 8))
-    padding: str = setting(choices=PADDINGS)
-    predictor: str | None = MISSING
+    name: str = setting("names it, and its models")
+    runtime: str = setting("what measures here; none: the device is not here", choices=("onnxruntime", "none"))
+    threads: int = setting("CPU threads of the runtime", least=1, most=THREADS)
+    weight_bits: int | str = setting(
+        "of a weight; auto: 8 where this CPU has VNNI or is no x86, else 7", choices=("auto", 7, 8)
+    )
+    padding: str = setting("how convolutions of stride 2 pad, in training and in every file", choices=PADDINGS)
+    predictor: str | None = setting(
+        "its latency predictor: shipped, a predictor's JSON file, or a folder of published tables; null: fitted to the profile"
+    )
 
     def check(self) -> None:
         """A number as the command line gives it."""
-        if isinstance(self.weight_bits, str) and self.weight_bits != "auto":
+        if isinstance(self.weight_bits, str) and self.weight_bits not in ("auto", MISSING):
             self.weight_bits = int(self.weight_bits)
 
 
 @dataclass
 class LatencyConfig:
-    """Latency limits in ms, or as quantiles of the predicted latency of random subnets of the hyperspace."""
+    """The latency limits; or say them: latency.limits_ms=[0.3,0.5,0.8]."""
 
-    limits_ms: list[float] | None = MISSING
-    quantiles: list[float] | None = MISSING
+    limits_ms: list[float] | None = setting("the limits, ms; null: quantiles says them", most=COUNT, distinct=True)
+    quantiles: list[float] | None = setting(
+        "the limits as quantiles of the predicted latency of random subnets of the hyperspace", below=1, distinct=True
+    )
 
     def check(self) -> None:
         """Raises:
-        UserError: neither is given, or a value that cannot be.
+        UserError: neither is given.
         """
         if self.limits_ms is None and self.quantiles is None:
             raise UserError("latency: give limits_ms=[...] or quantiles=[...]")
-        for key, values, top in (("limits_ms", self.limits_ms, float("inf")), ("quantiles", self.quantiles, 1.0)):
-            if values is None:
-                continue
-            allowed = "a list of numbers above 0" + ("" if top > 1 else " and below 1")
-            if not values or not all(0 < value < top for value in values):
-                raise bad_value(f"latency.{key}", values, allowed)
-            if len(set(values)) < len(values):
-                raise bad_value(f"latency.{key}", values, "without repeats")

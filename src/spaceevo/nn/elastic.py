@@ -7,7 +7,6 @@ batch's own are used (training), with ``stats`` the BatchNorm is folded into the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -18,21 +17,19 @@ from torch import Tensor, nn
 from spaceevo.nn.lsq import (
     ACT_MAX,
     MIN_SCALE,
-    Scale,
     TensorQuantizer,
     fake_quant_activation,
     fake_quant_weight,
     init_weight_scale,
     least_squares_range,
-    sample,
 )
+from spaceevo.nn.parameters import OpParameters, Values, attach
+from spaceevo.nn.plain import GATE_SCALE, fixed, fused, padded, plain_op
 from spaceevo.space.graph import FUSED, INPUT, Graph, Op
 
 BN_EPS = 1e-5
 PASSED_ON = 8  # input channels from which on a convolution of stride 1 passes them on at first
 INIT_BATCH = 64  # images that quantizers are initialized from at once
-GATE_SCALE = 1 / ACT_MAX  # sigmoid and hard-sigmoid outputs fill [0, 1]
-SIGMOID_SCALE = 1 / (ACT_MAX + 1)  # a sigmoid does not reach 1, and TFLite's has this scale
 Stats = dict[str, tuple[Tensor, Tensor]]
 
 
@@ -47,24 +44,6 @@ class Quantizer:
     weight_bits: int = 8
 
 
-class OpParameters(nn.Module):
-    """The trained tensors of one op: weight, BatchNorm gain and shift or bias, and its LSQ+ scales."""
-
-    def __init__(self, op: Op) -> None:
-        super().__init__()
-        if op.has_weight:
-            self.weight = nn.Parameter(nn.init.kaiming_normal_(torch.empty(op.weight_shape), mode="fan_out"))
-            if op.kind == "depthwise":
-                nn.init.kaiming_normal_(self.weight, mode="fan_in")
-            if op.norm:
-                self.gain = nn.Parameter(torch.ones(op.cout))
-            if op.norm or op.bias:
-                self.shift = nn.Parameter(torch.zeros(op.cout))
-            self.weight_scale = Scale()
-        if op.kind != "maxpool" and op.act != "hsigmoid":  # its input's integers; the range [0, 1]
-            self.output = TensorQuantizer(from_zero=op.act in FUSED)
-
-
 class Elastic(nn.Module):
     """Shared weights for every graph whose ops are among those of ``superset``."""
 
@@ -77,7 +56,7 @@ class Elastic(nn.Module):
         self.body = nn.Module()
         for op in superset.ops:
             parameters = OpParameters(op)
-            _attach(self.body, op.name, parameters)
+            attach(self.body, op.name, parameters)
             self.ops_by_name[op.name] = parameters
         self.input = TensorQuantizer().requires_grad_(False)
         self.input.set_range(*input_range)
@@ -126,7 +105,7 @@ class Elastic(nn.Module):
     ) -> Tensor:
         """What ``op`` makes of its ``inputs``, before its output is quantized."""
         if not op.has_weight:
-            return self._plain(op, inputs, quantizer)
+            return plain_op(op, inputs, self.padding, quantizer is not None)
         weight, p = self.quantized_weight(op, quantizer), self.ops_by_name[op.name]
         if op.norm and stats is None:
             y = self.conv(op, inputs[0], weight)
@@ -157,39 +136,14 @@ class Elastic(nn.Module):
 
     def conv(self, op: Op, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """The op's convolution alone."""
-        x, pad = self._padded(op, x, 0.0)
+        x, pad = padded(op, x, self.padding, 0.0)
         return F.conv2d(x, weight, bias, op.stride, pad, groups=op.cout if op.kind == "depthwise" else 1)
 
     def _act(self, op: Op, y: Tensor, quantizer: Quantizer | None) -> Tensor:
         """The fused activation; where the output is quantized, its range is the clamp."""
         if op.act == "hsigmoid":
             return y / 6 + 0.5 if quantizer is not None else F.hardsigmoid(y)
-        return _fused(op.act, y) if quantizer is None else y
-
-    def _padded(self, op: Op, x: Tensor, value: float) -> tuple[Tensor, int]:
-        """``x`` and the padding that is left to do; unequal padding is done here."""
-        before, after = op.pads(self.padding)
-        if before == after:
-            return x, before
-        return F.pad(x, (before, after, before, after), value=value), 0
-
-    def _plain(self, op: Op, inputs: list[Tensor], quantizer: Quantizer | None) -> Tensor:
-        x = inputs[0]
-        if op.kind == "add":
-            y = x + inputs[1]
-            return _fused(op.act, y) if quantizer is None else y
-        if op.kind == "mul":
-            return x * inputs[1]
-        if op.kind == "mean":
-            return x.mean((2, 3), keepdim=True)
-        if op.kind == "maxpool":
-            x, pad = self._padded(op, x, -math.inf)
-            return F.max_pool2d(x, op.kernel, op.stride, pad)
-        hard = op.kind == "hswish"
-        if quantizer is None:
-            return F.hardswish(x) if hard else F.silu(x)
-        gate, scale = (F.hardsigmoid(x), GATE_SCALE) if hard else (torch.sigmoid(x), SIGMOID_SCALE)
-        return x * fake_quant_activation(gate, *_fixed(scale, x))
+        return fused(op.act, y) if quantizer is None else y
 
     # -- what exporters read ------------------------------------------------------------------------------------
 
@@ -221,7 +175,7 @@ class Elastic(nn.Module):
         """Scale and zero point (in steps, not yet rounded: ``lsq.zero_point``) of the op's output tensor."""
         p = self.ops_by_name[op.name]
         if op.act == "hsigmoid":
-            return _fixed(GATE_SCALE, self.input.scale.unit)
+            return fixed(GATE_SCALE, self.input.scale.unit)
         scale, zero = p.output()
         if op.act == "relu6":
             scale = scale + (scale.clamp(max=6 / ACT_MAX) - scale).detach()  # at the cap it still learns
@@ -247,10 +201,10 @@ class Elastic(nn.Module):
     def init_quantizers(self, x: Tensor, graphs: Iterable[Graph], superset: Graph, quantizer: Quantizer) -> None:
         """Initial scales and zero points of least squared error: of the weights, and of the values that the activations
         have in full precision on the batch ``x`` over all ``graphs``; ops that none of them runs, over ``superset``."""
-        seen = _Values()
+        seen = Values()
         for graph in graphs:
             self._observe(x, graph, seen)
-        unseen = _Values()
+        unseen = Values()
         self._observe(x, superset, unseen)
         for name, p in self.ops_by_name.items():
             if hasattr(p, "weight"):
@@ -259,28 +213,9 @@ class Elastic(nn.Module):
             if hasattr(p, "output") and name in source.extremes:
                 p.output.set_range(*least_squares_range(*source.of(name)))
 
-    def _observe(self, x: Tensor, graph: Graph, into: _Values) -> None:
+    def _observe(self, x: Tensor, graph: Graph, into: Values) -> None:
         for images in x.split(INIT_BATCH):
             self(resize(images, graph.input.hw), graph, record=into)
-
-
-class _Values(dict[str, Tensor]):
-    """A record that keeps of each op's outputs the extremes and a sample, and no tensor."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.extremes: dict[str, tuple[float, float]] = {}
-        self.samples: dict[str, list[Tensor]] = {}
-
-    def __setitem__(self, name: str, y: Tensor) -> None:
-        low, high = (float(v) for v in torch.aminmax(y))
-        old = self.extremes.get(name, (0.0, 0.0))
-        self.extremes[name] = (min(low, old[0]), max(high, old[1]))
-        self.samples.setdefault(name, []).append(sample(y).clone())
-
-    def of(self, name: str) -> tuple[Tensor, float, float]:
-        """A sample of an op's values ``[N]``, and their range (0 is in it)."""
-        return (sample(torch.cat(self.samples[name])), *self.extremes[name])
 
 
 @torch.no_grad()
@@ -303,11 +238,6 @@ def schedule(graph: Graph) -> Iterator[tuple[Op, list[str]]]:
         yield op, [name for name in set(op.inputs) if last_use[name] == op.name]
 
 
-def _fixed(scale: float, like: Tensor) -> tuple[Tensor, Tensor]:
-    """A scale that is not learned, and its zero point of 0."""
-    return like.new_tensor(scale), like.new_tensor(0.0)
-
-
 def resize(x: Tensor, hw: int) -> Tensor:
     """Images ``[B, C, H, W]`` at ``hw`` x ``hw``: bilinear, antialiased, the same in training, search and the tests
     of exported models."""
@@ -315,19 +245,3 @@ def resize(x: Tensor, hw: int) -> Tensor:
         return x
     y = F.interpolate(x, size=(hw, hw), mode="bilinear", antialias=True, align_corners=False)
     return y.contiguous(memory_format=torch.channels_last)
-
-
-def _fused(act: str | None, y: Tensor) -> Tensor:
-    if act == "relu":
-        return F.relu(y)
-    return F.relu6(y) if act == "relu6" else y
-
-
-def _attach(root: nn.Module, dotted: str, leaf: nn.Module) -> None:
-    """Place ``leaf`` at ``root.a.b.c``, making the modules between."""
-    *parents, last = dotted.split(".")
-    for name in parents:
-        if not hasattr(root, name):
-            root.add_module(name, nn.Module())
-        root = getattr(root, name)
-    root.add_module(last, leaf)

@@ -1,9 +1,11 @@
-"""The steps of the pipeline, a file each: its config section, what it reads and writes, and its recipe."""
+"""The steps of the pipeline, a file each: its config section, what it reads and writes, and its recipe; and the commands that
+are no steps."""
 
 from spaceevo.steps import (
     baseline,
     benchmark,
     bkd,
+    describe,
     export,
     fig8_qt,
     finish,
@@ -11,14 +13,16 @@ from spaceevo.steps import (
     predictor,
     profile,
     qat,
+    quantize,
     report,
     search_space,
     search_subnet,
     supernet,
     tau,
     teacher,
+    verify,
 )
-from spaceevo.steps.step import Step
+from spaceevo.steps.step import Command, Step
 
 #: In the order in which they are run.
 STEPS: dict[str, Step] = {
@@ -28,3 +32,6 @@ STEPS: dict[str, Step] = {
         baseline, fig8_qt, report,
     )
 }  # fmt: skip
+
+#: The commands that are no steps.
+COMMANDS: dict[str, Command] = {command.name: command for command in (verify.COMMAND, quantize.COMMAND, describe.COMMAND)}

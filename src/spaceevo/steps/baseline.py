@@ -9,10 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from omegaconf import MISSING
-
 from spaceevo.errors import LimitError, bad_value
-from spaceevo.settings import setting
+from spaceevo.settings import SECONDS, setting
 from spaceevo.space.standard import STANDARD
 from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import Exported, Trained
@@ -28,27 +26,15 @@ CLOSE = 1.05  # limits nearer than this factor are one
 
 @dataclass
 class BaselineConfig(AloneConfig):
-    """Standard networks trained alone, from nothing, beside the run's models.
+    """Standard networks trained alone, from nothing, beside the run's models."""
 
-    Attributes:
-        widths: multipliers of every network's widths; None: the network's own ladder.
-        seconds: for training each; None: the run's whole time divided by its number of models.
-        search: the run is also searched, and finished, at the latency of each.
-    """
-
-    widths: list[float] | None = MISSING
-    seconds: float | None = setting(least=0)
-    search: bool = MISSING
-
-    def check(self) -> None:
-        """Raises:
-        UserError: no time, or impossible widths.
-        """
-        widths = self.widths
-        if widths is not None and not (widths and all(width > 0 for width in widths) and len(set(widths)) == len(widths)):
-            raise bad_value("baseline.widths", widths, "null or a list of numbers above 0, without repeats")
-        if self.seconds == 0:
-            raise bad_value("baseline.seconds", self.seconds, "null or more than 0")
+    widths: list[float] | None = setting(
+        "multipliers of every network's widths; null: the network's own ladder", most=1000, distinct=True
+    )
+    seconds: float | None = setting(
+        "for training each, s; null: the run's whole time divided by its number of models", most=SECONDS
+    )
+    search: bool = setting("the run is also searched, and finished, at the latency of each")
 
 
 class Needs(Exported, Trained, Protocol):

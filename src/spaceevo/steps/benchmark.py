@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from omegaconf import MISSING
-
 from spaceevo.provenance import PREDICTOR
-from spaceevo.settings import setting
+from spaceevo.settings import COUNT, SECONDS, setting
 from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import InASpace, OnADevice, hyperspace
 from spaceevo.steps.step import SPACE, Step
@@ -21,12 +19,12 @@ WITHIN = 0.10
 
 @dataclass
 class BenchmarkConfig:
-    """How many random subnets are measured beside the exported models, how often, and over how many seconds."""
+    """The measurements of exported models, with random subnets beside them."""
 
-    random_subnets: int = setting(least=0)
-    rounds: int = MISSING
-    runs: int = MISSING
-    spread_s: float = setting(least=0)
+    random_subnets: int = setting("how many random subnets are measured too", least=0, most=COUNT)
+    rounds: int = setting("of timed calls, every model in each", most=COUNT)
+    runs: int = setting("calls of a model a round", most=COUNT)
+    spread_s: float = setting("over how many seconds the rounds are spread", least=0, most=SECONDS)
 
 
 class Needs(InASpace, OnADevice, Protocol):

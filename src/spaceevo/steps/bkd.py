@@ -104,4 +104,5 @@ STEP = Step(
     ("bkd/*.safetensors",),
     run,
     version=2,
+    examples=("stage=bkd device=host",),
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from spaceevo.errors import UserError
 from spaceevo.steps.folder import say
 from spaceevo.steps.needs import InASpace, OnADevice, hyperspace
+from spaceevo.steps.step import Command
 
 if TYPE_CHECKING:
     from spaceevo.report.describe import Times
@@ -69,3 +70,12 @@ def _times(cfg: Needs, hs: Hyperspace) -> tuple[Times | None, str]:
         return None, device
     predictor, _ = given(setting, device, hs, cfg.seed)
     return (lambda graph: (predictor.ops_ms(graph), predictor.graph_ms(graph))), device
+
+
+COMMAND = Command(
+    "describe",
+    "tells what a hyperspace, a search space or a model is, as a table and a picture",
+    run,
+    ("model=SEQnet@vnni-A0", "space=onnxw-151122-023231", "hyperspace=mobilew"),
+    ("space", "model", "out_dir"),
+)

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
-from omegaconf import MISSING
 
 from spaceevo.errors import bad_value
 from spaceevo.provenance import FIG8, PREDICTOR
-from spaceevo.settings import setting
+from spaceevo.settings import COUNT, EPOCHS, IMAGES, setting
 from spaceevo.steps.folder import Folder, holder_of, say
 from spaceevo.steps.needs import InASpace, hyperspace
 from spaceevo.steps.scoring import Scored, score_of, tables_of
@@ -36,15 +35,14 @@ SPACES = 4  # fewer trained spaces tell no order
 
 @dataclass
 class Fig8QtConfig:
-    """Figure 8 of the paper: ``spaces``, random ones, each trained as the found one is but for the epochs and an epoch's images
-    (null: all), and judged by the best of ``subnets`` random ones within each latency limit."""
+    """Figure 8 of the paper: random spaces, each trained as the found one is but for what is said here."""
 
-    spaces: int = setting(least=SPACES)
-    supernet_epochs: int = MISSING
-    supernet_images: int | None = MISSING
-    qat_epochs: int = MISSING
-    qat_images: int | None = MISSING
-    subnets: int = MISSING
+    spaces: int = setting("how many of them", least=SPACES, most=COUNT)
+    supernet_epochs: int = setting("passes of a supernet's training in FP32", most=EPOCHS)
+    supernet_images: int | None = setting("training images of such a pass; null: all", most=IMAGES)
+    qat_epochs: int = setting("passes of its quantization-aware training", most=EPOCHS)
+    qat_images: int | None = setting("training images of such a pass; null: all", most=IMAGES)
+    subnets: int = setting("random ones within each latency limit, the best of which a space is judged by", most=COUNT)
 
 
 class Needs(Scored, InASpace, Protocol):

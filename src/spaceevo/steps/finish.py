@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from omegaconf import MISSING
-
 from spaceevo.errors import UserError
 from spaceevo.settings import setting
 from spaceevo.steps.folder import Folder, say
@@ -29,14 +27,15 @@ ANSWERS = "answers.safetensors"  # of the first model, for the others
 
 @dataclass
 class FinishConfig(TimedConfig):
-    """Every chosen subnet trained on alone (for 0: the inherited weights, as the paper has it), the largest first: of what the
-    others are to answer, ``distill`` is what it does, the rest the label; since it teaches them, it is trained
-    ``first`` times as long. Of the images of whose labels it is ``sure``, an epoch of theirs has the share ``easy``."""
+    """Every chosen subnet trained on alone, the largest first, which teaches the others; for 0 the weights are the inherited
+    ones, as the paper has it."""
 
-    distill: float = setting(least=0, below=1)
-    first: float = MISSING
-    sure: float = setting(most=1)
-    easy: float = setting(most=1)
+    distill: float = setting(
+        "share of what the others learn that is the largest's answer; the rest is the label", least=0, below=1
+    )
+    first: float = setting("times as long as the others that the largest is trained, since it teaches them", most=1000)
+    sure: float = setting("the teacher is sure of an image to whose label it gives this probability", most=1)
+    easy: float = setting("share of the images that it is sure of that an epoch of the others has", most=1)
 
     def check(self) -> None:
         """Raises:
@@ -227,4 +226,5 @@ STEP = Step(
     run,
     free=("latency",),
     version=4,
+    examples=("stage=finish finish.seconds=120",),
 )

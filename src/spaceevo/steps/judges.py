@@ -16,7 +16,7 @@ from spaceevo.data import Images, Normalized, normalize
 from spaceevo.evolution import GeneCode
 from spaceevo.evolution.genes import Genes
 from spaceevo.evolution.loading import check_origin
-from spaceevo.evolution.proxy import NSRProxy
+from spaceevo.evolution.nsr_sums import NsrSums
 from spaceevo.nn.elastic import Elastic
 from spaceevo.nn.evaluate import ImageSource
 from spaceevo.provenance import TAU
@@ -163,7 +163,7 @@ def lut_judge(
     code = GeneCode(space)
     table = folder.input("lut.parquet")
     check_origin(table, hs, cfg.device.name)
-    proxy = NSRProxy(code, pd.read_parquet(table))
+    proxy = NsrSums(code, pd.read_parquet(table))
 
     def search(genes: Genes) -> np.ndarray:
         progress(len(genes))

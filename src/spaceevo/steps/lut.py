@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from omegaconf import MISSING
-
 from spaceevo.progress import progress
 from spaceevo.provenance import PREDICTOR, sha256
+from spaceevo.settings import COUNT, IMAGES, setting
 from spaceevo.steps.bkd import distilled
 from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import OnADevice, Trained, hyperspace
@@ -29,11 +28,11 @@ TIMED = 8  # students, at most, that tell how long the table will take
 
 @dataclass
 class TabulateConfig:
-    """The accuracy table: sub-stages sampled a width window and resolution, and the images they are judged on."""
+    """The accuracy table."""
 
-    samples: int = MISSING
-    calibration_images: int = MISSING
-    validation_images: int = MISSING
+    samples: int = setting("sub-stages a width window and resolution", most=COUNT)
+    calibration_images: int = setting("training images that a sub-stage's BatchNorm statistics are taken on", most=IMAGES)
+    validation_images: int = setting("validation images that a sub-stage is judged on", most=IMAGES)
 
 
 class Needs(Trained, Taught, OnADevice, Protocol):

@@ -16,9 +16,9 @@ from spaceevo.steps.step import SPACE, Step
 
 @dataclass
 class PredictorConfig:
-    """The latency predictor. ``held_out``: the share of the rows that a first fit is judged by."""
+    """The latency predictor."""
 
-    held_out: float = setting(below=1)
+    held_out: float = setting("share of the measurements that a first fit is judged by", below=1)
 
 
 class Needs(OfASpace, OnADevice, Protocol):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from omegaconf import MISSING
-
 from spaceevo.progress import progress
 from spaceevo.provenance import KERNELS
+from spaceevo.settings import COUNT, setting
 from spaceevo.steps.folder import Folder
 from spaceevo.steps.needs import OfASpace, OnADevice, hyperspace
 from spaceevo.steps.step import SPACE, Step
@@ -19,10 +18,10 @@ from spaceevo.training.config import TrainerConfig
 class ProfileConfig:
     """How many kernels and whole subnets are measured, and how often."""
 
-    blocks: int = MISSING
-    subnets: int = MISSING
-    rounds: int = MISSING
-    runs: int = MISSING
+    blocks: int = setting("kernels: single blocks, stems and heads", most=COUNT)
+    subnets: int = setting("whole random subnets", most=COUNT)
+    rounds: int = setting("of timed calls, every model in each", most=COUNT)
+    runs: int = setting("calls of a model a round", most=COUNT)
 
 
 class Needs(OfASpace, OnADevice, Protocol):

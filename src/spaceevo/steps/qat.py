@@ -53,4 +53,5 @@ STEP = Step(
     run,
     free=("latency",),
     version=2,
+    examples=("stage=qat trainer=gpu logger=tensorboard",),
 )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from spaceevo.data.config import DataConfig
 from spaceevo.deploy.config import CALIBRATE
-from spaceevo.errors import UserError, bad_choice, bad_value
-from spaceevo.settings import plain
+from spaceevo.errors import UserError
+from spaceevo.settings import COUNT, IMAGES, PIXELS, SECONDS, SEED, THREADS, check_section, plain, setting
 from spaceevo.steps.folder import say
+from spaceevo.steps.step import Command
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,27 +22,20 @@ if TYPE_CHECKING:
 
 @dataclass
 class QuantizeConfig:
-    """``python -m spaceevo.quantize``.
+    """``python -m spaceevo.quantize``."""
 
-    Attributes:
-        model: a classifier of torchvision by name.
-        weights: a file of its state dict; None: random weights.
-        calibrate: how onnxruntime's quantizer finds the activations' ranges.
-        resolution: of the images, pixels; None: the data's own.
-    """
-
-    model: str = MISSING
-    weights: str | None = MISSING
-    calibrate: str = MISSING
-    calibration_images: int = MISSING
-    resolution: int | None = MISSING
-    out_dir: str = MISSING
-    seed: int = MISSING
-    threads: int = MISSING
-    rounds: int = MISSING
-    runs: int = MISSING
-    spread_s: float = MISSING
-    debug: bool = MISSING
+    model: str = setting("a classifier of torchvision by name, e.g. mobilenet_v2")
+    weights: str | None = setting("a file of its state dict; null: random weights")
+    calibrate: str = setting("how onnxruntime's quantizer finds the activations' ranges", choices=CALIBRATE)
+    calibration_images: int = setting("training images for that", least=1, most=IMAGES)
+    resolution: int | None = setting("of the images, pixels of a side; null: the data's own", least=1, most=PIXELS)
+    out_dir: str = setting("where the files and the card go")
+    seed: int = setting("of random weights", least=0, most=SEED)
+    threads: int = setting("CPU threads of onnxruntime", least=1, most=THREADS)
+    rounds: int = setting("of timed calls, every file in each", least=1, most=COUNT)
+    runs: int = setting("calls of a file a round", least=1, most=COUNT)
+    spread_s: float = setting("over how many seconds the rounds are spread", least=0, most=SECONDS)
+    debug: bool = setting("show the Python traceback of an error")
     data: DataConfig = field(default_factory=DataConfig)
 
 
@@ -53,12 +48,7 @@ def read(cfg: DictConfig) -> QuantizeConfig:
     if OmegaConf.is_missing(cfg, "model"):
         raise UserError("model: has no value; give a classifier of torchvision, e.g. model=mobilenet_v2")
     config = cast(QuantizeConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(QuantizeConfig), plain(cfg))))
-    if config.calibrate not in CALIBRATE:
-        raise bad_choice("calibrate", config.calibrate, CALIBRATE)
-    for key in ("calibration_images", "threads", "rounds", "runs", "resolution"):
-        value = getattr(config, key)
-        if value is not None and value < 1:
-            raise bad_value(key, value, "1 or more")
+    check_section("", config)
     return config
 
 
@@ -68,20 +58,14 @@ def run(cfg: QuantizeConfig) -> None:
     Raises:
         UserError: no such model, weights that are not its own, or images it does not take.
     """
-    import numpy as np
-    import onnx
-
     from spaceevo.atomic import atomic_write
     from spaceevo.data import Normalized, load_data
     from spaceevo.deploy.claims.card import card_text, file_claims, sealed
-    from spaceevo.deploy.claims.parity import agreement, float_convolutions, integer_op_report
     from spaceevo.deploy.export import AtSize
     from spaceevo.deploy.ptq import post_training_quantized
-    from spaceevo.deploy.runtimes.op_latency import node_rows, op_table
     from spaceevo.deploy.runtimes.registry import measure_cold, measure_files, open_file, outputs
     from spaceevo.deploy.torchvision_model import classifier, to_onnx
     from spaceevo.latency import host
-    from spaceevo.latency.measure import latency
 
     size, bits = cfg.resolution or cfg.data.image_size, host.weight_bits("auto")
     net = classifier(cfg.model, cfg.data.classes, cfg.data.channels, cfg.weights, cfg.seed)
@@ -99,30 +83,50 @@ def run(cfg: QuantizeConfig) -> None:
         name: _claims(name, logits, labels) | file_claims(files[name], times[name], cold[name])
         for name, logits in given.items()
     }
-    ms = {precision: latency(times[name]) for name, precision in (("model.onnx", "int8"), ("fp32.onnx", "fp32"))}
-    graph = onnx.load_from_string(fp32)
-    card = dict(
-        **_asked(cfg, len(calibration), len(test)),
-        files=claims,
-        top1_runtime=claims["model.onnx"]["top1"],
-        top1_fp32=claims["fp32.onnx"]["top1"],
-        agreement_fp32=agreement(given["model.onnx"].argmax(1), given["fp32.onnx"].argmax(1)),
-        mean_difference_fp32=float(np.abs(given["model.onnx"] - given["fp32.onnx"]).mean() / given["fp32.onnx"].std()),
-        float_convolutions=float_convolutions(integer_op_report(files["model.onnx"])),
-        measured_ms=ms["int8"],
-        fp32_ms=ms["fp32"],
-        speedup=ms["fp32"] / ms["int8"],
-        ops=op_table(node_rows(graph), dict(int8=files["model.onnx"], fp32=fp32), ms, threads=cfg.threads),
-    )
+    card = _asked(cfg, len(calibration), len(test)) | dict(files=claims) | _compared(cfg, files, claims, given, times)
     folder = Path(cfg.out_dir)
     for name, content in files.items():
         atomic_write(folder / name, content)
     atomic_write(folder / "card.json", card_text(sealed(card)))
     say(
         f"quantize: test top-1 {card['top1_runtime']:.2f} % in INT8 ({cfg.calibrate}), {card['top1_fp32']:.2f} % in FP32, "
-        f"the same label for {card['agreement_fp32']:.2f} %; {ms['int8']:.4g} ms, {card['speedup']:.2f} times the speed of FP32"
+        f"the same label for {card['agreement_fp32']:.2f} %; {card['measured_ms']:.4g} ms, {card['speedup']:.2f} times "
+        "the speed of FP32"
     )
     say(f"quantize: {folder / 'card.json'}")
+
+
+def _compared(
+    cfg: QuantizeConfig,
+    files: Mapping[str, bytes],
+    claims: Mapping[str, dict[str, Any]],
+    given: Mapping[str, np.ndarray],
+    times: Mapping[str, np.ndarray],
+) -> dict[str, Any]:
+    """What a card says of the INT8 file beside the FP32 one: accuracy, latency, and that of every op. ``given``: their logits;
+    ``times``: of their calls, ms."""
+    import numpy as np
+    import onnx
+
+    from spaceevo.deploy.claims.parity import agreement, float_convolutions, integer_op_report
+    from spaceevo.deploy.runtimes.op_latency import node_rows, op_table
+    from spaceevo.latency.measure import latency
+
+    int8, fp32 = given["model.onnx"], given["fp32.onnx"]
+    ms = {"int8": latency(times["model.onnx"]), "fp32": latency(times["fp32.onnx"])}
+    by_precision = dict(int8=files["model.onnx"], fp32=files["fp32.onnx"])
+    rows = node_rows(onnx.load_from_string(files["fp32.onnx"]))
+    return dict(
+        top1_runtime=claims["model.onnx"]["top1"],
+        top1_fp32=claims["fp32.onnx"]["top1"],
+        agreement_fp32=agreement(int8.argmax(1), fp32.argmax(1)),
+        mean_difference_fp32=float(np.abs(int8 - fp32).mean() / fp32.std()),
+        float_convolutions=float_convolutions(integer_op_report(files["model.onnx"])),
+        measured_ms=ms["int8"],
+        fp32_ms=ms["fp32"],
+        speedup=ms["fp32"] / ms["int8"],
+        ops=op_table(rows, by_precision, ms, threads=cfg.threads),
+    )
 
 
 def _claims(name: str, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -159,3 +163,13 @@ def _asked(cfg: QuantizeConfig, calibration_images: int, test_images: int) -> di
         versions=host.versions(),
         code_version=code_version(),
     )
+
+
+COMMAND = Command(
+    "quantize",
+    "quantizes a classifier of torchvision after training, with accuracy and latency beside FP32",
+    run,
+    ("model=mobilenet_v2 data=cifar10", "model=resnet18 weights=resnet18.pth data=cifar10 calibrate=entropy"),
+    config=QuantizeConfig,
+    read=read,
+)

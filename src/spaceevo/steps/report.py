@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from omegaconf import MISSING
-
 from spaceevo.provenance import FIG8, KERNELS, TAU
+from spaceevo.settings import setting
 from spaceevo.steps.folder import Folder
 from spaceevo.steps.step import Step
 
 
 @dataclass
 class ReportConfig:
-    """``compare``: run folders, of other devices, whose preferences the report shows beside this run's."""
+    """The page of a run."""
 
-    compare: list[str] = MISSING
+    compare: list[str] = setting("run folders, of other devices, whose preferences are shown beside this run's")
 
 
 class Needs(Protocol):

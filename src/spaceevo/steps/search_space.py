@@ -6,12 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from omegaconf import MISSING
-
 from spaceevo.errors import LimitError, UserError, bad_value
 from spaceevo.progress import progress
 from spaceevo.provenance import PREDICTOR
-from spaceevo.settings import setting
+from spaceevo.settings import COUNT, setting
 from spaceevo.steps.folder import Folder, say, usable_threads
 from spaceevo.steps.scoring import SPACES, Scored, halves_tau, predicted, score_of, tables_of, tell_far_off
 from spaceevo.steps.step import SPACE, Step
@@ -26,25 +24,25 @@ TRIED = 500  # spaces, at most, for which it is told whether a limit binds
 
 @dataclass
 class SearchSpaceConfig:
-    """Q-T score and aging evolution (paper sections 4.2 and 4.4).
+    """Q-T score and evolution of search spaces (paper sections 4.2 and 4.4)."""
 
-    Attributes:
-        rows: what is scored: the ``measured`` sub-stages, or many by a smooth ``model`` of them; ``auto``: the model for a
-            table of the run's own with few rows.
-        dimensions: what is searched (Table 2); the rest is that of the space ``base``.
-    """
-
-    search: str = setting(choices=("aging", "random", "exhaustive"))
-    mode: str = setting(choices=("sampled", "exact"))
-    rows: str = setting(choices=("auto", "model", "measured"))
-    fitting: bool = MISSING
-    draws: int = MISSING
-    top: int = MISSING
-    population: int = MISSING
-    sample: int = MISSING
-    evaluations: int = MISSING
-    dimensions: str = setting(choices=("both", "op", "width"))
-    base: str | None = MISSING
+    search: str = setting("how search spaces are searched", choices=("aging", "random", "exhaustive"))
+    mode: str = setting("the Q-T score's top subnets: of sampled ones, or exact, expected", choices=("sampled", "exact"))
+    rows: str = setting(
+        "what is scored: the measured sub-stages, or many by a smooth model of them; auto: the model for a table of the run's "
+        "own with few rows",
+        choices=("auto", "model", "measured"),
+    )
+    fitting: bool = setting("sampled subnets have widths that fit together, stage by stage")
+    draws: int = setting("subnets of a space that the score is of", most=COUNT)
+    top: int = setting("the best of them within a limit, whose mean quality is the score", most=COUNT)
+    population: int = setting("spaces that are alive", most=COUNT)
+    sample: int = setting("spaces of them, the best of which is the next parent", most=COUNT)
+    evaluations: int = setting("spaces that are scored in all", most=100 * COUNT)
+    dimensions: str = setting(
+        "what is searched (Table 2): block types, widths or both; the rest is the base's", choices=("both", "op", "width")
+    )
+    base: str | None = setting("the space that keeps what is not searched")
 
     def check(self) -> None:
         """Raises:
@@ -180,6 +178,7 @@ STEP = Step(
     run,
     needs_latency=True,
     version=4,
+    takes=("lut",),
     examples=(
         "latency.limits_ms=[0.3,0.5,0.8]",
         "-m seed=0,1,2",

@@ -8,12 +8,11 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from omegaconf import MISSING
 
 from spaceevo.errors import bad_value
 from spaceevo.progress import progress
 from spaceevo.provenance import PREDICTOR, TAU
-from spaceevo.settings import setting
+from spaceevo.settings import COUNT, IMAGES, setting
 from spaceevo.steps.benchmark import BenchmarkConfig
 from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import InASpace, Limited, OnADevice, Seeded, hyperspace
@@ -30,23 +29,23 @@ if TYPE_CHECKING:
 
 @dataclass
 class SearchSubnetConfig:
-    """Constrained evolution over subnets (section 5); ``population``: of a generation, of which each limit has its own.
+    """Constrained evolution over subnets (section 5)."""
 
-    Of the validation images the first ``validation_images`` steer the evolution, all but the last ``judge_images`` choose
-    among finalists, by the cross entropy of their labels, and these last choose nothing: they say how good the chosen and the
-    Pareto front are.
-    """
-
-    search: str = setting(choices=("evolution", "random"))
-    quality: str = setting(choices=("supernet", "lut"))
-    population: int = MISSING
-    parents: int = MISSING
-    generations: int = setting(least=0)
-    mutate_probability: float = setting(least=0, below=1)
-    validation_images: int = MISSING
-    judge_images: int = MISSING
-    calibration_images: int = MISSING
-    measure_top: int = MISSING
+    search: str = setting("how subnets are searched", choices=("evolution", "random"))
+    quality: str = setting(
+        "what judges them: the supernet's cross entropy on images, or the table's NSR", choices=("supernet", "lut")
+    )
+    population: int = setting("subnets of a generation, of which each limit has its own", most=COUNT)
+    parents: int = setting("the best of a limit's, which have children", most=COUNT)
+    generations: int = setting("after the first", least=0, most=COUNT)
+    mutate_probability: float = setting("of each choice of a child by mutation to be drawn anew", least=0, below=1)
+    validation_images: int = setting("validation images that steer the evolution, the first", most=IMAGES)
+    judge_images: int = setting(
+        "validation images that choose nothing and say how good the chosen are, the last; those between choose among finalists",
+        most=IMAGES,
+    )
+    calibration_images: int = setting("training images that a subnet's BatchNorm statistics are taken on", most=IMAGES)
+    measure_top: int = setting("finalists of a limit that are measured together", most=COUNT)
 
     def check(self) -> None:
         """Raises:

@@ -39,6 +39,7 @@ class Step:
             something else (a fault mended, another meaning of a column), and not where only its speed or form changes.
             What an older version made is made again, and no step reads it.
         examples: arguments that its command may be given.
+        takes: keys of the top, beside those in ``keys``, that name what it reads instead of an input.
     """
 
     name: str
@@ -55,3 +56,24 @@ class Step:
     optional: bool = False
     version: int = 1
     examples: tuple[str, ...] = ("experiment=demo",)
+    takes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that is no step: it leaves no record, and no step reads what it writes.
+
+    Attributes:
+        run: what it does, called with its config.
+        config: its own config; None: the run's, of which it ``takes`` these keys of the top.
+        read: makes that, checked, of the composed one.
+        examples: arguments that it may be given.
+    """
+
+    name: str
+    summary: str
+    run: Callable[[Any], None]
+    examples: tuple[str, ...]
+    takes: tuple[str, ...] = ()
+    config: type[Any] | None = None
+    read: Callable[[Any], Any] | None = None

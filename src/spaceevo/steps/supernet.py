@@ -75,4 +75,5 @@ STEP = Step(
     run,
     free=("latency",),
     version=2,
+    examples=("stage=supernet supernet.epochs=4",),
 )

@@ -10,7 +10,7 @@ import numpy as np
 from spaceevo.errors import UserError, bad_value
 from spaceevo.progress import progress
 from spaceevo.provenance import TAU
-from spaceevo.settings import setting
+from spaceevo.settings import COUNT, setting
 from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import InASpace, OnADevice, Seeded, hyperspace
 from spaceevo.steps.step import DATA, SCHEME, SPACE, STEERED, Step
@@ -33,18 +33,15 @@ LUCK = 0x7A1  # the draw's own, whatever else the seed draws
 
 @dataclass
 class TauConfig:
-    """How well the accuracy table orders subnets: ``subnets``, random ones of the found space, that are evaluated for it (0: it
-    is not measured) and begin the search; ``resamples``: of its bootstrap interval."""
+    """How well the accuracy table orders subnets."""
 
-    subnets: int = setting(least=float("-inf"))  # `check` says what it may be
-    resamples: int = setting(least=1)
-
-    def check(self) -> None:
-        """Raises:
-        UserError: fewer subnets than tell an order.
-        """
-        if self.subnets != 0 and self.subnets < TAU_SUBNETS:
-            raise bad_value("tau.subnets", self.subnets, f"{TAU_SUBNETS} or more, which a tau needs, or 0 for none")
+    subnets: int = setting(
+        "random ones of the found space that are evaluated for it and begin the search; 0: it is not measured",
+        least=TAU_SUBNETS,
+        most=COUNT,
+        zero="which a tau needs, or 0 for none",
+    )
+    resamples: int = setting("of the bootstrap interval", least=1, most=COUNT)
 
 
 class Needs(InASpace, OnADevice, Seeded, Protocol):
@@ -69,7 +66,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     from spaceevo.atomic import write_parquet, write_yaml
     from spaceevo.evolution import GeneCode
     from spaceevo.evolution.loading import check_origin
-    from spaceevo.evolution.proxy import NSRProxy
+    from spaceevo.evolution.nsr_sums import NsrSums
     from spaceevo.evolution.weighted import weigh_stages
     from spaceevo.steps.common import start
     from spaceevo.steps.judges import CHUNK, searching
@@ -86,7 +83,7 @@ def run(folder: Folder, cfg: Needs) -> None:
             f"tau.subnets={cfg.tau.subnets}: {space} has {len(genes)} subnets, a tau needs {TAU_SUBNETS}; give tau.subnets=0"
         )
     check_origin(table := folder.input("lut.parquet"), hyperspace(cfg), cfg.device.name)
-    nsr = NSRProxy(code, pd.read_parquet(table)).stages(genes)
+    nsr = NsrSums(code, pd.read_parquet(table)).stages(genes)
     subnets = code.decode(genes)
     judge = searching(cfg, net, folder.images(cfg.data, False), folder.partial / "evaluated.json")
     seen: list[Seen] = []

@@ -94,4 +94,5 @@ STEP = Step(
     ("teacher.ckpt",),
     run,
     version=2,
+    examples=("stage=teacher teacher.epochs=4",),
 )

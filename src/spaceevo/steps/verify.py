@@ -10,29 +10,23 @@ import yaml
 from omegaconf import MISSING, DictConfig
 
 from spaceevo.data.config import DataConfig
-from spaceevo.errors import ClaimError, UserError, bad_choice, bad_value
+from spaceevo.errors import ClaimError, UserError, bad_choice
 from spaceevo.paths import conf_dir
 from spaceevo.progress import progress
-from spaceevo.settings import plain
+from spaceevo.settings import check_section, plain, setting
 from spaceevo.steps.folder import say
+from spaceevo.steps.step import Command
 
 
 @dataclass
 class VerifyConfig:
-    """``python -m spaceevo.verify``.
+    """``python -m spaceevo.verify``."""
 
-    Attributes:
-        path: the folder with ``card.json`` and the model files.
-        out_dir: where ``verify.json`` goes; None: beside the card.
-        top1_points: most that a top-1 may differ from the card's, in percentage points.
-        data: the card's, but for what is given.
-    """
-
-    path: str = MISSING
-    out_dir: str | None = MISSING
-    top1_points: float = MISSING
-    progress_bar: bool = MISSING
-    debug: bool = MISSING
+    path: str = setting("the folder with card.json and the model files")
+    out_dir: str | None = setting("where verify.json goes; null: beside the card")
+    top1_points: float = setting("most that a top-1 may differ from the card's, in percentage points", least=0, most=100)
+    progress_bar: bool = setting("show how far it is")
+    debug: bool = setting("show the Python traceback of an error")
     data: DataConfig = field(default_factory=DataConfig)
 
 
@@ -46,8 +40,7 @@ def read(cfg: DictConfig) -> VerifyConfig:
     config = VerifyConfig(**{**given, "data": DataConfig(**given["data"])})
     if config.path == MISSING:
         raise UserError("path: has no value; give a model's folder, e.g. path=runs/demo/models/host-0.300ms")
-    if config.top1_points < 0:
-        raise bad_value("top1_points", config.top1_points, "0 or more")
+    check_section("", config)
     return config
 
 
@@ -127,3 +120,13 @@ def _hint(card: dict) -> str:
     if card.get("weight_bits") == 8 and host.weight_bits("auto") == 7:
         return " (8-bit weights saturate in onnxruntime on a CPU without VNNI: session.x64quantprecision=1 makes them exact)"
     return ""
+
+
+COMMAND = Command(
+    "verify",
+    "reruns the claims of an exported model's card on this machine: accuracy must hold, latency is compared",
+    run,
+    ("path=runs/demo/models/host-0.300ms", "path=host-0.300ms data.root=/mnt/images out_dir=/tmp"),
+    config=VerifyConfig,
+    read=read,
+)

@@ -2,109 +2,120 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from omegaconf import MISSING
-
-from spaceevo.errors import UserError
-from spaceevo.settings import setting
+from spaceevo.errors import UserError, bad_value
+from spaceevo.settings import CHANNELS, COUNT, EPOCHS, IMAGES, RATE, SECONDS, setting
 
 SCHEDULES = ("linear", "cosine")
 
 
 @dataclass
 class TrainerConfig:
-    """Arguments of ``lightning.Trainer``; ``precision: auto``: FP32, but where supernet and finish do not quantize the faster
-    of it and bf16 on this machine."""
+    """Where to train: arguments of ``lightning.Trainer``."""
 
-    accelerator: str = setting(choices=("auto", "cpu", "gpu"))
-    devices: int | str = MISSING
-    strategy: str = setting(choices=("auto", "ddp"))
-    precision: str = setting(choices=("32-true", "bf16-mixed", "auto"))
-    progress_bar: bool = MISSING
+    accelerator: str = setting("what computes", choices=("auto", "cpu", "gpu"))
+    devices: int | str = setting("how many of them, their numbers as text ('0,1'), or auto for all", most=COUNT)
+    strategy: str = setting("how several work together", choices=("auto", "ddp"))
+    precision: str = setting(
+        "of the arithmetic; auto: FP32, but where supernet and finish do not quantize the faster of it and bf16 here",
+        choices=("32-true", "bf16-mixed", "auto"),
+    )
+    progress_bar: bool = setting("show how far it is")
+
+    def check(self) -> None:
+        """Raises:
+        UserError: devices are neither a number nor auto.
+        """
+        if isinstance(self.devices, str) and not re.fullmatch(r"auto|\?\?\?|\d+(,\d+)*", self.devices):
+            raise bad_value("trainer.devices", self.devices, "a whole number more than 0, numbers of devices as text, or auto")
 
 
 @dataclass
 class LoggerConfig:
     """Where training curves go."""
 
-    name: str = setting(choices=("csv", "tensorboard", "wandb"))
-    project: str = MISSING
-    offline: bool = MISSING
+    name: str = setting("what keeps them", choices=("csv", "tensorboard", "wandb"))
+    project: str = setting("of Weights & Biases")
+    offline: bool = setting("Weights & Biases keeps them here, to be sent later")
 
 
 @dataclass
 class TeacherConfig:
     """The network that block-wise distillation learns from."""
 
-    name: str = setting(choices=("cnn", "efficientnet_b5"))
-    widths: list[int] | None = MISSING
-    depth: int = setting(least=0)
-    epochs: int = setting(least=0)
-    batch: int = MISSING
-    lr: float = MISSING
-    weight_decay: float = setting(least=0)
-    label_smoothing: float = setting(least=0, below=1)
-    weights: str | None = MISSING
+    name: str = setting("which network", choices=("cnn", "efficientnet_b5"))
+    widths: list[int] | None = setting(
+        "channels of the cnn's stem and of each of its stages; null: 32, doubled by every stride of 2", most=CHANNELS
+    )
+    depth: int = setting("3x3 convolutions a stage of the cnn", least=0, most=1000)
+    epochs: int = setting("passes over the training images", least=0, most=EPOCHS)
+    batch: int = setting("images a step", most=COUNT)
+    lr: float = setting("the highest learning rate", most=RATE)
+    weight_decay: float = setting("of the weights, but for biases and gains", least=0, most=RATE)
+    label_smoothing: float = setting("share of a label that goes to all classes alike", least=0, below=1)
+    weights: str | None = setting("begins with them: a file of a state dict, or a name of torchvision's; null: random")
 
 
 @dataclass
 class BkdConfig:
-    """Block-wise knowledge distillation (paper section 4.5). ``images``: an epoch's, drawn anew for each, null for all;
-    ``targets``: the teacher's features of the ``full`` resolution, or of the student's ``own``."""
+    """Block-wise knowledge distillation (paper section 4.5)."""
 
-    epochs: int = setting(least=0)
-    lsq_epochs: int = setting(least=0)
-    images: int | None = MISSING
-    batch: int = MISSING
-    lr: float = MISSING
-    lsq_lr: float = MISSING
-    random_paths: int = setting(least=0)
-    targets: str = setting(choices=("full", "own"))
+    epochs: int = setting("passes in FP32", least=0, most=EPOCHS)
+    lsq_epochs: int = setting("passes after them, quantization-aware", least=0, most=EPOCHS)
+    images: int | None = setting("an epoch's training images, drawn anew for each; null: all", most=IMAGES)
+    batch: int = setting("images a step", most=COUNT)
+    lr: float = setting("learning rate in FP32", most=RATE)
+    lsq_lr: float = setting("learning rate of the quantization-aware passes", most=RATE)
+    random_paths: int = setting("random sub-stages a step, beside the largest and the smallest", least=0, most=1000)
+    targets: str = setting(
+        "the teacher's features that are learned: of the full resolution, or of the student's own", choices=("full", "own")
+    )
 
 
 @dataclass
 class StepsConfig:
-    """How a step learns; ``warmup``: the share of the steps over which the learning rate rises, before it falls;
-    ``muon_lr`` and ``muon_decay``: of the convolutions by Muon (``training/optimizer.py``), null: by SGD, as all else."""
+    """How a step learns."""
 
-    batch: int = MISSING
-    lr: float = MISSING
-    momentum: float = setting(least=0, below=1)
-    weight_decay: float = setting(least=0)
-    muon_lr: float | None = MISSING
-    muon_decay: float = setting(least=0)
-    label_smoothing: float = setting(least=0, below=1)
-    warmup: float = setting(least=0, below=1)
+    batch: int = setting("images a step", most=COUNT)
+    lr: float = setting("the highest learning rate of SGD", most=RATE)
+    momentum: float = setting("of SGD and of Muon", least=0, below=1)
+    weight_decay: float = setting("of the weights that SGD learns", least=0, most=RATE)
+    muon_lr: float | None = setting(
+        "the highest learning rate of the convolutions, by Muon; null: by SGD, as all else", most=RATE
+    )
+    muon_decay: float = setting("weight decay of the convolutions by Muon", least=0, most=RATE)
+    label_smoothing: float = setting("share of a label that goes to all classes alike", least=0, below=1)
+    warmup: float = setting("share of the steps over which the learning rate rises, before it falls", least=0, below=1)
 
 
 @dataclass
 class SupernetConfig(StepsConfig):
-    """Sandwich-rule training of the supernet, in FP32 or quantization-aware; ``images``: an epoch's, drawn anew for each,
-    null for all; ``schedule``: by which the learning rate falls."""
+    """Sandwich-rule training of the supernet, in FP32 or quantization-aware."""
 
-    epochs: int = setting(least=0)
-    images: int | None = MISSING
-    random_paths: int = setting(least=0)
-    clip_norm: float = MISSING
-    largest_first: float = setting(least=0, below=1)
-    dropout: float = setting(least=0, below=1)
-    schedule: str = setting(choices=SCHEDULES)
+    epochs: int = setting("passes over the training images", least=0, most=EPOCHS)
+    images: int | None = setting("an epoch's training images, drawn anew for each; null: all", most=IMAGES)
+    random_paths: int = setting("random subnets a step, beside the largest and the smallest", least=0, most=1000)
+    clip_norm: float = setting("most that the norm of a step's gradient may be", most=COUNT)
+    largest_first: float = setting("share of the steps in which the largest subnet trains alone, the first", least=0, below=1)
+    dropout: float = setting("share of the classifier's features that the largest subnet does without", least=0, below=1)
+    schedule: str = setting("by which the learning rate falls", choices=SCHEDULES)
 
 
 @dataclass
 class AloneConfig(StepsConfig):
-    """How one network is trained alone, quantization-aware from the share ``quantized_from`` of its steps on."""
+    """How one network is trained alone."""
 
-    quantized_from: float = setting(least=0, below=1)
+    quantized_from: float = setting("share of the steps from which on it is quantization-aware", least=0, below=1)
 
 
 @dataclass
 class TimedConfig(AloneConfig):
     """And how long: ``seconds`` or ``epochs``, one of them."""
 
-    seconds: float | None = setting(least=0)
-    epochs: float | None = setting(least=0)
+    seconds: float | None = setting("how long each is trained, s; null: epochs says it", least=0, most=SECONDS)
+    epochs: float | None = setting("passes over the training images; null: seconds says it", least=0, most=EPOCHS)
 
     @property
     def at_all(self) -> bool:

@@ -10,110 +10,28 @@ own, which XNNPACK fuses into the convolution.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as tfl
 
+from spaceevo.deploy.files.tflite_graph import FLOAT32, INT8, GraphWriter, Operator
 from spaceevo.deploy.integer.arithmetic import HALF, HALF_QPARAMS, sixth
-from spaceevo.deploy.integer.model import IntegerModel, QParams
+from spaceevo.deploy.integer.model import IntegerModel
 from spaceevo.space.graph import INPUT, Graph, Op
 
 VERSION, IDENTIFIER = 3, b"TFL3"
 OUTPUT = "logits"
 LABELS = "labels"
-INT8 = 128  # what a uint8 integer loses
 #: 127 times this scale is 1/6: multiplying by it gives x / 6, of which the integers are x's.
 SIXTH, SIXTH_QPARAMS = 127, (float(np.float32(1 / (6 * 127))), INT8)
-INT32, FLOAT32 = tfl.TensorType.INT32, tfl.TensorType.FLOAT32
-Operator = tfl.BuiltinOperator
-SINGLE = (1, 1, 1, 1)
 
 
-@dataclass
-class _Writer:
-    """Tensors, buffers and operators of the TFLite graph being written; tensors are indices."""
-
-    model: IntegerModel
-    tensors: list[Any] = field(default_factory=list)
-    buffers: list[Any] = field(default_factory=lambda: [tfl.BufferT()])
-    operators: list[Any] = field(default_factory=list)
-    codes: list[tuple[int, int]] = field(default_factory=list)
-    index: dict[str, int] = field(default_factory=dict)
-    zeros: dict[tuple[int, int], int] = field(default_factory=dict)
-
-    def tensor(self, name: str, shape: Sequence[int], kind: int = tfl.TensorType.INT8) -> Any:
-        """A new tensor ``name``, without a scale."""
-        t = tfl.TensorT()
-        t.name, t.shape, t.type, t.buffer = name.encode(), list(shape), kind, 0
-        self.index[name] = len(self.tensors)
-        self.tensors.append(t)
-        return t
-
-    def quantization(self, scales: Sequence[float] | np.ndarray, zero: int, axis: int = 0) -> Any:
-        return _Quantization(scales, zero, axis, self.zeros)
-
-    def activation(self, name: str, shape: Sequence[int], qparams: QParams) -> int:
-        """An int8 tensor of one scale."""
-        self.tensor(name, shape).quantization = self.quantization([qparams[0]], qparams[1] - INT8)
-        return self.index[name]
-
-    def constant(self, name: str, value: np.ndarray, kind: int = INT32) -> Any:
-        """A new tensor with contents, without a scale."""
-        buffer = tfl.BufferT()
-        buffer.data = np.frombuffer(np.ascontiguousarray(value).tobytes(), np.uint8)
-        t = self.tensor(name, value.shape, kind)
-        t.buffer = len(self.buffers)
-        self.buffers.append(buffer)
-        return t
-
-    def scalar(self, name: str, integer: int, qparams: QParams) -> int:
-        """An int8 constant that broadcasts."""
-        t = self.constant(name, np.full(SINGLE, integer - INT8, np.int8), tfl.TensorType.INT8)
-        t.quantization = self.quantization([qparams[0]], qparams[1] - INT8)
-        return self.index[name]
-
-    def output(self, op: Op) -> int:
-        """The op's output tensor."""
-        return self.activation(op.name, (1, op.out_hw, op.out_hw, op.cout), self.model.qparams[op.name])
-
-    def operator(self, code: int, version: int, inputs: Sequence[int], output: int, options: Any = None) -> None:
-        """``options``: an object of the schema, e.g. ``Conv2DOptionsT``."""
-        if (code, version) not in self.codes:
-            self.codes.append((code, version))
-        o = tfl.OperatorT()
-        o.opcodeIndex, o.inputs, o.outputs = self.codes.index((code, version)), list(inputs), [output]
-        if options is not None:
-            o.builtinOptions = options
-            o.builtinOptionsType = getattr(tfl.BuiltinOptions, type(options).__name__.removesuffix("T"))
-        self.operators.append(o)
+Emit = Callable[[GraphWriter, Op, list[int]], None]
 
 
-class _Quantization(tfl.QuantizationParametersT):
-    """Packs equal vectors of zero points once a file (``shared``): they are 8 bytes a channel, of weights and of biases."""
-
-    def __init__(self, scales: Sequence[float] | np.ndarray, zero: int, axis: int, shared: dict[tuple[int, int], int]) -> None:
-        super().__init__()
-        self.scale, self.quantizedDimension = np.asarray(scales, np.float32), axis
-        self.zero, self.shared = zero, shared
-
-    def Pack(self, builder: flatbuffers.Builder) -> int:
-        scale, key = builder.CreateNumpyVector(self.scale), (self.zero, len(self.scale))
-        if key not in self.shared:
-            self.shared[key] = builder.CreateNumpyVector(np.full(len(self.scale), self.zero, np.int64))
-        tfl.QuantizationParametersStart(builder)
-        tfl.QuantizationParametersAddScale(builder, scale)
-        tfl.QuantizationParametersAddZeroPoint(builder, self.shared[key])
-        tfl.QuantizationParametersAddQuantizedDimension(builder, self.quantizedDimension)
-        return int(tfl.QuantizationParametersEnd(builder))
-
-
-Emit = Callable[[_Writer, Op, list[int]], None]
-
-
-def _conv(w: _Writer, op: Op, inputs: list[int]) -> None:
+def _conv(w: GraphWriter, op: Op, inputs: list[int]) -> None:
     depthwise = op.kind == "depthwise"
     weights = w.model.weights[op.name].transpose((1, 2, 3, 0) if depthwise else (0, 2, 3, 1))
     t = w.constant(f"{op.name}.weight", weights, tfl.TensorType.INT8)
@@ -128,14 +46,14 @@ def _conv(w: _Writer, op: Op, inputs: list[int]) -> None:
     w.operator(code, 3, [x, w.index[f"{op.name}.weight"], w.index[f"{op.name}.bias"]], w.output(op), options)
 
 
-def _maxpool(w: _Writer, op: Op, inputs: list[int]) -> None:
+def _maxpool(w: GraphWriter, op: Op, inputs: list[int]) -> None:
     options = tfl.Pool2DOptionsT()
     options.filterHeight = options.filterWidth = op.kernel
     x = _window(w, op, inputs[0], options, 0)
     w.operator(Operator.MAX_POOL_2D, 2, [x], w.output(op), options)
 
 
-def _window(w: _Writer, op: Op, x: int, options: Any, fill: int) -> int:
+def _window(w: GraphWriter, op: Op, x: int, options: Any, fill: int) -> int:
     """Set stride and padding in ``options``; the tensor to read: x, or x padded with the integer ``fill``."""
     options.strideH = options.strideW = op.stride
     before, after = op.pads(w.model.padding)
@@ -157,22 +75,22 @@ def _window(w: _Writer, op: Op, x: int, options: Any, fill: int) -> int:
     return padded
 
 
-def _mean(w: _Writer, op: Op, inputs: list[int]) -> None:
+def _mean(w: GraphWriter, op: Op, inputs: list[int]) -> None:
     w.constant(f"{op.name}.axes", np.array([1, 2], np.int32))
     options = tfl.ReducerOptionsT()
     options.keepDims = True
     w.operator(Operator.MEAN, 2, [*inputs, w.index[f"{op.name}.axes"]], w.output(op), options)
 
 
-def _add(w: _Writer, op: Op, inputs: list[int]) -> None:
+def _add(w: GraphWriter, op: Op, inputs: list[int]) -> None:
     w.operator(Operator.ADD, 2, inputs, w.output(op), tfl.AddOptionsT())
 
 
-def _mul(w: _Writer, op: Op, inputs: list[int]) -> None:
+def _mul(w: GraphWriter, op: Op, inputs: list[int]) -> None:
     w.operator(Operator.MUL, 2, inputs, w.output(op), tfl.MulOptionsT())
 
 
-def _hsigmoid(w: _Writer, op: Op, inputs: list[int]) -> None:
+def _hsigmoid(w: GraphWriter, op: Op, inputs: list[int]) -> None:
     part = w.activation(f"{op.name}.sixth", (1, op.in_hw, op.in_hw, op.cin), sixth(w.model.qparams[op.inputs[0]]))
     factor = w.scalar(f"{op.name}.factor", SIXTH + INT8, SIXTH_QPARAMS)
     w.operator(Operator.MUL, 2, [*inputs, factor], part, tfl.MulOptionsT())
@@ -180,7 +98,7 @@ def _hsigmoid(w: _Writer, op: Op, inputs: list[int]) -> None:
     w.operator(Operator.ADD, 2, [part, half], w.output(op), tfl.AddOptionsT())
 
 
-def _sigmoid(w: _Writer, op: Op, inputs: list[int]) -> None:
+def _sigmoid(w: GraphWriter, op: Op, inputs: list[int]) -> None:
     w.operator(Operator.LOGISTIC, 2, inputs, w.output(op))
 
 
@@ -203,7 +121,7 @@ def write_tflite(model: IntegerModel, float_io: bool = False, labels: Sequence[s
     ``float_io``: float32 instead, with a Quantize and a Dequantize op. ``labels``: the classes' names, one a line in the
     metadata entry ``labels``. ``every_op``: the output of every op is one of the model's too, for comparisons.
     """
-    w = _Writer(model)
+    w = GraphWriter(model)
     graph = model.graph
     shape = (1, graph.input.hw, graph.input.hw, graph.input.channels)
     if float_io:
@@ -219,7 +137,7 @@ def write_tflite(model: IntegerModel, float_io: bool = False, labels: Sequence[s
     return _finish(w, w.index["image" if float_io else INPUT], outputs, labels)
 
 
-def _logits(w: _Writer, graph: Graph, float_io: bool) -> int:
+def _logits(w: GraphWriter, graph: Graph, float_io: bool) -> int:
     y, qparams = graph.output, w.model.output_qparams
     last, shape = w.index[y.name], [1, y.hw, y.hw, y.channels]
     if y.hw == 1:
@@ -237,7 +155,7 @@ def _logits(w: _Writer, graph: Graph, float_io: bool) -> int:
     return last
 
 
-def _finish(w: _Writer, x: int, outputs: list[int], labels: Sequence[str]) -> bytes:
+def _finish(w: GraphWriter, x: int, outputs: list[int], labels: Sequence[str]) -> bytes:
     graph, model = tfl.SubGraphT(), tfl.ModelT()
     graph.name, graph.tensors, graph.operators = b"main", w.tensors, w.operators
     graph.inputs, graph.outputs = [x], outputs
@@ -255,7 +173,7 @@ def _finish(w: _Writer, x: int, outputs: list[int], labels: Sequence[str]) -> by
     return bytes(builder.Output())
 
 
-def _operator_codes(w: _Writer) -> Iterator[Any]:
+def _operator_codes(w: GraphWriter) -> Iterator[Any]:
     for code, version in w.codes:
         o = tfl.OperatorCodeT()
         o.builtinCode, o.version = code, version

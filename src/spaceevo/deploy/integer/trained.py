@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from spaceevo.deploy.integer.model import ACT_MAX, GATES, Inspection, QParams
-from spaceevo.nn.elastic import GATE_SCALE, SIGMOID_SCALE, Elastic, Quantizer, Stats, schedule
+from spaceevo.nn.elastic import Elastic, Quantizer, Stats, schedule
 from spaceevo.nn.evaluate import ImageSource, logits
 from spaceevo.nn.lsq import MIN_SCALE, zero_point
+from spaceevo.nn.plain import GATE_SCALE, SIGMOID_SCALE
 from spaceevo.space.graph import INPUT, Graph, Op
 
 #: The scales of the gates that ``hswish`` and ``swish`` consist of.

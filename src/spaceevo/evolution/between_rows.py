@@ -3,7 +3,9 @@
 ``recover_blocks``: the tables' latencies are sums over blocks, so that the ms of every block that occurs can be had
 back by sparse least squares. What the sums leave open (blocks that occur only together) is settled by the least
 departure from a tree ensemble of the blocks' sizes, which also answers for blocks that never occur.
-``fit_nsr``: one gradient-boosted tree ensemble a block type, of a sub-stage's configuration.
+``fit_nsr``: one gradient-boosted tree ensemble a block type, for tables of thousands of rows a type, as the published ones
+are; it explains more of these than ``smooth.py``'s model, which is for tables of a few rows a key and sees the same of a
+sub-stage.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from spaceevo.errors import UserError
+from spaceevo.evolution.smooth import features_of
 from spaceevo.evolution.table import Rows, Table
 from spaceevo.space import Hyperspace, Subnet, stage_input_hw
 
@@ -48,7 +51,7 @@ class BlockLatency:
 
 
 @dataclass
-class NsrModel:
+class NsrTrees:
     """``nsr(...)`` of any sub-stage. ``held_out``: by block type name, over rows that were kept back: the root mean
     square error, the mean absolute error, and the share of the variance that is explained (``r2``)."""
 
@@ -58,7 +61,7 @@ class NsrModel:
 
     def nsr(self, stage: int, block: int, cin: np.ndarray, hw: np.ndarray, blocks: np.ndarray) -> np.ndarray:
         """Of sub-stages of one stage (from 0) and type: ``cin``, ``hw`` ``[n]``, ``blocks`` ``[n, deepest, 3]``."""
-        return self.models[block].predict(_features(np.full(len(cin), stage), cin, hw, blocks))
+        return self.models[block].predict(_inputs(np.full(len(cin), stage), cin, hw, blocks))
 
     def quality(self, subnets: Sequence[Subnet]) -> np.ndarray:
         """The negative sum of the stages' NSR of each: higher is better."""
@@ -107,7 +110,7 @@ def recover_blocks(table: Table, rows: np.ndarray | None = None, seed: int = 0) 
     return BlockLatency(table.hyperspace, known, prior, float(np.abs(matrix @ ms - target).max()))
 
 
-def fit_nsr(table: Table, held_out: float = 0.1, seed: int = 0) -> NsrModel:
+def fit_nsr(table: Table, held_out: float = 0.1, seed: int = 0) -> NsrTrees:
     """Fit to all rows; the errors are of a fit to all but a ``held_out`` part.
 
     Raises:
@@ -116,9 +119,9 @@ def fit_nsr(table: Table, held_out: float = 0.1, seed: int = 0) -> NsrModel:
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     source, hs = _rows(table), table.hyperspace
-    inputs = _features(source.key[:, 0], source.cin, source.hw, source.blocks)
+    inputs = _inputs(source.key[:, 0], source.cin, source.hw, source.blocks)
     kept_back = np.random.default_rng(seed).random(len(source)) < held_out
-    model = NsrModel(hs, {})
+    model = NsrTrees(hs, {})
     for block in sorted(set(source.key[:, 1].tolist())):
         mine = source.key[:, 1] == block
 
@@ -204,22 +207,6 @@ def _expected_ms(prior: Any, blocks: np.ndarray) -> np.ndarray:
     return np.exp(prior.predict(_sizes(blocks)))
 
 
-def _features(stage: np.ndarray, cin: np.ndarray, hw: np.ndarray, blocks: np.ndarray) -> np.ndarray:
-    """What the NSR depends on ``[n, 4 + 7 + 9]``: where the sub-stage is, how deep, and its blocks in sum and at its ends."""
-    kernel, width, expand = np.moveaxis(np.asarray(blocks, float), 2, 0)
-    here = kernel > 0
-    depth = here.sum(1)
-    expand = np.where(here, np.nan_to_num(expand), 0)
-    ends = [np.asarray(blocks, float)[np.arange(len(depth)), at] for at in (0 * depth, np.maximum(depth - 2, 0), depth - 1)]
-    before = np.column_stack([cin, width[:, :-1]])
-    capacity = (here * before * width * np.maximum(expand, 1)).sum(1)
-    total = [
-        depth,
-        kernel.sum(1),
-        (kernel**2 * here).sum(1),
-        width.sum(1),
-        expand.sum(1),
-        (expand * width).sum(1),
-        np.log1p(capacity),
-    ]
-    return np.column_stack([stage, cin, hw, width[:, 0] / cin, *total, *(np.nan_to_num(end) for end in ends)])
+def _inputs(stage: np.ndarray, cin: np.ndarray, hw: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+    """What the trees see of sub-stages: where they are, and what the smooth model sees of them."""
+    return np.column_stack([stage, features_of(hw, cin, blocks)])

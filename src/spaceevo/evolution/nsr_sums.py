@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class NSRProxy:
+class NsrSums:
     """``proxy(genes) -> [N]``: the predicted NSR summed over the searched stages, lower is better; ``stages(genes)``: of each
     of them ``[N, stages]``."""
 

@@ -1,0 +1,99 @@
+"""A TFLite graph that is being written: its tensors, their scales, and its operators, with the schema's generated classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as tfl
+
+from spaceevo.deploy.integer.model import IntegerModel, QParams
+from spaceevo.space.graph import Op
+
+INT8 = 128  # what a uint8 integer loses
+INT32, FLOAT32 = tfl.TensorType.INT32, tfl.TensorType.FLOAT32
+Operator = tfl.BuiltinOperator
+SINGLE = (1, 1, 1, 1)
+
+
+@dataclass
+class GraphWriter:
+    """Tensors, buffers and operators of the TFLite graph being written; tensors are indices."""
+
+    model: IntegerModel
+    tensors: list[Any] = field(default_factory=list)
+    buffers: list[Any] = field(default_factory=lambda: [tfl.BufferT()])
+    operators: list[Any] = field(default_factory=list)
+    codes: list[tuple[int, int]] = field(default_factory=list)
+    index: dict[str, int] = field(default_factory=dict)
+    zeros: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def tensor(self, name: str, shape: Sequence[int], kind: int = tfl.TensorType.INT8) -> Any:
+        """A new tensor ``name``, without a scale."""
+        t = tfl.TensorT()
+        t.name, t.shape, t.type, t.buffer = name.encode(), list(shape), kind, 0
+        self.index[name] = len(self.tensors)
+        self.tensors.append(t)
+        return t
+
+    def quantization(self, scales: Sequence[float] | np.ndarray, zero: int, axis: int = 0) -> Any:
+        """Scales along an ``axis``, and the zero point of all of them."""
+        return Quantization(scales, zero, axis, self.zeros)
+
+    def activation(self, name: str, shape: Sequence[int], qparams: QParams) -> int:
+        """An int8 tensor of one scale."""
+        self.tensor(name, shape).quantization = self.quantization([qparams[0]], qparams[1] - INT8)
+        return self.index[name]
+
+    def constant(self, name: str, value: np.ndarray, kind: int = INT32) -> Any:
+        """A new tensor with contents, without a scale."""
+        buffer = tfl.BufferT()
+        buffer.data = np.frombuffer(np.ascontiguousarray(value).tobytes(), np.uint8)
+        t = self.tensor(name, value.shape, kind)
+        t.buffer = len(self.buffers)
+        self.buffers.append(buffer)
+        return t
+
+    def scalar(self, name: str, integer: int, qparams: QParams) -> int:
+        """An int8 constant that broadcasts."""
+        t = self.constant(name, np.full(SINGLE, integer - INT8, np.int8), tfl.TensorType.INT8)
+        t.quantization = self.quantization([qparams[0]], qparams[1] - INT8)
+        return self.index[name]
+
+    def output(self, op: Op) -> int:
+        """The op's output tensor."""
+        return self.activation(op.name, (1, op.out_hw, op.out_hw, op.cout), self.model.qparams[op.name])
+
+    def operator(self, code: int, version: int, inputs: Sequence[int], output: int, options: Any = None) -> None:
+        """``options``: an object of the schema, e.g. ``Conv2DOptionsT``."""
+        if (code, version) not in self.codes:
+            self.codes.append((code, version))
+        o = tfl.OperatorT()
+        o.opcodeIndex, o.inputs, o.outputs = self.codes.index((code, version)), list(inputs), [output]
+        if options is not None:
+            o.builtinOptions = options
+            o.builtinOptionsType = getattr(tfl.BuiltinOptions, type(options).__name__.removesuffix("T"))
+        self.operators.append(o)
+
+
+class Quantization(tfl.QuantizationParametersT):
+    """Packs equal vectors of zero points once a file (``shared``): they are 8 bytes a channel, of weights and of biases."""
+
+    def __init__(self, scales: Sequence[float] | np.ndarray, zero: int, axis: int, shared: dict[tuple[int, int], int]) -> None:
+        super().__init__()
+        self.scale, self.quantizedDimension = np.asarray(scales, np.float32), axis
+        self.zero, self.shared = zero, shared
+
+    def Pack(self, builder: flatbuffers.Builder) -> int:
+        """Where it lies in the file."""
+        scale, key = builder.CreateNumpyVector(self.scale), (self.zero, len(self.scale))
+        if key not in self.shared:
+            self.shared[key] = builder.CreateNumpyVector(np.full(len(self.scale), self.zero, np.int64))
+        tfl.QuantizationParametersStart(builder)
+        tfl.QuantizationParametersAddScale(builder, scale)
+        tfl.QuantizationParametersAddZeroPoint(builder, self.shared[key])
+        tfl.QuantizationParametersAddQuantizedDimension(builder, self.quantizedDimension)
+        return int(tfl.QuantizationParametersEnd(builder))
