@@ -57,7 +57,6 @@ def other(**changes: Any) -> Hyperspace:
     ("hs", "said"),
     [
         (other(blocks=(DIGITS.blocks[1], DIGITS.blocks[0], *DIGITS.blocks[2:])), "its hyperspace.blocks[0].act is relu, here"),
-        (other(classes=100), "its hyperspace.classes is 10, here it is 100"),
         (other(stem=replace(DIGITS.stem, act="hswish")), "its hyperspace.stem.act is "),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 from spaceevo.space.hyperspace import Hyperspace
 
-LABELS = ("name", "device")  # fields that change no search space
+LABELS = ("name", "device", "channels", "classes")  # fields that change no search space; the last two are of the images
 
 
 def described(hs: Hyperspace) -> dict[str, str]:
