@@ -31,8 +31,10 @@ def check_config(steps: Sequence[Step], cfg: Config) -> None:
     Raises:
         UserError: what stands in the way of one of ``steps``: its key, the value and what is allowed.
     """
-    check_folder("run_dir", cfg.run_dir, writes=False)
-    check_folder("out_dir", cfg.out_dir)
+    apart = cfg.out_dir != cfg.run_dir  # else out_dir is nothing that anybody typed
+    check_folder("run_dir", cfg.run_dir, writes=not apart)
+    if apart:
+        check_folder("out_dir", cfg.out_dir)
     for step in steps:
         reason = check_device(step, cfg)
         if reason is not None:
