@@ -191,7 +191,10 @@ def test_a_claim_error_is_exit_code_3_whatever_is_around_it() -> None:
         ("export.tolerance=1e30", "export.tolerance=1e+30: must be 100 or less"),
         ("export.tolerance=-1", "export.tolerance=-1.0: must be 0 or more"),
         ("export.mean_difference=-1", "export.mean_difference=-1.0: must be 0 or more"),
-        ("blocks.blocks.0.act=gelu", "blocks.blocks.0.act=gelu: no such act; there are: relu, relu6, hswish, swish"),
+        (
+            "blocks.blocks.0.act=gelu",
+            "blocks.blocks.0.act=gelu: no such act; there are: relu, relu6, hswish, swish (did you mean relu or relu6?)",
+        ),
     ],
 )
 def test_bad_values(argument: str, said: str) -> None:

@@ -81,7 +81,7 @@ def test_the_same_keys_with_other_images_in_the_folder_are_refused(images: Path,
 
 
 def test_work_begun_on_another_split_does_not_go_on(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from spaceevo.training import fit
+    from spaceevo.steps import common
 
     cfg = over(images)
 
@@ -91,7 +91,7 @@ def test_work_begun_on_another_split_does_not_go_on(images: Path, monkeypatch: p
     def stop(*_: object) -> None:
         raise Killed
 
-    monkeypatch.setattr(fit, "fit", stop)
+    monkeypatch.setattr(common, "fit", stop)
     with pytest.raises(Killed):
         execute("supernet", cfg)
     (images / "train" / "a" / "0.png").unlink()

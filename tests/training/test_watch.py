@@ -19,7 +19,7 @@ from spaceevo.training.watch import SLOWER, Bar, Diverged, Watch
 
 CPU = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
 EPOCHS, STEPS = 4, 10
-BAR = Bar(math.log(2), 30)
+BAR = Bar(math.log(2), 20)
 
 
 class Linear(L.LightningModule):

@@ -91,7 +91,7 @@ class Watch(Callback):
             return
         late, last = sum(half) / len(half), trainer.current_epoch + 1 == trainer.max_epochs
         had_learned = self.best < FAR * self.bar.nothing
-        if late >= self.bar.nothing and (had_learned or (last and trainer.global_step >= self.bar.steps)):
+        if late >= self.bar.nothing and trainer.global_step >= self.bar.steps and (had_learned or last):
             if not had_learned:
                 (self.record.parent / "last.ckpt").unlink(missing_ok=True)  # no better than this one
             self._stop(trainer, f"the loss is {late:.4g}, and that of knowing nothing {self.bar.nothing:.4g}")
