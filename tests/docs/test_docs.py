@@ -159,7 +159,7 @@ def test_the_reference_says_what_a_key_may_be() -> None:
     for row in (
         "| `seed` | whole number | `0` | at least 0, at most 4294967295 | of every random number |",
         "| `supernet.warmup` | number | `0.03` | at least 0, less than 1 | share of the steps over which the ",
-        "| `bkd.images` | whole number or null | `1280` | more than 0, at most 1000000000 | an epoch's training images, ",
+        "| `bkd.images` | whole number or null | `1024` | more than 0, at most 1000000000 | an epoch's training images, ",
         "| `latency.limits_ms` | list of numbers or null | `null` | more than 0, at most 1000000 | the limits, ms; ",
         "| `export.calibrate` | text or null | `null` | `null`, `minmax`, `entropy`, `percentile` |",
         "| `hyperspace.stages[].types` | list of whole numbers or null | `null` | at least 0, at most 1000 | indices",
