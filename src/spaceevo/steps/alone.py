@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Protocol
 
 from torch import Tensor
@@ -41,7 +42,8 @@ def train_alone(
         The number of steps.
     """
     part = folder.partial / name
-    data = ImagesModule(images, cfg.data, recipe.batch, cfg.seed + 2, easy=easy)
+    described = replace(cfg.data, shift=max(cfg.data.shift, recipe.shift))
+    data = ImagesModule(images, described, recipe.batch, cfg.seed + 2, easy=easy)
     module = AloneModule(own, graph, recipe, 0, cfg.seed, quantizer(cfg), calibration)
     if recipe.epochs is not None:
         module.steps = round(recipe.epochs * data.steps_per_epoch)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from spaceevo.errors import UserError, bad_value
-from spaceevo.settings import CHANNELS, COUNT, EPOCHS, IMAGES, RATE, SECONDS, setting
+from spaceevo.settings import CHANNELS, COUNT, EPOCHS, IMAGES, PIXELS, RATE, SECONDS, setting
 
 SCHEDULES = ("linear", "cosine")
 
@@ -108,6 +108,9 @@ class AloneConfig(StepsConfig):
     """How one network is trained alone."""
 
     quantized_from: float = setting("share of the steps from which on it is quantization-aware", least=0, below=1)
+    shift: int = setting(
+        "pixels that its training images are moved at random, at most; data.shift if more", least=0, most=PIXELS
+    )
 
 
 @dataclass
