@@ -79,17 +79,13 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
 def flip_and_crop(x: Tensor, rng: np.random.Generator, flip: bool, pad: int) -> tuple[Tensor, Tensor]:
     """Every image of ``[B, C, H, W]`` shifted by up to ``pad`` pixels each way and, with ``flip``, half of them mirrored; which
     those are, ``[B]``."""
-    count, channels, height, width = x.shape
-    shift = torch.from_numpy(rng.integers(0, 2 * pad + 1, (2, count, 1)))
-    mirrored = torch.from_numpy(rng.random((count, 1)) < 0.5) if flip else torch.zeros(count, 1, dtype=torch.bool)
-    if pad == 0:
-        return torch.where(mirrored[:, :, None, None], x.flip(3), x), mirrored[:, 0]
-    padded = F.pad(x, (pad, pad, pad, pad))
-    rows, columns = shift[0] + torch.arange(height), shift[1] + torch.arange(width)
-    columns = torch.where(mirrored, columns.flip(1), columns)
-    image = torch.arange(count)[:, None, None, None]
-    channel = torch.arange(channels)[None, :, None, None]
-    return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]], mirrored[:, 0]
+    count, _, height, width = x.shape
+    down, right = torch.from_numpy(rng.integers(0, 2 * pad + 1, (2, count)))
+    mirrored = torch.from_numpy(rng.random(count) < 0.5) if flip else torch.zeros(count, dtype=torch.bool)
+    if pad:
+        windows = F.pad(x, (pad, pad, pad, pad)).unfold(2, height, 1).unfold(3, width, 1)
+        x = windows[torch.arange(count), :, down, right]
+    return torch.where(mirrored[:, None, None, None], x.flip(3), x), mirrored
 
 
 class ImagesModule(L.LightningDataModule):
