@@ -19,15 +19,17 @@ from spaceevo.app.config import compose
 from spaceevo.app.run import folder_of
 from spaceevo.errors import UserError
 from spaceevo.steps import STEPS
-from spaceevo.steps.beside import at_once, side_by_side
+from spaceevo.steps.beside import PEAKS, at_once, side_by_side
 from spaceevo.training.checkpoint import load_checkpoint
 
 
 def test_works_share_the_threads_and_each_has_its_process(tmp_path: Path) -> None:
+    PEAKS.clear()
     side_by_side(write, [(tmp_path, name) for name in "abc"], 2)
     told = [(tmp_path / name).read_text().split() for name in "abc"]
     assert {threads for threads, _ in told} == {str(max(1, torch.get_num_threads() // 2))}
     assert len({pid for _, pid in told} | {str(os.getpid())}) == 4
+    assert len(PEAKS) == 2 and min(PEAKS) > 1  # of three, two at once
 
 
 def test_the_first_that_fails_ends_the_others(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import resource
 from contextlib import suppress
 from pathlib import Path
 
+from spaceevo.steps.beside import PEAKS
+
 _UNDER_WAY: list[int] = []  # peaks in MiB of the steps under way, the outer first, up to where an inner one began
 
 
@@ -19,8 +21,9 @@ def begin_peak() -> None:
 
 
 def end_peak() -> int:
-    """MiB since the last ``begin_peak`` that was not ended."""
-    peak = max(_UNDER_WAY.pop(), _peak_mib())
+    """MiB since the last ``begin_peak`` that was not ended: of this process, and of those beside it, each at its most."""
+    peak = max(_UNDER_WAY.pop(), _peak_mib() + sum(PEAKS))
+    PEAKS.clear()
     if _UNDER_WAY:
         _UNDER_WAY[-1] = max(_UNDER_WAY[-1], peak)
     return peak

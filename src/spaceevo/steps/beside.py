@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ from spaceevo.errors import UserError
 
 if TYPE_CHECKING:
     from spaceevo.steps.needs import Trained
+
+PEAKS: list[int] = []  # MiB that processes of the step under way took at once, each at most
 
 
 def at_once(cfg: Trained, works: int) -> int:
@@ -41,7 +44,7 @@ def side_by_side(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]
     import torch
 
     context, threads = multiprocessing.get_context("spawn"), max(1, torch.get_num_threads() // workers)
-    waiting = list(arguments)
+    waiting, peaks = list(arguments), [0]
     running: dict[Any, BaseProcess] = {}
     try:
         while waiting or running:
@@ -51,33 +54,35 @@ def side_by_side(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]
                 running[ours].start()
                 theirs.close()
             for ready in wait(list(running)):
-                failure = _ended(ready)
+                failure, peak = _ended(ready)
+                peaks.append(peak)
                 running.pop(ready).join()
                 if failure is not None:
                     raise failure
     finally:
+        PEAKS.extend(sorted(peaks)[-workers:])
         for process in running.values():
             process.kill()
         for process in running.values():
             process.join()
 
 
-def _ended(ours: Any) -> Exception | None:
+def _ended(ours: Any) -> tuple[Exception | None, int]:
     try:
         return ours.recv()
     except EOFError:
-        return UserError("a process of the step was ended from outside; the same command goes on where it stopped")
+        return UserError("a process of the step was ended from outside; the same command goes on where it stopped"), 0
 
 
 def _do(theirs: Connection, threads: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this process
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    failure = None
     try:
         work(threads, *arguments)
     except Exception as error:
-        theirs.send(error)
-    else:
-        theirs.send(None)
+        failure = error
+    theirs.send((failure, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024))
 
 
 def _end_with_parent() -> None:
