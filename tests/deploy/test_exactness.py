@@ -62,7 +62,7 @@ def check_ops(trained: Trained, model: IntegerModel, images: np.ndarray, floor: 
     names = [op.name for op in model.graph.ops]
     for file in (ort.inspect(write_int8(model), names, images), litert.inspect(write_tflite(model), names, images)):
         rows = judge_ops(trained, file, images)
-        assert [row["op"] for row in rows] == ["input", *names]
+        assert [row["op"] for row in rows] == ["input", *names, "logits"]
         assert [row for row in rows if row["why"]] == []
         assert max(row["steps"] for row in rows) <= floor
 

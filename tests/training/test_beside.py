@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,15 @@ def test_as_many_at_once_as_there_are_threads_and_one_on_a_gpu() -> None:
     assert at_once(compose("train", [*TINY, "threads=4", "trainer=ddp", "trainer.accelerator=cpu"]), 3) == 1
 
 
+@pytest.fixture
+def threads_as_before() -> Iterator[None]:
+    """A process with several threads is not to be forked, as other tests do."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads_as_before")
 def test_subnets_finished_side_by_side_are_those_finished_one_after_the_other(tiny_run: Path, tmp_path: Path) -> None:
     weights = []
     for threads in (1, 2):

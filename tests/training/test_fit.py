@@ -223,6 +223,6 @@ def test_far_from_a_terminal_a_training_tells_how_far_it_is_in_lines(
     monkeypatch.setattr("spaceevo.training.fit.EVERY_S", 0.0)
     fit(new_module("teacher", 0), new_data(), {**CPU, "enable_progress_bar": True}, False, tmp_path, EPOCHS)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == f"epoch 1 of {EPOCHS}, step 1 of {EPOCHS * STEPS}"
-    assert lines[-1] == f"epoch {EPOCHS} of {EPOCHS}, step {EPOCHS * STEPS} of {EPOCHS * STEPS}"
+    assert lines[0] == f"{tmp_path.name}: epoch 1 of {EPOCHS}, step 1 of {EPOCHS * STEPS}"
+    assert lines[-1] == f"{tmp_path.name}: epoch {EPOCHS} of {EPOCHS}, step {EPOCHS * STEPS} of {EPOCHS * STEPS}"
     assert len(lines) == EPOCHS * STEPS

@@ -61,7 +61,7 @@ def _config_error(error: BaseException, config_name: str) -> str | None:
         return f"{missing.group(1)}: has no value"
     grammar = getattr(error, "override", None)
     if grammar:
-        return f"{grammar}: not key=value as Hydra reads it{_how_to_quote(str(grammar))} ({_first_line(error)})"
+        return f"{grammar}: not key=value as Hydra reads it{_how_to_quote(str(grammar))}"
     wrong = re.search(r"Error (?:merging|parsing) override '?(\S+?)'?$", text, re.MULTILINE)
     return _first_line(error) if wrong is None else f"{wrong.group(1)}: must be {_allowed(text)}"
 
