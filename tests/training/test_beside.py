@@ -79,19 +79,22 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def test_as_many_at_once_as_there_are_threads_and_one_on_a_gpu() -> None:
-    cfg = compose("train", [*TINY, "threads=2"])
-    assert [at_once(cfg, works) for works in (0, 1, 2, 3)] == [1, 1, 2, 2]
-    assert at_once(compose("train", [*TINY, "threads=1"]), 3) == 1
-    assert at_once(compose("train", [*TINY, "threads=4", "trainer=ddp", "trainer.accelerator=cpu"]), 3) == 1
-
-
 @pytest.fixture
 def threads_as_before() -> Iterator[None]:
     """A process with several threads is not to be forked, as other tests do."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads_as_before")
+def test_as_many_at_once_as_there_are_threads_and_one_on_a_gpu() -> None:
+    cfg = compose("train", [*TINY, "threads=2"])
+    torch.set_num_threads(2)
+    assert [at_once(cfg, works) for works in (0, 1, 2, 3)] == [1, 1, 2, 2]
+    assert at_once(compose("train", [*TINY, "threads=4", "trainer=ddp", "trainer.accelerator=cpu"]), 3) == 1
+    torch.set_num_threads(1)
+    assert at_once(compose("train", [*TINY, "threads=1"]), 3) == 1
 
 
 @pytest.mark.usefixtures("threads_as_before")

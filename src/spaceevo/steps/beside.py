@@ -12,8 +12,10 @@ import resource
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spaceevo.errors import UserError
@@ -25,13 +27,13 @@ PEAKS: list[int] = []  # MiB that processes of the step under way took at once, 
 
 
 def at_once(cfg: Trained, works: int) -> int:
-    """How many of so many works are done at once: as many as there are threads, on a CPU."""
+    """How many of so many works are done at once: as many as this process has threads, on a CPU."""
     import torch
 
     from spaceevo.training.fit import device_of
 
     alone = device_of(cfg.trainer.accelerator).type != "cpu" or cfg.trainer.strategy != "auto"
-    return 1 if alone else max(1, min(works, cfg.threads or torch.get_num_threads()))
+    return 1 if alone else max(1, min(works, torch.get_num_threads()))
 
 
 def side_by_side(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]], workers: int) -> None:
@@ -82,7 +84,17 @@ def _do(theirs: Connection, threads: int, work: Callable[..., None], arguments: 
         work(threads, *arguments)
     except Exception as error:
         failure = error
-    theirs.send((failure, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024))
+    theirs.send((failure, peak_mib()))
+
+
+def peak_mib() -> int:
+    """Peak resident memory in MiB of this process, on Linux since it was last reset (``app/memory.py``). What ``getrusage``
+    tells is second best: it counts the process that this one was spawned from."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) // 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def _end_with_parent() -> None:
