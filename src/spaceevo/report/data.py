@@ -13,7 +13,6 @@ import yaml
 
 from spaceevo.errors import UserError
 from spaceevo.evolution import Table, load_table
-from spaceevo.evolution.files import origin_of
 from spaceevo.provenance import FIG8, KERNELS, TAU, Record, matches, read_record
 from spaceevo.space import Hyperspace, SearchSpace
 
@@ -89,8 +88,7 @@ def load_run(folders: Sequence[Path], steps: Mapping[str, bool]) -> RunData:
     records = {step: record for step, record in found.items() if record is not None}
     search = plain("space.yaml")
     space = search["space"] if search else cards[0]["space"] if cards else None
-    tables = [path for path, _ in held.find("lut.parquet")]
-    hs = _hyperspace(identity, space, *tables)
+    hs = _hyperspace(identity, space)
     return RunData(
         identity=identity,
         host=plain("latency/host.json"),
@@ -106,7 +104,7 @@ def load_run(folders: Sequence[Path], steps: Mapping[str, bool]) -> RunData:
         subnets=table("subnets.parquet"),
         pareto=plain("pareto.yaml"),
         baselines=plain("baselines.yaml"),
-        table=load_table(tables[0], hs) if tables else None,
+        table=load_table(tables[0][0], hs) if (tables := held.find("lut.parquet")) else None,
         cards=sorted(cards, key=lambda card: (card["limit_ms"], card["mmacs"])),
         benchmark=benchmark,
         records=records,
@@ -151,15 +149,11 @@ def _cards(held: _Held, benchmark: pd.DataFrame | None) -> list[dict[str, Any]]:
     return [card | {"again_ms": again.get(card["name"])} for card in cards]
 
 
-def _hyperspace(identity: dict[str, Any], space: str | None, table: Path | None = None) -> Hyperspace:
-    """The run's hyperspace, under the name that the space's encoding begins with, for the images that its table is of."""
+def _hyperspace(identity: dict[str, Any], space: str | None) -> Hyperspace:
+    """The run's hyperspace, under the name that the space's encoding begins with."""
     fields = {key.removeprefix("hyperspace."): value for key, value in identity.items() if key.startswith("hyperspace.")}
     name = fields["name"] if space is None else space.rsplit("-", 2)[0]
-    hs = Hyperspace.from_dict({**fields, "name": name, "blocks": identity["blocks.blocks"]})
-    origin = None if table is None else origin_of(table)
-    if origin is None:
-        return hs
-    return hs.with_task(*(int(origin["hyperspace"][key]) for key in ("channels", "classes")))
+    return Hyperspace.from_dict({**fields, "name": name, "blocks": identity["blocks.blocks"]})
 
 
 @dataclass(frozen=True)
