@@ -139,7 +139,7 @@ def test_a_broken_folder_gets_one_line(how: int, model: Path) -> None:
         card = verify.read_card(model)
         files = verify.read_files(model, card)
         claimed_data(DataConfig(), card["data"], "card.json")
-        verify.verify_files(card, files, model, images, np.zeros(2, int), 0.05, lambda *_: None)
+        verify.run_claims(card, files, model, images, np.zeros(2, int), 0.05, lambda *_: None)
     assert said in str(caught.value), name
     assert "\n" not in str(caught.value)
 
@@ -209,7 +209,8 @@ def test_a_file_that_no_runtime_here_executes_is_named_and_not_judged(model: Pat
     card = verify.read_card(model)
     shape = card["input"]["shape"]
     images, labels = np.zeros((2, *shape[1:]), np.float32), np.zeros(2, int)
-    claims = verify.verify_files(card, verify.read_files(model, card), model, images, labels, 100.0, lambda *_: None)
+    claims, timed = verify.run_claims(card, verify.read_files(model, card), model, images, labels, 100.0, lambda *_: None)
+    claims += verify.latency_claims(card, timed)
     (claim,) = (claim for claim in claims if claim.of == "model.bin" and claim.what == "top-1 in another")
     assert claim.here == "not checked: no such runtime" and claim.holds is None and not claim.must
 

@@ -87,7 +87,7 @@ def run(folder: Folder, cfg: Needs) -> None:
         job = shorter(cfg, space, own)
         whole = all([folder.execute("supernet", job), folder.execute("qat", job)])
         net, _ = load_supernet(holder_of("qat.ckpt", own, folder.shared) / "qat.ckpt", hs)
-        best = _best(cfg, space, net, predictor, limits, images, own / "evaluated.json")
+        best = _best(cfg, space, net, predictor, limits, images, own / "seen.json")
         if whole and not told:
             minutes = (time.monotonic() - began) / 60 * (len(chosen) - number)
             say(f"fig8_qt: about {minutes:.0f} minutes for {len(chosen) - number} more spaces")

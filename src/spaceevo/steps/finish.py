@@ -72,8 +72,9 @@ def run(folder: Folder, cfg: Needs) -> None:
         _answer(folder, cfg, given, first)
     workers = at_once(cfg, len(subnets))
     if workers == 1:
+        said = _answers(folder)
         for name, subnet in subnets.items():
-            _finish(folder, cfg, given, name, subnet, cfg.finish, _answers(folder))
+            _finish(folder, cfg, given, name, subnet, cfg.finish, said)
     else:
         del given
         times = len(subnets) / math.ceil(len(subnets) / workers)  # all together take as long as one after the other

@@ -102,7 +102,7 @@ def supernet_judge(
             resumed = known - sum(str(subnet) in before for subnet in subnets)
             progress(resumed)  # before a kill
             began = time.monotonic()
-            found += [-seen.loss for seen in searcher.seen(subnets, progress)]
+            found += searcher.quality(subnets, progress)
             telling.took(time.monotonic() - began, len(subnets) - known, resumed)
         return found
 

@@ -96,8 +96,8 @@ def run(folder: Folder, cfg: Needs) -> None:
         entry |= {key: _value(by_subnet, entry["subnet"], key) for key in ("top1_val", "top1_search", "loss_search", "nsr")}
         _tell(judge, entry)
     reference = limits[-1], judge.worthless
+    columns = "subnet", "predicted_ms", judge.judged, "top1_search", judge.searched
     front = frame[frame.front].sort_values("predicted_ms")
-    told = judge.more([])
     volume = hypervolume(front.predicted_ms, judge.sign * front[judge.judged], reference)
     found = dict(
         space=str(judge.space),
@@ -107,7 +107,7 @@ def run(folder: Folder, cfg: Needs) -> None:
         reference={"predicted_ms": reference[0], judge.judged: judge.sign * reference[1]},
         reference_is=f"the largest limit and {judge.reference}",
         chosen=chosen,
-        front=front[list(dict.fromkeys(["subnet", "predicted_ms", judge.judged, *told, judge.searched]))].to_dict("records"),
+        front=front[[column for column in dict.fromkeys(columns) if column in front]].to_dict("records"),
     )
     write_parquet(folder.output("subnets.parquet"), frame, {"limits_ms": limits, "hypervolume": volume})
     write_yaml(folder.output("pareto.yaml"), found)

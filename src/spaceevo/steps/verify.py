@@ -73,7 +73,8 @@ def run(cfg: VerifyConfig) -> None:
             bar.update(count - done.get(name, 0))
             done[name] = count
 
-        claims = verify.verify_files(card, files, folder, small, images.test_labels.numpy(), cfg.top1_points, show)
+        claims, timed = verify.run_claims(card, files, folder, small, images.test_labels.numpy(), cfg.top1_points, show)
+    claims += verify.latency_claims(card, timed)
     claims, left = [*verify.machine_claims(card), *claims], verify.not_checked(card, claims)
     broken = [claim for claim in claims if claim.must and not claim.holds]
     say(verify.table(claims))

@@ -97,9 +97,9 @@ class SubnetEvaluator:
         """Accuracy of each in percent."""
         return [seen.top1 for seen in self.seen(subnets)]
 
-    def quality(self, subnets: Sequence[Subnet]) -> list[float]:
+    def quality(self, subnets: Sequence[Subnet], progress: Callable[[int], object] | None = None) -> list[float]:
         """What the search goes by: the negative cross entropy of each."""
-        return [-seen.loss for seen in self.seen(subnets)]
+        return [-seen.loss for seen in self.seen(subnets, progress)]
 
     def _evaluated(self, subnet: Subnet) -> Seen:
         scores = recalibrated(self.net, subnet_graph(subnet), self.quantizer, self.calibration, self.images)

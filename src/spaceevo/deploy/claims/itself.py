@@ -10,12 +10,13 @@ from typing import Any
 
 from spaceevo.deploy.claims.card import CARD_HASH, card_hash
 from spaceevo.deploy.claims.claim import Claim
+from spaceevo.deploy.claims.gate import COMPARED
 from spaceevo.errors import UserError
 
 #: Figures that a card tells twice.
 TWICE = {
     **{key: f"files/model.onnx/{key}" for key in ("bytes", "measured_ms", "quantiles_ms", "cold_ms")},
-    **{key: f"files/model.onnx/{key}" for key in ("agreement", "mean_difference", "max_difference")},
+    **{key: f"files/model.onnx/{key}" for key in COMPARED},
     **{f"fp32_{key}": f"files/fp32.onnx/{key}" for key in ("quantiles_ms", "cold_ms")},
     "fp32_ms": "files/fp32.onnx/measured_ms",
     "top1_runtime": "files/model.onnx/top1",
@@ -23,7 +24,6 @@ TWICE = {
     "input/mean": "data/mean",
     "input/std": "data/std",
 }
-COMPARED = ("agreement", "mean_difference", "max_difference")
 
 
 def seal_claim(card: Mapping[str, Any]) -> Claim:

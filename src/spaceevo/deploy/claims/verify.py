@@ -68,24 +68,6 @@ def accuracy_claims(
     return found
 
 
-def verify_files(
-    card: Mapping[str, Any],
-    files: Mapping[str, bytes],
-    folder: Path,
-    images: Arrays,
-    labels: np.ndarray,
-    points: float,
-    progress: Callable[[str, int], object],
-) -> list[Claim]:
-    """Every claim about the card and its files: each is run over ``images`` ``[N, C, R, R]`` in its runtime, and timed.
-
-    Raises:
-        UserError: a runtime cannot read or run a file.
-    """
-    found, timed = run_claims(card, files, folder, images, labels, points, progress)
-    return found + latency_claims(card, timed)
-
-
 def run_claims(
     card: Mapping[str, Any],
     files: Mapping[str, bytes],
@@ -95,7 +77,12 @@ def run_claims(
     points: float,
     progress: Callable[[str, int], object],
 ) -> tuple[list[Claim], dict[str, bytes]]:
-    """:func:`verify_files` but for latencies; and the files that can be timed here."""
+    """Every claim about the card and its files but latencies (:func:`latency_claims`): each is run over ``images``
+    ``[N, C, R, R]`` in its runtime; and the files that can be timed here.
+
+    Raises:
+        UserError: a runtime cannot read or run a file.
+    """
     found: list[Claim] = [seal_claim(card)]
     given: dict[str, np.ndarray] = {}
     running = {name: open_file(folder / name, files[name]) for name in card["files"] if runtime_of(name) is not None}
