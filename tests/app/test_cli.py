@@ -65,7 +65,7 @@ BAD = {
     "--fast": "--fast: no such option",
     "search_subnet.quality=guess": "search_subnet.quality=guess: no such quality; there are: supernet, lut",
     "search=best": "search=best: no such search; there are: aging, exhaustive, random",
-    "subnet_search=best": "subnet_search=best: no such subnet_search; there are: evolution, paper, random",
+    "subnet_search=best": "subnet_search=best: no such subnet_search; there are: evolution, fitted, paper, random",
     "bkd.lr=[1": "bkd.lr=[1: not key=value",
     "run_dir=[ä": """run_dir=[ä: not key=value as Hydra reads it; a value with other signs than letters, digits and""",
     "device=intel_vnn": "device=intel_vnn: no such device; there are: host, intel_vnni, pixel4 (did you mean intel_vnni?)",

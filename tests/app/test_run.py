@@ -223,6 +223,9 @@ def test_run_folder_of_another_configuration_is_refused_until_told_to_start_over
 ) -> None:
     run_pipeline(tiny())
     Path("runs/tiny/notes.txt").write_text("mine")
+    refused = Path("runs/tiny/models/old-1ms/refused/parity.json")
+    refused.parent.mkdir(parents=True)
+    refused.write_text("{}")
     for start_over in ("start_over=false", "start_over=true"):
         with pytest.raises(UserError, match=r"run_dir=runs/tiny is another configuration's \(blocks\.name tiny -> conv"):
             execute("profile", tiny("blocks=conv", start_over))
@@ -242,6 +245,7 @@ def test_run_folder_of_another_configuration_is_refused_until_told_to_start_over
     assert not Path("runs/tiny/report.html").exists()
     assert Path("runs/tiny/notes.txt").read_text() == "mine"
     kept = content(Path("runs/tiny/aside/1"))
+    assert "models/old-1ms/refused/parity.json" in kept and not Path("runs/tiny/models").exists()
     assert kept.items() <= before.items() and {"report.html", "teacher.ckpt", "run.yaml"} <= set(kept)
     ran.clear()
     run_pipeline(tiny("blocks=conv"))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 import itertools
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import kendalltau
 
 from spaceevo.errors import LimitError, UserError
 from spaceevo.evolution import AdditiveCost, Archive, GeneCode, constrained_evolution, hypervolume, pareto_front
 from spaceevo.evolution.nsr_sums import NsrSums
+from spaceevo.evolution.quality_fit import QualityFit, guessed_by_the_others
 from spaceevo.space import (
     BlockConfig,
     ElasticStage,
@@ -146,7 +149,7 @@ def test_search_finds_the_optimum_of_every_limit() -> None:
 
 
 @pytest.mark.parametrize("quantile", [0.0, 0.02, 0.5, 1.0])
-@pytest.mark.parametrize("how", ["evolution", "random"])
+@pytest.mark.parametrize("how", ["fitted", "evolution", "random"])
 def test_everything_found_is_within_its_limit_and_evaluated_once(quantile: float, how: str) -> None:
     low, high = mmacs(Subnet.smallest(SPACE)), mmacs(Subnet.largest(SPACE))
     limits = [low + quantile * (high - low), high]
@@ -191,6 +194,40 @@ def test_evolution_beats_random_search_of_as_many_subnets() -> None:
         for found in [search(0.2, 0.3, 0.5, search=how, population=20, parents=6, seed=seed) for seed in range(3)]
     ]
     assert min(rules[:3]) > max(rules[3:])
+
+
+def trained(net: Subnet) -> float:
+    """A made-up quality as a supernet's is: blocks and widths are worth the more, the fewer and narrower the others are, all
+    blurred by chance."""
+    gains = [1 + np.log(block.width) for stage in net.stages for block in stage]
+    return float(np.log(sum(gains)) + 0.2 * np.log(net.resolution) + 0.01 * (crc32(str(net).encode()) % 97) / 97)
+
+
+def trainings(genes: np.ndarray) -> list[float]:
+    return [trained(net) for net in CODE.decode(genes)]
+
+
+def test_a_fit_that_chooses_the_children_comes_closer_to_the_best() -> None:
+    limits, every = (0.2, 0.3, 0.5), every_subnet()
+    best = [max(trained(net) for net in every if mmacs(net) <= limit) for limit in limits]
+
+    def short_by(how: str, seed: int) -> float:
+        """Of the best within each limit, on average."""
+        found = search(*limits, quality=trainings, population=12, parents=4, generations=2, search=how, seed=seed)
+        return float(np.mean([most - found.quality[found.ranked(limit)[0]] for limit, most in zip(limits, best, strict=True)]))
+
+    fitted, plain = (np.mean([short_by(how, seed) for seed in range(6)]) for how in ("fitted", "evolution"))
+    assert fitted < plain / 3
+
+
+def test_a_fit_guesses_what_the_others_tell_and_nothing_of_chance() -> None:
+    genes = CODE.sample(60, np.random.default_rng(0))
+    quality = np.array(trainings(genes))
+    assert kendalltau(guessed_by_the_others(CODE, genes, quality, 0), quality).statistic > 0.7
+    others = CODE.sample(200, np.random.default_rng(1))
+    assert kendalltau(QualityFit(CODE, genes, quality)(others), trainings(others)).statistic > 0.7
+    chance = np.random.default_rng(2).normal(size=60)
+    assert kendalltau(guessed_by_the_others(CODE, genes, chance, 0), chance).statistic < 0.3
 
 
 def test_seeds_join_the_first_generation_where_they_meet_the_limit() -> None:
@@ -256,7 +293,7 @@ def test_limit_below_the_smallest_subnet_names_it() -> None:
 
 
 def test_unknown_search_names_the_known() -> None:
-    with pytest.raises(UserError, match=r"search_subnet\.search=best: no such search; there are: evolution, random"):
+    with pytest.raises(UserError, match=r"search_subnet\.search=best: no such search; there are: fitted, evolution, random"):
         search(0.3, search="best")
 
 

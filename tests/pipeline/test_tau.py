@@ -20,7 +20,6 @@ from spaceevo.data import load_data, normalize
 from spaceevo.errors import UserError
 from spaceevo.evolution import GeneCode
 from spaceevo.evolution.nsr_sums import NsrSums
-from spaceevo.evolution.weighted import weigh_stages
 from spaceevo.space import SearchSpace, Subnet
 from spaceevo.steps.common import quantizer
 from spaceevo.steps.needs import hyperspace
@@ -52,13 +51,14 @@ def test_its_subnets_are_of_every_resolution_and_judged_as_the_search_judges(tin
 
 def test_taus_are_of_all_and_of_each_resolution(tiny_run: Path, frame: pd.DataFrame) -> None:
     found = yaml.safe_load((tiny_run / "tau.yaml").read_text())
-    assert [tau["resolution"] for tau in found["taus"]] == [None, 12, 16] and len(found["weights"]) == 4
+    assert [tau["resolution"] for tau in found["taus"]] == [None, 12, 16]
     for tau in found["taus"]:
         rows = frame if tau["resolution"] is None else frame[frame.resolution == tau["resolution"]]
         assert tau["count"] == len(rows)
         assert tau["tau"] == pytest.approx(kendalltau(-rows.nsr, rows.top1_search).statistic)
         assert tau["low"] <= tau["tau"] <= tau["high"]
-        assert tau["weighted"] == pytest.approx(kendalltau(rows.top1_weighted, rows.top1_search).statistic)
+        assert tau["fitted"] == pytest.approx(kendalltau(rows.loss_guessed, rows.loss_search).statistic)
+        assert tau["fitted_top1"] == pytest.approx(kendalltau(-rows.loss_guessed, rows.top1_search).statistic)
 
 
 def test_one_resolution_is_told_once(tiny_run: Path, frame: pd.DataFrame) -> None:
@@ -131,17 +131,6 @@ def test_random_subnets_are_different_and_the_same_for_a_seed() -> None:
     assert len(np.unique(every, axis=0)) == len(every) <= code.space.subnets
     np.testing.assert_array_equal(random_subnets(code, 20, 1), random_subnets(code, 20, 1))
     assert (random_subnets(code, 20, 1) != random_subnets(code, 20, 2)).any()
-
-
-def test_weights_of_the_stages_are_found_and_tell_unseen_subnets() -> None:
-    rng = np.random.default_rng(0)
-    nsr = rng.uniform(0.2, 1, (60, 3))
-    accuracy = 90 - 4 * np.log(nsr[:, 0]) - 0.5 * np.log(nsr[:, 2])
-    found = weigh_stages(nsr, accuracy, 0)
-    assert kendalltau(found.predicted, accuracy).statistic > 0.95 > kendalltau(-nsr.sum(1), accuracy).statistic
-    assert found.points[0] < found.points[2] < 0 and abs(found.points[1]) < 0.05
-    chance = weigh_stages(nsr, rng.normal(size=60), 0)
-    assert kendalltau(chance.predicted, rng.normal(size=60)).statistic < 0.3
 
 
 def test_a_space_of_too_few_subnets_is_named(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

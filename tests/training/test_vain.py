@@ -52,6 +52,14 @@ def test_no_more_threads_than_cores_train(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out.count(f"threads={CORES + 97}: this machine has {CORES} cores") == 1
 
 
+def test_no_more_processes_than_cores_read_images() -> None:
+    pixels, labels = torch.zeros(8, 1, 8, 8, dtype=torch.uint8), torch.zeros(8, dtype=torch.long)
+    for workers in (0, 1, CORES + 7):
+        cfg: Any = SimpleNamespace(flip=False, shift=0, workers=workers)
+        loader = ImagesModule(Images(pixels, labels, pixels, labels), cfg, 4, 0).train_dataloader()
+        assert loader.num_workers == min(workers, CORES)
+
+
 def test_more_threads_than_cores_are_not_measured() -> None:
     with pytest.raises(UserError, match=rf"^device\.threads={CORES + 1}: must be at most {CORES}, the cores of this machine$"):
         measure({"a": b"no model"}, 1, 1, CORES + 1)

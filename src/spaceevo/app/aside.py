@@ -11,7 +11,7 @@ from pathlib import Path
 from spaceevo.provenance import Record, matches, read_record
 from spaceevo.steps import STEPS
 from spaceevo.steps.folder import say
-from spaceevo.steps.step import AT_BASELINES
+from spaceevo.steps.step import AT_BASELINES, REFUSED
 
 ASIDE = "aside"  # holds a folder for every time that the run was started anew, 1, 2, ...
 
@@ -48,7 +48,7 @@ def _artifacts(folder: Path) -> list[str]:
     partial = [str(path.relative_to(folder)) for path in sorted((folder / "partial").rglob("*")) if not path.is_dir()]
     return [
         *inner,
-        *dict.fromkeys(matches(folder, patterns)),
+        *dict.fromkeys(matches(folder, [*patterns, f"models/*/{REFUSED}/*"])),
         *partial,
         *matches(folder, ["hydra/*/.hydra/*.yaml", "run.yaml"]),
     ]

@@ -24,5 +24,5 @@ class DataConfig:
     split_seed: int = setting("of the order in which they are held out", least=0, most=SEED)
     train_limit: int | None = setting("so many training images, the first of that order; null: all", most=IMAGES)
     test_limit: int | None = setting("so many test images, the first; null: all", most=IMAGES)
-    workers: int = setting("processes that read images from folders", least=0, most=1024)
+    workers: int = setting("processes that read images from folders, one a core at most", least=0, most=1024)
     download: bool = setting("fetch what is missing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import lightning as L
@@ -90,7 +91,8 @@ def flip_and_crop(x: Tensor, rng: np.random.Generator, flip: bool, pad: int) -> 
 
 class ImagesModule(L.LightningDataModule):
     """The training images of ``images`` (an epoch: ``limit`` of them, drawn anew) in batches of ``batch``, decoded and
-    augmented in ``data.workers`` processes and normalized on the device that trains; ``easy``: as of ``Shuffle``."""
+    augmented in ``data.workers`` processes, one a core at most, and normalized on the device that trains; ``easy``: as of
+    ``Shuffle``."""
 
     def __init__(
         self,
@@ -112,7 +114,7 @@ class ImagesModule(L.LightningDataModule):
         return len(self.sampler)
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        workers = self.dataset.cfg.workers
+        workers = min(self.dataset.cfg.workers, os.cpu_count() or 1)  # more would wait for each other
         return DataLoader(
             self.dataset, batch_size=None, sampler=self.sampler, num_workers=workers, persistent_workers=workers > 0
         )

@@ -15,11 +15,13 @@ import numpy as np
 from spaceevo.errors import LimitError, bad_choice
 from spaceevo.evolution.genes import GeneCode, Genes
 from spaceevo.evolution.pareto import pareto_front
+from spaceevo.evolution.quality_fit import QualityFit
 from spaceevo.space import Subnet
 
+SCREENED = 16  # children proposed for one that is evaluated, where a fit to all that was evaluated chooses among them
 TRIES = 200  # proposals a wanted subnet before settling for fewer
 BATCH = 4096  # proposals at once, at most
-SEARCHES = ("evolution", "random")
+SEARCHES = ("fitted", "evolution", "random")
 Measure = Callable[[Genes], np.ndarray | Sequence[float]]
 Propose = Callable[[int], Genes]
 
@@ -79,7 +81,8 @@ def constrained_evolution(
     ``cheapest``: the subnet of the least cost of all, ``[1, genes]`` (``AdditiveCost.cheapest``): it tells whether a limit can
     be kept at all. A limit begins with those of it, of ``seeds`` and of all earlier subnets that keep it, and random ones
     where those are fewer than ``population``; then come ``generations`` of ``population`` children of its ``parents`` best,
-    half by mutation and half by crossover; with ``search="random"`` they are random too. ``quality`` is asked for a whole
+    half by mutation and half by crossover; with ``search="fitted"`` they are those of ``SCREENED`` times as many that a fit to
+    all that was evaluated puts first, and with ``"random"`` they are random too. ``quality`` is asked for a whole
     generation at once and never twice for a subnet. Equal input, equal result.
 
     Raises:
@@ -102,7 +105,10 @@ def constrained_evolution(
             elif search == "random":
                 genes = run.accepted(lambda n: code.sample(n, run.rng), limit, population)
             else:
-                genes = run.children(code, archive.genes[ranked[:parents]], limit, population)
+                screened = SCREENED if search == "fitted" else 1
+                genes = run.children(code, archive.genes[ranked[:parents]], limit, screened * population)
+                if len(genes) > population:
+                    genes = run.best(genes, QualityFit(code, archive.genes, archive.quality)(genes), population)
             if len(genes):
                 scores = np.asarray(quality(genes), float)
                 archive = archive.joined(genes, np.asarray(cost(genes), float), scores, generation, index)
@@ -145,6 +151,12 @@ class _Run:
         pairs = self.accepted(crossings, limit, count - count // 2)
         mutants = self.accepted(lambda n: self._mutants(code, best, n), limit, count - len(pairs))
         return np.concatenate([mutants, pairs])
+
+    def best(self, genes: Genes, guessed: np.ndarray, count: int) -> Genes:
+        """The ``count`` of the highest ``guessed`` quality; the others may be proposed again."""
+        order = np.argsort(-guessed, kind="stable")
+        self.seen -= {row.tobytes() for row in genes[order[count:]]}
+        return genes[order[:count]]
 
     def _mutants(self, code: GeneCode, roots: Genes, count: int) -> Genes:
         return code.mutate(self._any(roots, count), self.probability, self.rng)

@@ -5,6 +5,7 @@ One smooth model a stage (``smooth.py``), of the rows of all block types and wid
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,7 +31,6 @@ class NsrSums:
         """
         self.code = code
         self.worst = float(lut.groupby("stage").nsr.max().sum())  # no tabulated subnet of any space has a larger sum
-        self._searched = [here for here in code.stages if here.stage.name != "stage0"]
         self._models = []
         for number, block in enumerate(code.space.types, start=1):
             rows = lut[lut.stage == number]
@@ -44,18 +44,21 @@ class NsrSums:
 
     def stages(self, genes: Genes) -> np.ndarray:
         """The predicted NSR of every searched stage: ``[N, stages]``."""
-        hs = self.code.space.hyperspace
-        resolution = np.asarray(hs.resolutions)[genes[:, RESOLUTION]]
-        cin = np.asarray(hs.stem.widths)[genes[:, STEM_WIDTH]]
-        nsr = np.zeros((len(genes), len(self._searched)))
-        for here in self.code.stages:
-            blocks = _values(here, genes)
-            if here in self._searched:
-                i = self._searched.index(here)
-                types = np.full(len(genes), self.code.space.types[i])
-                nsr[:, i] = self._models[i].nsr(types, features_of(resolution, cin, blocks))
-            cin = blocks[np.arange(len(genes)), here.depths(genes) - 1, 1]
-        return nsr
+        every = sub_stage_features(self.code, genes)
+        searched = (features for here, features in every if here.stage.name != "stage0")
+        models = zip(self.code.space.types, self._models, searched, strict=True)
+        return np.column_stack([model.nsr(np.full(len(genes), block), features) for block, model, features in models])
+
+
+def sub_stage_features(code: GeneCode, genes: Genes) -> Iterator[tuple[StageGenes, np.ndarray]]:
+    """Every stage of the space, with ``features_of`` what each subnet has there: ``[N, F]``."""
+    hs = code.space.hyperspace
+    resolution = np.asarray(hs.resolutions)[genes[:, RESOLUTION]]
+    cin = np.asarray(hs.stem.widths)[genes[:, STEM_WIDTH]]
+    for here in code.stages:
+        blocks = _values(here, genes)
+        yield here, features_of(resolution, cin, blocks)
+        cin = blocks[np.arange(len(genes)), here.depths(genes) - 1, 1]
 
 
 def _values(here: StageGenes, genes: Genes) -> np.ndarray:

@@ -27,8 +27,7 @@ from spaceevo.provenance import code_version
 from spaceevo.space import Graph, graph_cost
 from spaceevo.steps.common import quantizer
 from spaceevo.steps.needs import Exported
-
-REFUSED = "refused"  # the folder, within a model's, of what the gate has kept back
+from spaceevo.steps.step import REFUSED
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 class SearchSubnetConfig:
     """Constrained evolution over subnets (section 5)."""
 
-    search: str = setting("how subnets are searched", choices=("evolution", "random"))
+    search: str = setting(
+        "how subnets are searched: by evolution, whose children a fit to what was evaluated may choose, or at random",
+        choices=("fitted", "evolution", "random"),
+    )
     quality: str = setting(
         "what judges them: the supernet's cross entropy on images, or the table's NSR", choices=("supernet", "lut")
     )
@@ -216,6 +219,6 @@ STEP = Step(
     run,
     free=("latency",),
     needs_latency=True,
-    version=5,
+    version=6,
     examples=("-m latency=tight,loose", "subnet_search=paper search_subnet.quality=lut"),
 )

@@ -19,6 +19,7 @@ SCHEME = ("device.name", "device.runtime", "device.weight_bits", "device.padding
 MODEL_FILES = ("model.onnx", "model.tflite", "model.safetensors", "fp32.onnx", "parity.json", "card.json")
 #: Where a run is searched at the latencies of its baselines: a folder like a multirun's job's.
 AT_BASELINES = "baselines/at"
+REFUSED = "refused"  # the folder, within a model's, of what the gate has kept back
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     from spaceevo.evolution import GeneCode
     from spaceevo.evolution.loading import check_origin
     from spaceevo.evolution.nsr_sums import NsrSums
-    from spaceevo.evolution.weighted import weigh_stages
+    from spaceevo.evolution.quality_fit import guessed_by_the_others
     from spaceevo.steps.common import start
     from spaceevo.steps.judges import CHUNK, searching
     from spaceevo.training.checkpoint import load_supernet
@@ -92,14 +92,14 @@ def run(folder: Folder, cfg: Needs) -> None:
             seen += judge.seen(subnets[first : first + CHUNK])
             bar.update(len(seen) - bar.n)
     accuracy, loss = map(list, zip(*seen, strict=True))
-    weighed = weigh_stages(nsr, np.array(accuracy), cfg.seed)
+    guessed = guessed_by_the_others(code, genes, np.array(loss), cfg.seed)
     frame = pd.DataFrame(
         dict(subnet=list(map(str, subnets)), resolution=[subnet.resolution for subnet in subnets], nsr=nsr.sum(1))
         | {f"nsr_{stage}": column for stage, column in enumerate(nsr.T, 1)}
-        | dict(top1_search=accuracy, loss_search=loss, top1_weighted=weighed.predicted)
+        | dict(top1_search=accuracy, loss_search=loss, loss_guessed=guessed)
     )
     taus = taus_of(cfg, frame)
-    found = dict(space=str(space), trusted=TRUSTED, resamples=cfg.tau.resamples, taus=taus, weights=weighed.points.tolist())
+    found = dict(space=str(space), trusted=TRUSTED, resamples=cfg.tau.resamples, taus=taus)
     write_parquet(folder.output(TAU), frame)
     write_yaml(folder.output("tau.yaml"), found)
     for line in [*map(_words, taus), *warnings(cfg, taus)]:
@@ -123,15 +123,15 @@ def taus_of(cfg: Needs, frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _tau(cfg: Needs, frame: pd.DataFrame, resolution: int | None) -> dict[str, Any]:
-    """Tau with its interval of the subnets of a ``resolution``, None for all; ``weighted``: the tau of what a fit to the other
-    subnets predicts."""
+    """Tau with its interval of the subnets of a ``resolution``, None for all; ``fitted``: the tau, with the cross entropy, of
+    what a fit to the other subnets guesses of it, and ``fitted_top1``, with the top-1."""
     from spaceevo.evolution.kendall import kendall
 
     rows = frame if resolution is None else frame[frame.resolution == resolution]
-    measured, recipe = rows.top1_search.to_numpy(), cfg.tau
+    measured, guessed, recipe = rows.top1_search.to_numpy(), -rows.loss_guessed.to_numpy(), cfg.tau
     plain = kendall(-rows.nsr.to_numpy(), measured, recipe.resamples, cfg.seed)
-    weighted = kendall(rows.top1_weighted.to_numpy(), measured, 1, cfg.seed).tau
-    return dict(resolution=resolution, **asdict(plain), weighted=weighted)
+    fitted, top1 = (kendall(guessed, truth, 1, cfg.seed).tau for truth in (-rows.loss_search.to_numpy(), measured))
+    return dict(resolution=resolution, **asdict(plain), fitted=fitted, fitted_top1=top1)
 
 
 def _words(tau: dict[str, Any]) -> str:
@@ -140,8 +140,11 @@ def _words(tau: dict[str, Any]) -> str:
     who = f"{tau['count']} random subnets {which}"
     if tau["tau"] is None:
         return f"{who} are all equally accurate or all predicted alike, so there is no tau"
-    weighted = "" if tau["weighted"] is None else f"; with stages weighted: {tau['weighted']:.2f}"
-    return f"{who}: NSR sum and INT8 top-1 agree to {tau['tau']:.2f} (95 %: {tau['low']:.2f} to {tau['high']:.2f}){weighted}"
+    plain = f"NSR sum and INT8 top-1 agree to {tau['tau']:.2f} (95 %: {tau['low']:.2f} to {tau['high']:.2f})"
+    if tau["fitted"] is None or tau["fitted_top1"] is None:
+        return f"{who}: {plain}"
+    top1 = f"{tau['fitted_top1']:.2f} to the top-1"
+    return f"{who}: {plain}; a fit to the others, by which the search goes, to {tau['fitted']:.2f} to the loss, {top1}"
 
 
 def warnings(cfg: Needs, taus: list[dict[str, Any]]) -> list[str]:
@@ -167,6 +170,6 @@ STEP = Step(
     (TAU, "tau.yaml"),
     run,
     free=("latency",),
-    version=2,
+    version=3,
     examples=("experiment=demo tau.subnets=200",),
 )
