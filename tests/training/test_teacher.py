@@ -17,6 +17,7 @@ from spaceevo.errors import UserError
 from spaceevo.nn.evaluate import top1
 from spaceevo.space import SearchSpace, Subnet, stage_input_hw
 from spaceevo.steps.needs import hyperspace
+from spaceevo.steps.teacher import _tell_shallow
 from spaceevo.training.fit import fit
 from spaceevo.training.teacher import Teacher, TeacherModule, boundary_moments, cnn_teacher, efficientnet_b5_teacher
 
@@ -47,6 +48,13 @@ def test_forward_is_the_head_on_the_last_boundary(depth: int) -> None:
     assert torch.equal(scores, net.head(net.features(x)[-1]))
     convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
     assert len(convolutions) == 1 + 4 * depth
+
+
+def test_a_teacher_shallower_than_the_stages_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for more, told in (["teacher.depth=1"], 1), (["teacher.depth=2"], 0), (["teacher=efficientnet_b5"], 0):
+        cfg = compose("train", ["experiment=tiny", *more])
+        _tell_shallow(cfg, hyperspace(cfg))
+        assert capsys.readouterr().out.count("teacher.depth=1, and stages have up to 2 blocks") == told
 
 
 @pytest.mark.parametrize("widths", [(8, 16), (8, 8, 8, 8, 8, 8), ()])

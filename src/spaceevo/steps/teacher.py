@@ -41,6 +41,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     start(cfg)
     hs = hyperspace(cfg)
     images = folder.images(cfg.data, False)
+    _tell_shallow(cfg, hs)
     net = _new(cfg, hs).to(memory_format=torch.channels_last)
     data = ImagesModule(images, cfg.data, cfg.teacher.batch, cfg.seed)
     module = TeacherModule(net, cfg.teacher, hs.resolutions, cfg.teacher.epochs * data.steps_per_epoch, cfg.seed)
@@ -73,6 +74,16 @@ def load_teacher(folder: Folder, cfg: Taught) -> Teacher:
     net = _new(cfg, hyperspace(cfg))
     net.load_state_dict(load_checkpoint(folder.input("teacher.ckpt"))["state_dict"])
     return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def _tell_shallow(cfg: Taught, hs: Hyperspace) -> None:
+    """A teacher's stage of one convolution is mimicked by one block: what a second is worth, the table would not tell."""
+    deepest = max(max(stage.depths) for stage in hs.stages)
+    if cfg.teacher.name == "cnn" and cfg.teacher.depth < deepest:
+        say(
+            f"teacher: teacher.depth={cfg.teacher.depth}, and stages have up to {deepest} blocks: the table will not tell "
+            f"what more of them are worth; give teacher.depth={deepest + 1}"
+        )
 
 
 def _new(cfg: Taught, hs: Hyperspace) -> Teacher:

@@ -49,7 +49,9 @@ class TeacherConfig:
     widths: list[int] | None = setting(
         "channels of the cnn's stem and of each of its stages; null: 32, doubled by every stride of 2", most=CHANNELS
     )
-    depth: int = setting("3x3 convolutions a stage of the cnn", least=0, most=1000)
+    depth: int = setting(
+        "3x3 convolutions a stage of the cnn; of a shallower one the table cannot learn what depth is worth", least=0, most=1000
+    )
     epochs: int = setting("passes over the training images", least=0, most=EPOCHS)
     batch: int = setting("images a step", most=COUNT)
     lr: float = setting("the highest learning rate", most=RATE)
