@@ -19,8 +19,11 @@ import threading
 import time
 import traceback
 
-#: Those that take long and start no threads, as onnxruntime and pandas do.
-LIBRARIES = ("hydra", "lightning", "numba", "omegaconf", "safetensors.torch", "scipy.stats", "torchvision", "yaml")
+#: Those that take long and start no threads, as onnxruntime does; pyarrow, which pandas imports, does not where it is told so.
+LIBRARIES = (
+    "hydra", "lightning", "numba", "omegaconf", "pandas", "safetensors.torch", "scipy.stats", "sklearn.datasets", "torchvision",
+    "yaml",
+)  # fmt: skip
 
 
 def serve() -> None:

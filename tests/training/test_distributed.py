@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
-from conftest import Command
+from conftest import ROOT, Command, forked
 from torch import Tensor, nn
+from two_ranks import numbered_images
 
-from spaceevo.app.config import compose
-from spaceevo.data import Images, ImagesModule
 from spaceevo.training.fit import average_gradients, fit
 
 
-def _rank(rank: int, folder: Path) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
-    for parameter in net[0].parameters():  # the second layer is on no path of this step
-        parameter.grad = torch.full_like(parameter, float(1 + rank))
-    average_gradients(net)
-    torch.save([p.grad for p in net.parameters()], folder / f"{rank}.pt")
-    dist.destroy_process_group()
+def both_ranks(what: str, folder: Path, workers: int = 0) -> None:
+    """Two processes of ``two_ranks.py``."""
+    line = [sys.executable, "-m", "two_ranks", what, str(folder), str(workers)]
+    done = forked(line, folder, PYTHONPATH=f"{ROOT / 'src'}:{ROOT / 'tests'}")
+    assert done.returncode == 0, done.stderr
 
 
 def test_average_gradients_gives_every_rank_the_mean(tmp_path: Path) -> None:
-    mp.start_processes(_rank, (tmp_path,), nprocs=2, start_method="fork")
+    both_ranks("average", tmp_path)
     for rank in range(2):
         weight, bias, *unused = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert (weight == 1.5).all() and (bias == 1.5).all()
@@ -62,17 +57,10 @@ class _Note(L.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def _numbered_images(workers: int) -> ImagesModule:
-    """64 images in batches of 16; an image's label is its number."""
-    cfg = compose("train", ["experiment=tiny", f"data.workers={workers}"]).data
-    pixels, ids = torch.zeros(64, 1, 16, 16, dtype=torch.uint8), torch.arange(64)
-    return ImagesModule(Images(pixels, ids, pixels[:1], ids[:1]), cfg, 16, 0)
-
-
 def _check_shares(folder: Path) -> None:
     """Both ranks' images of every batch are together the batch that one process would train, and none is seen twice."""
     ranks = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
-    sampler = _numbered_images(0).sampler
+    sampler = numbered_images(0).sampler
     for epoch, batches in enumerate(zip(*ranks, strict=True)):
         one, other = ([image for batch in rank for image in batch] for rank in batches)
         assert len(one) == len(other) == 32 and sorted(one + other) == list(range(64))
@@ -80,28 +68,16 @@ def _check_shares(folder: Path) -> None:
         assert [{*a, *b} for a, b in zip(*batches, strict=True)] == [set(batch[2].tolist()) for batch in sampler]
 
 
-def _load(rank: int, folder: Path, workers: int) -> None:
-    mp.set_start_method("spawn", force=True)  # of its workers, as in a process that a trainer spawns
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    data = _numbered_images(workers)
-    loader, epochs = data.train_dataloader(), []
-    for epoch in range(2):
-        data.sampler.set_epoch(epoch)
-        epochs.append([labels.tolist() for _, labels in loader])
-    torch.save(epochs, folder / f"{rank}.pt")
-    dist.destroy_process_group()
-
-
 @pytest.mark.parametrize("workers", [0, 1])
 def test_two_processes_share_out_the_images_whoever_loads_them(tmp_path: Path, workers: int) -> None:
-    mp.start_processes(_load, (tmp_path, workers), nprocs=2, start_method="fork")
+    both_ranks("load", tmp_path, workers)
     _check_shares(tmp_path)
 
 
 @pytest.mark.slow
 def test_a_trainer_of_two_processes_shares_out_the_images_that_workers_load(tmp_path: Path) -> None:
     two = dict(accelerator="cpu", devices=2, strategy="ddp", enable_progress_bar=False)
-    fit(_Note(tmp_path), _numbered_images(2), two, False, tmp_path / "checkpoints", 2)
+    fit(_Note(tmp_path), numbered_images(2), two, False, tmp_path / "checkpoints", 2)
     _check_shares(tmp_path)
 
 
