@@ -56,8 +56,9 @@ def test_branch_and_bound_finds_the_best_that_has_a_subnet_within_the_limits(mod
     def fastest(space: SearchSpace) -> float:
         return 2.1 + sum(space.windows) / 10  # of windows 0 or little more
 
-    free = QTScore(rough_table(0), [2.4, 3.0, 4.0], draws=150, top=6, mode=mode)
-    score = QTScore(rough_table(0), [2.4, 3.0, 4.0], draws=150, top=6, mode=mode, fastest=fastest)
+    table = rough_table(2, rows=5)
+    free = QTScore(table, [2.4, 3.0, 4.0], draws=150, top=6, mode=mode)
+    score = QTScore(table, [2.4, 3.0, 4.0], draws=150, top=6, mode=mode, fastest=fastest)
     assert fastest(exhaustive_search(free).space) > 2.4
     found = exhaustive_search(score)
     assert found.score == max(score(space) for space in SearchSpace.all(HS)) and fastest(found.space) <= 2.4

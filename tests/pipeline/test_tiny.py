@@ -194,7 +194,8 @@ def test_found_space_has_a_subnet_within_the_smallest_limit_and_else_that_is_tol
     assert done.returncode == 0, done.stderr
     space = SearchSpace.parse(yaml.safe_load((folder / "space.yaml").read_text())["space"], hs)
     assert fastest_ms(space) <= HEADROOM * limit
-    done = found(0.8 * min(map(fastest_ms, SearchSpace.all(hs))) / HEADROOM)
+    narrow = (space for space in SearchSpace.all(hs) if not any(space.windows))  # the fastest of all is among them
+    done = found(0.8 * min(map(fastest_ms, narrow)) / HEADROOM)
     assert done.returncode == 2
     assert "smallest reachable" in done.stderr or "of every space tried" in done.stderr
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import PATIENCE_S, ROOT, TINY, Command, kill_when
+from conftest import TINY, Command, forked, kill_when
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,7 +29,8 @@ from spaceevo.training.checkpoint import load_checkpoint, save_checkpoint
 
 #: A network that is slower than the run's fastest subnets on any machine (0.5 has a sixtieth of its MMACs).
 SMALL, LARGE = "plain4-x0.5", "plain4-x4"
-KEYS = (*TINY, "baselines=[plain4]", "baseline.seconds=1")
+#: Of small batches, since the pace of a step is measured over many.
+KEYS = (*TINY, "baselines=[plain4]", "baseline.seconds=1", "baseline.batch=16")
 
 
 def copied(tiny_run: Path, to: Path) -> Path:
@@ -41,8 +42,7 @@ def line(folder: Path, *more: str) -> list[str]:
 
 
 def run(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    env = {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "HOME": str(folder)}
-    done = subprocess.run(line(folder, *more), cwd=folder, env=env, capture_output=True, text=True, timeout=PATIENCE_S)
+    done = forked(line(folder, *more), folder)
     assert done.returncode == 0, done.stderr
     return done
 
