@@ -28,10 +28,10 @@ demo: setup ## the whole pipeline on this CPU with Fashion-MNIST; prints where t
 	@$(RUN) -m spaceevo.pipeline experiment=demo $$([ -d $(FASHION) ] || echo data.download=true)
 
 test: setup ## the fast tests, of always the same random examples
-	HYPOTHESIS_PROFILE=same OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 -m 'not slow' $(TESTS)
+	HYPOTHESIS_PROFILE=same OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist worksteal -m 'not slow' $(TESTS)
 
 test-all: setup ## all tests, of new random examples every time
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 $(TESTS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist worksteal $(TESTS)
 
 lint: setup ## ruff, mypy, and which room may import which
 	$(RUN) -m ruff check .

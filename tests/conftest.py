@@ -24,6 +24,12 @@ settings.register_profile("same", settings.get_profile("new"), derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "new"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that need the finished run come first, the long ones among them. Of two workers that begin at the first test and in
+    the middle (``--dist worksteal``), one makes the run while the other tests what needs none; what is stolen last is short."""
+    items.sort(key=lambda item: "tiny_run" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
     """``command("train", "stage=bkd")`` runs ``python -m spaceevo.train stage=bkd`` in an empty folder."""

@@ -41,8 +41,8 @@ def spaces(folder: Path) -> dict[str, str]:
 
 def test_a_sweep_runs_what_is_missing_names_what_failed_and_ends_with_a_summary(run_folder: Path, command: Command) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    line = ("search_space", "-m", *BASE, "latency=tight,tiny", "search_space.sample=3,5000", "hydra/launcher=joblib")
-    done = command(*line)
+    line = ("search_space", "-m", *BASE, "latency=tight,tiny", "search_space.sample=3,5000")
+    done = command(*line, "hydra/launcher=joblib")
     assert done.returncode == 2
     assert "sweep: 4 jobs, 2 missing, 2 failed" in done.stdout
     errors = [text for text in done.stderr.splitlines() if text.startswith("error: ")]

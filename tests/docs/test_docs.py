@@ -20,7 +20,7 @@ import hydra
 import jsonschema
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, forked
 from omegaconf import OmegaConf
 
 from spaceevo.app.commands import COMMANDS
@@ -62,8 +62,8 @@ def test_python_examples_run(page: Path, tmp_path: Path) -> None:
     code = "\n".join(block["code"] for block in blocks if block["why"] is None)
     if not code:
         pytest.skip("; ".join(block["why"] for block in blocks))
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    (tmp_path / "examples.py").write_text(code)
+    done = forked([sys.executable, "-m", "examples"], tmp_path)
     assert done.returncode == 0, done.stderr
 
 

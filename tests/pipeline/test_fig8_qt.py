@@ -27,7 +27,7 @@ from spaceevo.errors import UserError
 from spaceevo.evolution import QTScore
 from spaceevo.latency.predictor import Predictor
 from spaceevo.space import SearchSpace, Subnet, subnet_graph
-from spaceevo.steps import STEPS
+from spaceevo.steps import STEPS, fig8_qt
 from spaceevo.steps.fig8_qt import _best, _candidates, shorter, spread
 from spaceevo.steps.needs import hyperspace
 from spaceevo.steps.scoring import tables_of
@@ -119,7 +119,8 @@ def test_bad_input_is_a_line(tiny_run: Path, tmp_path: Path, command: Command) -
     assert "lut.parquet, which is missing; make it with `python -m spaceevo.lut " in none.stderr
 
 
-def test_no_limit_that_a_space_cannot_keep(tiny_run: Path) -> None:
+def test_no_limit_that_a_space_cannot_keep(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fig8_qt, "TRIES", 2)
     hs, rng = hyperspace(compose("fig8_qt", TINY)), np.random.default_rng(0)
     predictor = Predictor.load(tiny_run / "latency/predictor.json")
     fastest = [predictor.graph_ms(subnet_graph(Subnet.smallest(SearchSpace.sample(hs, rng)))) for _ in range(50)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -102,6 +103,7 @@ def folder_name(text: str) -> str:
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
 
 
+@functools.cache
 def register_schema() -> None:
     """Make the types known to Hydra: ``conf/base.yaml`` begins with ``schema``."""
     store = ConfigStore.instance()
