@@ -120,11 +120,12 @@ def test_bad_input_is_a_line(tiny_run: Path, tmp_path: Path, command: Command) -
 
 
 def test_no_limit_that_a_space_cannot_keep(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fig8_qt, "TRIES", 2)
     hs, rng = hyperspace(compose("fig8_qt", TINY)), np.random.default_rng(0)
     predictor = Predictor.load(tiny_run / "latency/predictor.json")
     fastest = [predictor.graph_ms(subnet_graph(Subnet.smallest(SearchSpace.sample(hs, rng)))) for _ in range(50)]
-    with pytest.raises(UserError, match=r"^fig8_qt\.spaces=4: must be at most 0: so many of \d+ spaces of tiny have a subnet"):
+    few = pytest.raises(UserError, match=r"^fig8_qt\.spaces=4: must be at most 0: so many of \d+ spaces of tiny have a subnet")
+    with monkeypatch.context() as patch, few:
+        patch.setattr(fig8_qt, "TRIES", 2)
         _candidates(hs, predictor, [1.0, min(fastest) / 10], 4, rng)
     some = _candidates(hs, predictor, [float(np.median(fastest)), 1.0], 2, rng)
     assert len(some) == len(set(some)) == 40
