@@ -104,6 +104,6 @@ STEP = Step(
     (),
     ("teacher.ckpt",),
     run,
-    version=2,
+    version=3,
     examples=("stage=teacher teacher.epochs=4",),
 )
