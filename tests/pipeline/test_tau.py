@@ -55,7 +55,8 @@ def test_taus_are_of_all_and_of_each_resolution(tiny_run: Path, frame: pd.DataFr
     for tau in found["taus"]:
         rows = frame if tau["resolution"] is None else frame[frame.resolution == tau["resolution"]]
         assert tau["count"] == len(rows)
-        assert tau["tau"] == pytest.approx(kendalltau(-rows.nsr, rows.top1_search).statistic)
+        assert tau["tau"] == pytest.approx(kendalltau(rows.nsr, rows.loss_search).statistic)
+        assert tau["top1"] == pytest.approx(kendalltau(-rows.nsr, rows.top1_search).statistic)
         assert tau["low"] <= tau["tau"] <= tau["high"]
         assert tau["fitted"] == pytest.approx(kendalltau(rows.loss_guessed, rows.loss_search).statistic)
         assert tau["fitted_top1"] == pytest.approx(kendalltau(-rows.loss_guessed, rows.top1_search).statistic)

@@ -22,7 +22,7 @@ from spaceevo.report.data import (
     within_limit,
 )
 from spaceevo.report.figures import significant
-from spaceevo.report.tau_figures import score_against_accuracy, table_against_accuracy, tau_words
+from spaceevo.report.tau_figures import score_against_accuracy, table_against_truth, tau_words
 from spaceevo.report.verdict import verdict_sums, verdict_words
 from spaceevo.space import SearchSpace
 
@@ -109,7 +109,7 @@ def draw(data: RunData, others: Mapping[str, RunData] | None = None) -> dict[str
             top = recipe.get("search_space.top", 1)
             drawings["cloud"] = search_figures.cloud(clouds[0], clouds[1], data.search["limits_ms"], top)
     if data.judged is not None and data.taus is not None:
-        drawings["tau"] = table_against_accuracy(data.judged)
+        drawings["tau"] = table_against_truth(data.judged)
     if data.kernels is not None and (data.kernels.kind == "block").any():
         drawings["blocks"] = figures.block_latency(profiled_blocks(data.kernels, data.hyperspace))
     if data.pipeline:

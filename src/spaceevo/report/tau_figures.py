@@ -11,17 +11,24 @@ from spaceevo.report.figures import COLORS, Drawing, legend, new
 SERIES, FORMS = ("blue", "orange", "green", "ink"), "osD^"  # of a resolution; another form where the colours are used up
 
 
-def table_against_accuracy(frame: pd.DataFrame) -> Drawing:
-    """INT8 top-1 of the subnets of ``tau.parquet`` against the NSR sum that the table predicts, a colour a resolution."""
+def table_against_truth(frame: pd.DataFrame) -> Drawing:
+    """Cross entropy of the subnets of ``tau.parquet`` (of older runs the INT8 top-1) against the NSR sum that the table
+    predicts, a colour a resolution."""
     figure, ax = new()
+    truth, what = ("loss_search", "cross entropy") if "loss_search" in frame else ("top1_search", "INT8 top-1")
     for i, (resolution, rows) in enumerate(frame.groupby("resolution")):
         color, form = COLORS[SERIES[i % len(SERIES)]], FORMS[i // len(SERIES) % len(FORMS)]
-        ax.plot(rows.nsr, rows.top1_search, form, ms=4.5, mew=0, c=color, alpha=0.75, label=f"{resolution} pixels")
+        ax.plot(rows.nsr, rows[truth], form, ms=4.5, mew=0, c=color, alpha=0.75, label=f"{resolution} pixels")
         ax.lines[-1].set_gid(f"tau-{resolution}")
     ax.invert_xaxis()
-    ax.set(xlabel="predicted NSR sum, better to the right", ylabel="INT8 top-1, inherited weights, %")
+    if truth == "loss_search":
+        ax.invert_yaxis()
+    better = ", better to the top" if truth == "loss_search" else ", %"
+    ax.set(xlabel="predicted NSR sum, better to the right", ylabel=f"{what}, inherited weights{better}")
     legend(figure, 3)
-    return Drawing(figure, "INT8 accuracy of random subnets against the NSR sum that the accuracy table predicts")
+    return Drawing(
+        figure, f"{what[0].upper()}{what[1:]} of random subnets against the NSR sum that the accuracy table predicts"
+    )
 
 
 def score_against_accuracy(frame: pd.DataFrame) -> Drawing:

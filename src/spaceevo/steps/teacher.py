@@ -104,6 +104,6 @@ STEP = Step(
     (),
     ("teacher.ckpt",),
     run,
-    version=3,
+    version=2,
     examples=("stage=teacher teacher.epochs=4",),
 )

@@ -46,10 +46,19 @@ def _conv(cin: int, cout: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(cin, cout, 3, stride, 1, bias=False), nn.BatchNorm2d(cout), nn.ReLU(inplace=True))
 
 
+class _Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = _conv(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
 def cnn_teacher(
     channels: int, classes: int, stem_stride: int, strides: Sequence[int], widths: Sequence[int], depth: int
 ) -> Teacher:
-    """A small CNN with the strides of the hyperspace: a stem, then ``depth`` 3x3 convolutions a stage.
+    """A small residual CNN with the strides of the hyperspace: a stem, then ``depth`` 3x3 convolutions a stage.
 
     Raises:
         UserError: ``widths`` is not one for the stem and one a stage.
@@ -57,7 +66,7 @@ def cnn_teacher(
     check_widths(list(widths), len(strides))
     stages: list[nn.Module] = [_conv(channels, widths[0], stem_stride)]
     for cin, cout, stride in zip(widths, widths[1:], strides, strict=False):
-        stages.append(nn.Sequential(_conv(cin, cout, stride), *(_conv(cout, cout) for _ in range(depth - 1))))
+        stages.append(nn.Sequential(_conv(cin, cout, stride), *(_Residual(cout) for _ in range(depth - 1))))
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], classes))
     return Teacher(stages, head, widths)
 
