@@ -28,7 +28,7 @@ from spaceevo.steps.folder import Folder
 from spaceevo.steps.needs import hyperspace
 from spaceevo.training.alone import AloneModule, set_pace
 from spaceevo.training.answers import answers, easy_images, targets
-from spaceevo.training.checkpoint import load_finished, load_supernet, save_checkpoint
+from spaceevo.training.checkpoint import load_checkpoint, load_finished, load_supernet, save_checkpoint
 from spaceevo.training.fit import falling, fit
 
 CPU = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
@@ -167,7 +167,7 @@ def test_a_batch_has_the_answers_to_its_own_images_mirrored_or_not() -> None:
         assert torch.equal(halves, answers_)
 
 
-def test_smaller_subnets_are_taught_by_the_largest(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_are_taught_by_the_largest_itself_too(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "run"
     shutil.copytree(tiny_run, folder, ignore=shutil.ignore_patterns("finished", "partial", "models"))
     found = yaml.safe_load((folder / "pareto.yaml").read_text())
@@ -181,13 +181,15 @@ def test_smaller_subnets_are_taught_by_the_largest(tiny_run: Path, tmp_path: Pat
     def told(
         folder: Folder, cfg: Config, recipe: FinishConfig, name: str, own: Elastic, graph: Graph, images: Images, *more: Any
     ) -> int:
-        assert (more[-1] is None) == (name == "large")  # nobody told it what is easy
+        assert (more[-1] is None) == (name == "large-before")  # nobody told it what is easy
         taught.append((name, images.train_labels.dim() == 3, recipe.epochs))
         return trained(folder, cfg, recipe, name, own, graph, images, *more)
 
     monkeypatch.setattr(finishing, "train_alone", told)
     finish(compose("train", [*TINY, f"run_dir={folder}", "finish.first=3"]))
-    assert taught == [("large", False, 3), ("small", True, 1)]
+    assert taught == [("large-before", False, 3), ("large", True, 1), ("small", True, 1)]
+    steps = [load_checkpoint(folder / f"finished/{name}.ckpt")["steps"] for name in ("large", "small")]
+    assert steps[0] > 3 * steps[1]  # those before too, and an epoch of fewer images
 
 
 def told_bits(path: Path) -> int:
