@@ -102,13 +102,8 @@ def constrained_evolution(
             ranked = archive.ranked(limit)
             if generation == 0:
                 genes = run.beginners(code, given, limit, population - len(ranked))
-            elif search == "random":
-                genes = run.accepted(lambda n: code.sample(n, run.rng), limit, population)
             else:
-                screened = SCREENED if search == "fitted" else 1
-                genes = run.children(code, archive.genes[ranked[:parents]], limit, screened * population)
-                if len(genes) > population:
-                    genes = run.best(genes, QualityFit(code, archive.genes, archive.quality)(genes), population)
+                genes = run.born(search, archive, ranked[:parents], limit, population)
             if len(genes):
                 scores = np.asarray(quality(genes), float)
                 archive = archive.joined(genes, np.asarray(cost(genes), float), scores, generation, index)
@@ -152,9 +147,20 @@ class _Run:
         mutants = self.accepted(lambda n: self._mutants(code, best, n), limit, count - len(pairs))
         return np.concatenate([mutants, pairs])
 
-    def best(self, genes: Genes, guessed: np.ndarray, count: int) -> Genes:
-        """The ``count`` of the highest ``guessed`` quality; the others may be proposed again."""
-        order = np.argsort(-guessed, kind="stable")
+    def born(self, search: str, archive: Archive, parents: np.ndarray, limit: float, count: int) -> Genes:
+        """A generation after the first, of the ``parents``, rows of the archive."""
+        if search == "random":
+            return self.accepted(lambda n: archive.code.sample(n, self.rng), limit, count)
+        if search == "fitted":
+            return self.chosen(archive, parents, limit, count)
+        return self.children(archive.code, archive.genes[parents], limit, count)
+
+    def chosen(self, archive: Archive, parents: np.ndarray, limit: float, count: int) -> Genes:
+        """Of many children those that a fit to the archive puts first; the others may be proposed again."""
+        genes = self.children(archive.code, archive.genes[parents], limit, SCREENED * count)
+        if len(genes) <= count:
+            return genes
+        order = np.argsort(-QualityFit(archive.code, archive.genes, archive.quality)(genes), kind="stable")
         self.seen -= {row.tobytes() for row in genes[order[count:]]}
         return genes[order[:count]]
 

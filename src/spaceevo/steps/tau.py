@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
     from spaceevo.evolution import GeneCode
     from spaceevo.evolution.genes import Genes
+    from spaceevo.space import Subnet
     from spaceevo.steps.lut import TabulateConfig
     from spaceevo.steps.search_subnet import SearchSubnetConfig
-    from spaceevo.training.subnets import Seen
+    from spaceevo.training.subnets import Seen, SubnetEvaluator
 
 TAU_SUBNETS = 10  # fewer evaluated subnets tell no order
 TRUSTED = 0.4  # a tau below it is warned of
@@ -70,7 +71,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     from spaceevo.evolution.nsr_sums import NsrSums
     from spaceevo.evolution.quality_fit import guessed_by_the_others
     from spaceevo.steps.common import start
-    from spaceevo.steps.judges import CHUNK, searching
+    from spaceevo.steps.judges import searching
     from spaceevo.training.checkpoint import load_supernet
 
     if cfg.tau.subnets == 0:
@@ -87,12 +88,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     nsr = NsrSums(code, pd.read_parquet(table)).stages(genes)
     subnets = code.decode(genes)
     judge = searching(cfg, net, folder.images(cfg.data, False), folder.partial / "evaluated.json")
-    seen: list[Seen] = []
-    with progress(total=len(genes), desc="subnets", show=cfg.trainer.progress_bar) as bar:
-        for first in range(0, len(genes), CHUNK):
-            seen += judge.seen(subnets[first : first + CHUNK])
-            bar.update(len(seen) - bar.n)
-    accuracy, loss = map(list, zip(*seen, strict=True))
+    accuracy, loss = map(list, zip(*_seen(judge, subnets, cfg.trainer.progress_bar), strict=True))
     guessed = guessed_by_the_others(code, genes, np.array(loss), cfg.seed)
     frame = pd.DataFrame(
         dict(subnet=list(map(str, subnets)), resolution=[subnet.resolution for subnet in subnets], nsr=nsr.sum(1))
@@ -105,6 +101,18 @@ def run(folder: Folder, cfg: Needs) -> None:
     write_yaml(folder.output("tau.yaml"), found)
     for line in [*map(_words, taus), *warnings(cfg, taus)]:
         say(f"tau: {line}")
+
+
+def _seen(judge: SubnetEvaluator, subnets: list[Subnet], show: bool) -> list[Seen]:
+    """What the images that steer the search say of each subnet."""
+    from spaceevo.steps.judges import CHUNK
+
+    seen: list[Seen] = []
+    with progress(total=len(subnets), desc="subnets", show=show) as bar:
+        for first in range(0, len(subnets), CHUNK):
+            seen += judge.seen(subnets[first : first + CHUNK])
+            bar.update(len(seen) - bar.n)
+    return seen
 
 
 def random_subnets(code: GeneCode, count: int, seed: int) -> Genes:
