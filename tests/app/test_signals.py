@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 from conftest import PATIENCE_S, ROOT, Command, forked, stop_when
 
+from spaceevo.app.cli import entrypoint
+from spaceevo.app.config import Config
+from spaceevo.app.signals import Terminated
+
 ENV = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
 #: A process whose output nobody reads runs this first, and one of whose errors nobody reads either the second too.
 UNREAD = "import os; reads, writes = os.pipe(); os.close(reads); os.dup2(writes, 1)\n"
@@ -26,6 +30,25 @@ def test_a_training_that_is_stopped_says_how_to_go_on(number: signal.Signals, co
     assert done.returncode == code
     assert done.stderr == f"{word}: run the same command again to go on\n"
     assert (tmp_path / "run/partial/teacher/last.ckpt").exists() and not (tmp_path / "run/.lock").exists()
+
+
+@pytest.mark.parametrize(("stop", "code", "word"), [(KeyboardInterrupt, 130, "interrupted"), (Terminated, 143, "terminated")])
+def test_an_error_of_what_tidies_up_after_a_stop_does_not_hide_it(
+    stop: type[KeyboardInterrupt], code: int, word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As OmegaConf's context managers do, whose node a stop has left without its parent."""
+
+    def body(cfg: Config) -> None:
+        try:
+            raise stop
+        finally:
+            None._invalidate_flags_cache()  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(sys, "argv", ["spaceevo", "experiment=tiny"])
+    with pytest.raises(SystemExit) as ended:
+        entrypoint("pipeline", body)()
+    assert ended.value.code == code
+    assert capsys.readouterr().err == f"{word}: run the same command again to go on\n"
 
 
 @pytest.mark.parametrize(

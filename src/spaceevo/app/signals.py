@@ -35,6 +35,13 @@ def guarded(work: Callable[[], int]) -> int:
         return UNREAD
 
 
+def stop_behind(error: BaseException | None) -> KeyboardInterrupt | None:
+    """What stopped the command, where ``error`` comes of code that was tidying up after that."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error
+
+
 def _stopped(terminated: bool) -> int:
     anew = any(argument.lstrip("+").split("=")[0] == "start_over" for argument in sys.argv[1:])
     how = "the same command again without start_over" if anew else "the same command again"
