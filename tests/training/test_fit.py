@@ -190,16 +190,17 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("steps", [-1, EPOCHS * STEPS], ids=["epochs", "steps"])
 @pytest.mark.parametrize("kind", ["teacher", "bkd", "supernet", "qat"])
-def test_a_fit_resumed_after_a_kill_ends_with_the_same_bits(kind: str, tmp_path: Path) -> None:
+def test_a_fit_resumed_after_a_kill_ends_with_the_same_bits(kind: str, steps: int, tmp_path: Path) -> None:
     start, whole, killed = (new_module(kind, 0) for _ in range(3))
     resumed = new_module(kind, 1)  # nothing of its own first weights may survive
-    fit(whole, new_data(), CPU, False, tmp_path / "whole", EPOCHS)
+    fit(whole, new_data(), CPU, False, tmp_path / "whole", EPOCHS, steps)
     with pytest.raises(Kill):
-        fit(killed, new_data((1, 2)), CPU, False, tmp_path / "killed", EPOCHS)
+        fit(killed, new_data((1, 2)), CPU, False, tmp_path / "killed", EPOCHS, steps)
     assert (tmp_path / "killed" / "last.ckpt").exists()
     torch.manual_seed(99)
-    fit(resumed, new_data(), CPU, False, tmp_path / "killed", EPOCHS)
+    fit(resumed, new_data(), CPU, False, tmp_path / "killed", EPOCHS, steps)
     assert resumed.global_step == whole.global_step == EPOCHS * STEPS
     for group in whole.trainer.optimizers[0].param_groups:
         assert 0 < group["lr"] < 0.05 * group["base_lr"]  # the schedule has run to its end
@@ -207,6 +208,13 @@ def test_a_fit_resumed_after_a_kill_ends_with_the_same_bits(kind: str, tmp_path:
     for name, value in resumed.state_dict().items():
         assert torch.equal(value, last[name]), name
     assert sum(not torch.equal(value, first[name]) for name, value in last.items()) > len(list(whole.parameters())) / 4
+
+
+@pytest.mark.parametrize("steps", [2, STEPS, STEPS + 1])
+def test_so_many_steps_are_trained(steps: int, tmp_path: Path) -> None:
+    module = new_module("teacher", 0)
+    fit(module, new_data(), CPU, False, tmp_path, EPOCHS, steps)
+    assert module.global_step == steps
 
 
 def test_no_epochs_train_nothing(tmp_path: Path) -> None:

@@ -54,10 +54,11 @@ def average_gradients(module: nn.Module) -> None:
 
 
 class Told(Callback):
-    """How far the training ``name`` is, a line every ``EVERY_S`` seconds: a bar for where no terminal is, or not one's own."""
+    """How far the training ``name`` of ``steps`` (-1: all of its epochs) is, a line every ``EVERY_S`` seconds: a bar for
+    where no terminal is, or not one's own."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, steps: int) -> None:
+        self.name, self.steps = name, steps
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The first line is due ``EVERY_S`` after this."""
@@ -67,7 +68,7 @@ class Told(Callback):
         """A line, if it is due."""
         if trainer.is_global_zero and time.monotonic() >= self._told + EVERY_S:
             self._told = time.monotonic()
-            epoch, steps = trainer.current_epoch + 1, trainer.estimated_stepping_batches
+            epoch, steps = trainer.current_epoch + 1, self.steps if self.steps > 0 else trainer.estimated_stepping_batches
             words = f"epoch {epoch} of {trainer.max_epochs}, step {trainer.global_step:,} of {steps:,.0f}"
             print(f"{self.name}: {words}", file=sys.stderr, flush=True)
 
@@ -115,6 +116,18 @@ def fit(
         raise diverged(again) from None
 
 
+class Ends(Callback):
+    """Ends a training after ``steps``. (Lightning's ``max_steps`` ends one that was resumed after the next step.)"""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Whether this step was the last."""
+        if trainer.global_step >= self.steps:
+            trainer.should_stop = True
+
+
 def _fit(
     module: L.LightningModule,
     data: L.LightningDataModule,
@@ -130,14 +143,14 @@ def _fit(
     if trainer.get("strategy") == "ddp":
         trainer["strategy"] = OneProcessADevice()
     saver = ModelCheckpoint(folder, filename="epoch", save_top_k=1, save_last="link", enable_version_counter=False)
-    callbacks: list[Callback] = [watch, saver]
+    callbacks: list[Callback] = [watch, saver, *([Ends(steps)] if steps > 0 else [])]
     bars = on_terminal() and multiprocessing.parent_process() is None
     if progress:
-        callbacks.append(TQDMProgressBar(refresh_rate=5) if bars else Told(folder.name))
+        callbacks.append(TQDMProgressBar(refresh_rate=5) if bars else Told(folder.name, steps))
     last = folder / "last.ckpt"
     lightning = L.Trainer(
         max_epochs=epochs,
-        max_steps=steps,
+        min_epochs=0,  # else it does not end within the first
         logger=logger,
         callbacks=callbacks,
         enable_progress_bar=progress and bars,
