@@ -23,8 +23,8 @@ def table_against_truth(frame: pd.DataFrame) -> Drawing:
     ax.invert_xaxis()
     if truth == "loss_search":
         ax.invert_yaxis()
-    better = ", better to the top" if truth == "loss_search" else ", %"
-    ax.set(xlabel="predicted NSR sum, better to the right", ylabel=f"{what}, inherited weights{better}")
+    unit = "better upwards" if truth == "loss_search" else "%"
+    ax.set(xlabel="predicted NSR sum, better to the right", ylabel=f"{what}, {unit}")
     legend(figure, 3)
     return Drawing(
         figure, f"{what[0].upper()}{what[1:]} of random subnets against the NSR sum that the accuracy table predicts"
