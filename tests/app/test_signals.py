@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from conftest import PATIENCE_S, ROOT, Command, forked, stop_when
 
 from spaceevo.app.cli import entrypoint
 from spaceevo.app.config import Config
-from spaceevo.app.signals import Terminated
+from spaceevo.errors import UserError
 
 ENV = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
 #: A process whose output nobody reads runs this first, and one of whose errors nobody reads either the second too.
@@ -32,23 +34,43 @@ def test_a_training_that_is_stopped_says_how_to_go_on(number: signal.Signals, co
     assert (tmp_path / "run/partial/teacher/last.ckpt").exists() and not (tmp_path / "run/.lock").exists()
 
 
-@pytest.mark.parametrize(("stop", "code", "word"), [(KeyboardInterrupt, 130, "interrupted"), (Terminated, 143, "terminated")])
-def test_an_error_of_what_tidies_up_after_a_stop_does_not_hide_it(
-    stop: type[KeyboardInterrupt], code: int, word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def _tidies_up(cfg: Config) -> None:
     """As OmegaConf's context managers do, whose node a stop has left without its parent."""
+    try:
+        signal.raise_signal(_tidies_up.number)  # type: ignore[attr-defined]
+    finally:
+        None._invalidate_flags_cache()  # type: ignore[attr-defined]
 
-    def body(cfg: Config) -> None:
-        try:
-            raise stop
-        finally:
-            None._invalidate_flags_cache()  # type: ignore[attr-defined]
 
+def _imports(cfg: Config) -> None:
+    """As onnxruntime does, whose compiled code imports numpy and forgets why it could not."""
+    with suppress(KeyboardInterrupt):
+        signal.raise_signal(_imports.number)  # type: ignore[attr-defined]
+    raise UserError("onnxruntime: cannot be loaded (numpy failed to import)")
+
+
+@pytest.mark.parametrize(("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")])
+@pytest.mark.parametrize("body", [_tidies_up, _imports])
+def test_an_error_that_follows_a_stop_does_not_hide_it(
+    body: Callable[[Config], None],
+    number: signal.Signals,
+    code: int,
+    word: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = signal.getsignal(number)
+    monkeypatch.setattr(body, "number", number, raising=False)
     monkeypatch.setattr(sys, "argv", ["spaceevo", "experiment=tiny"])
     with pytest.raises(SystemExit) as ended:
         entrypoint("pipeline", body)()
     assert ended.value.code == code
     assert capsys.readouterr().err == f"{word}: run the same command again to go on\n"
+    assert signal.getsignal(number) is before
+    monkeypatch.setattr(sys, "argv", ["spaceevo", "experiment=tiny", "nonsense=1"])
+    with pytest.raises(SystemExit) as ended:  # the stop is of that command, not of the next
+        entrypoint("pipeline", body)()
+    assert ended.value.code == 2
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from spaceevo.app.signals import guarded, stop_behind
+from spaceevo.app.signals import guarded, raise_if_stopped
 from spaceevo.errors import UserError
 
 FAILED = 2
@@ -43,10 +43,9 @@ def _exit_code(config_name: str, run: Callable[[Any], object]) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
+        raise_if_stopped()
         from spaceevo.app.words import exit_code, one_line
 
-        if (stop := stop_behind(error)) is not None:
-            raise stop from None
         if _debugging(arguments):
             traceback.print_exc()
         else:

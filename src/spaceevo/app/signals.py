@@ -18,11 +18,16 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: ends a command as Ctrl-C does, but for the exit code."""
 
 
+STOPS: dict[int, type[KeyboardInterrupt]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+#: What this command was sent; libraries lose it, in code that tidies up after it or that Python runs inside an import.
+_sent: list[int] = []
+
+
 def guarded(work: Callable[[], int]) -> int:
     """The exit code of ``work``: its own, 130 after Ctrl-C and 143 after SIGTERM, each with a line on standard error that says
     how to go on, and 141, silently, where nobody reads its output any more (``| head``)."""
     try:
-        with _sigterm_raises():
+        with _signals_raise():
             code = work()
             sys.stdout.flush()
             return code
@@ -35,11 +40,14 @@ def guarded(work: Callable[[], int]) -> int:
         return UNREAD
 
 
-def stop_behind(error: BaseException | None) -> KeyboardInterrupt | None:
-    """What stopped the command, where ``error`` comes of code that was tidying up after that."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__context__
-    return error
+def raise_if_stopped() -> None:
+    """Where an error is answered: it may come of a stop that a library has lost.
+
+    Raises:
+        KeyboardInterrupt: the command was sent SIGINT; ``Terminated``: SIGTERM.
+    """
+    if _sent:
+        raise STOPS[_sent[0]] from None
 
 
 def _stopped(terminated: bool) -> int:
@@ -53,24 +61,28 @@ def _stopped(terminated: bool) -> int:
 
 
 @contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """While it runs, in this process, and where nobody answers SIGTERM yet."""
-    mine = os.getpid()
+def _signals_raise() -> Iterator[None]:
+    """While it runs, in this process, and where nobody but Python answers the signals yet."""
+    mine, answers = os.getpid(), (signal.SIG_DFL, signal.default_int_handler)
 
     def stop(number: int, frame: FrameType | None) -> None:
         if os.getpid() == mine:
-            raise Terminated
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a forked data worker
-        os.kill(os.getpid(), signal.SIGTERM)
+            _sent.append(number)
+            raise STOPS[number]
+        signal.signal(number, before[number])  # a forked data worker
+        os.kill(os.getpid(), number)
 
-    here = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    if here:
-        signal.signal(signal.SIGTERM, stop)
+    here = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in STOPS if here and signal.getsignal(number) in answers}
+    if before:
+        _sent.clear()
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        if here:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number, answer in before.items():
+            signal.signal(number, answer)
 
 
 def _unread(descriptor: int) -> bool:

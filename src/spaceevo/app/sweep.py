@@ -29,6 +29,7 @@ from spaceevo.app.config import Config, schema_of
 from spaceevo.app.lock import locked
 from spaceevo.app.place import check_folder
 from spaceevo.app.run import is_done
+from spaceevo.app.signals import raise_if_stopped
 from spaceevo.app.summary import Job, write_summary
 from spaceevo.app.words import one_line
 from spaceevo.atomic import write_json
@@ -76,6 +77,7 @@ class Task:
         except BrokenPipeError:
             raise
         except Exception as raised:
+            raise_if_stopped()
             error = one_line(raised, self.config_name)
             if self.debug:
                 traceback.print_exc()
@@ -131,6 +133,7 @@ def sweep(config_name: str, run: Callable[[Any], object], arguments: Namespace, 
                 try:
                     launcher.launch([list(job.overrides) for job in missing], initial_job_idx=0)
                 except Exception as error:  # a process died: what the others have written stays
+                    raise_if_stopped()
                     crash = one_line(error)
         jobs = [_finished(job, crash) if job.state == "missing" else job for job in jobs]
         print(write_summary(config_name, jobs, Path(master.hydra.sweep.dir)), flush=True)
