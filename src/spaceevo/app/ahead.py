@@ -16,7 +16,7 @@ from spaceevo.app.plan import check_device, table_of
 from spaceevo.errors import UserError, bad_value
 from spaceevo.provenance import matches
 from spaceevo.steps.needs import hyperspace
-from spaceevo.steps.step import DATA, STEERED, Step
+from spaceevo.steps.step import DATA, Step
 from spaceevo.training.config import check_widths
 
 MIB = 2**20
@@ -44,7 +44,7 @@ def check_config(steps: Sequence[Step], cfg: Config) -> None:
             table_sha256(table)
         if "data.image_size" in step.keys:
             check_images(cfg)
-        if {"search_subnet", *STEERED} & set(step.keys):
+        if {"search_subnet", "search_subnet.validation_images", "search_subnet.judge_images"} & set(step.keys):
             check_judges(cfg)
         if {"teacher", "bkd"} & {key.split(".")[0] for key in step.keys} and cfg.teacher.name == "cnn":
             check_widths(cfg.teacher.widths, len(hyperspace(cfg).stages))

@@ -92,8 +92,11 @@ def _hydra_main(config_name: str, run: Callable[[Any], object]) -> list[str]:
 
 
 def _quoted(argument: str) -> str:
-    """Quotes around a value with characters that Hydra's grammar does not read: a subnet's #, letters and signs of paths."""
+    """Quotes around a value with characters that Hydra's grammar does not read: a subnet's #, letters and signs of paths; and
+    the key that is a word of Python's as our config has it."""
     key, equals, value = argument.partition("=")
+    if equals and key.lstrip("+") == "from":
+        return _quoted(f"{key}_={value}")
     if not equals or not re.search(r"[#=~&;!<>|^`]|[^\x00-\x7f]", value) or re.search(r"""['"\[\]{}(),\\$]""", value):
         return argument
     return f'{key}="{value}"'

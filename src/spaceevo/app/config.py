@@ -24,6 +24,7 @@ from spaceevo.steps import COMMANDS, STEPS
 from spaceevo.steps.baseline import BaselineConfig
 from spaceevo.steps.benchmark import BenchmarkConfig
 from spaceevo.steps.fig8_qt import Fig8QtConfig
+from spaceevo.steps.finetune import FinetuneConfig
 from spaceevo.steps.finish import FinishConfig
 from spaceevo.steps.lut import TabulateConfig
 from spaceevo.steps.needs import hyperspace
@@ -61,6 +62,7 @@ class Config:
     lut: str | None = setting(
         "an accuracy table to use in place of lut.parquet: such a file, or a folder of the authors' CSV files"
     )
+    from_: str | None = setting("typed from=: the folder of an exported model, which finetune starts from")
     baselines: list[str] = setting(
         "the standard networks to train, one or more of these", choices=tuple(STANDARD), distinct=True
     )
@@ -88,6 +90,7 @@ class Config:
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
     fig8_qt: Fig8QtConfig = field(default_factory=Fig8QtConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
 
 

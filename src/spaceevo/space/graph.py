@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 FUSED = ("relu", "relu6", "hsigmoid")
 ACTIVATIONS = ("relu", "relu6", "hswish", "swish")
@@ -105,6 +106,15 @@ class Graph:
         """The op of that name."""
         return next(op for op in self.ops if op.name == name)
 
+    def with_classes(self, classes: int) -> Graph:
+        """The same network with another number of outputs: its last op is the classifier."""
+        return Graph(self.input, [*self.ops[:-1], replace(self.ops[-1], cout=classes)])
+
+    def as_data(self) -> dict[str, Any]:
+        """Plain data that :func:`graph_of` reads."""
+        x = self.input
+        return {"input": [x.name, x.channels, x.hw], "ops": [asdict(op) | {"inputs": list(op.inputs)} for op in self.ops]}
+
     def consumers(self) -> dict[str, list[Op]]:
         """The ops that read each tensor."""
         readers: dict[str, list[Op]] = {}
@@ -112,6 +122,11 @@ class Graph:
             for name in op.inputs:
                 readers.setdefault(name, []).append(op)
         return readers
+
+
+def graph_of(data: dict[str, Any]) -> Graph:
+    """The graph of :meth:`Graph.as_data`."""
+    return Graph(Tensor(*data["input"]), [Op(**{**op, "inputs": tuple(op["inputs"])}) for op in data["ops"]])
 
 
 class GraphBuilder:

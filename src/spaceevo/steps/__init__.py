@@ -8,6 +8,7 @@ from spaceevo.steps import (
     describe,
     export,
     fig8_qt,
+    finetune,
     finish,
     lut,
     predictor,
@@ -29,7 +30,7 @@ STEPS: dict[str, Step] = {
     module.STEP.name: module.STEP
     for module in (
         profile, predictor, teacher, bkd, lut, search_space, supernet, qat, tau, search_subnet, finish, export, benchmark,
-        baseline, fig8_qt, report,
+        baseline, fig8_qt, finetune, report,
     )
 }  # fmt: skip
 

@@ -180,7 +180,8 @@ def _train(
     judged = len(given.validation[1]), inherited
     check_learned(f"finish: {path.stem}", rates_of("finish", recipe), finished, cfg.data.classes, *judged)
     say(f"finish: {path.stem}: {finished:.2f} % validation top-1 after {steps} steps, {inherited:.2f} % inherited")
-    more: dict[str, Any] = dict(subnet=subnet, steps=steps, weight_bits=quantizer(cfg).weight_bits, split=images.split)
+    more: dict[str, Any] = dict(subnet=subnet, graph=graph.as_data(), steps=steps, split=images.split)
+    more["weight_bits"] = quantizer(cfg).weight_bits
     save_supernet(path, own, given.space, top1_val=finished, top1_inherited=inherited, **more)
 
 

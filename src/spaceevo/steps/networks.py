@@ -82,7 +82,7 @@ def train(
     net.init_quantizers(by.calibration, [graph], graph, quantizer(cfg))  # trained from the start where quantized_from is 0
     steps = train_alone(folder, cfg, recipe, network.name, net, graph, images, by.calibration)
     state = {name: value.contiguous() for name, value in net.state_dict().items()}
-    save_checkpoint(path, dict(made=made, steps=steps, state_dict=state))
+    save_checkpoint(path, dict(made=made, graph=graph.as_data(), padding=net.padding, steps=steps, state_dict=state))
     return path, steps
 
 
