@@ -36,10 +36,14 @@ def test_a_model_learns_other_images_and_leaves_with_files_and_a_card(model: Pat
     assert card["top1_runtime"] > card["top1_inherited"] > 40  # the classifier alone, on features that are of digits
     claims = command("verify", f"path={folder}")
     assert claims.returncode == 0, claims.stderr
+    assert command("report", "experiment=tiny", "data=fashion_mnist", "run_dir=run").returncode == 0
+    page = (tmp_path / "run/report.html").read_text()
+    assert "Trained on for these images" in page and f"<td>{card['top1_inherited']:.2f}" in page
     again = command("train", *OTHER, *SHORT, f"from={model}")
     assert "up to date" in again.stdout
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_and_ends_the_same(model: Path, command: Command, tmp_path: Path) -> None:
     line = ["python", "-m", "spaceevo.train", *OTHER, *SHORT, f"from={model}"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -37,6 +37,7 @@ class RunData:
         fig8, trained: ``fig8_qt.yaml`` and ``.parquet``: random spaces trained, and the tau of their Q-T scores.
         pareto: ``pareto.yaml``: the chosen subnets, the Pareto front and its hypervolume.
         baselines: ``baselines.yaml``: standard networks beside the run's models, and the verdict.
+        finetuned: the cards of ``finetuned/``: models trained on for other images.
         table: the accuracy table once more, as the search reads it.
     """
 
@@ -54,6 +55,7 @@ class RunData:
     subnets: pd.DataFrame | None
     pareto: dict[str, Any] | None
     baselines: dict[str, Any] | None
+    finetuned: list[dict[str, Any]]
     table: Table | None
     cards: list[dict[str, Any]]
     benchmark: pd.DataFrame | None
@@ -104,6 +106,7 @@ def load_run(folders: Sequence[Path], steps: Mapping[str, bool]) -> RunData:
         subnets=table("subnets.parquet"),
         pareto=plain("pareto.yaml"),
         baselines=plain("baselines.yaml"),
+        finetuned=_cards(held, None, "finetuned"),
         table=load_table(tables[0][0], hs) if (tables := held.find("lut.parquet")) else None,
         cards=sorted(cards, key=lambda card: (card["limit_ms"], card["mmacs"])),
         benchmark=benchmark,
@@ -138,13 +141,13 @@ class _Held:
         return yaml.safe_load(found[0][0].read_text()) if found else None
 
 
-def _cards(held: _Held, benchmark: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """The exported models' cards, each with its ``folder`` and what the ``benchmark`` measured."""
+def _cards(held: _Held, benchmark: pd.DataFrame | None, kind: str = "models") -> list[dict[str, Any]]:
+    """The cards of a ``kind`` of exported models, each with its ``folder`` and what the ``benchmark`` measured."""
     again = {}
     if benchmark is not None:
         exported = benchmark[benchmark.kind == "exported"]
         again = dict(zip(exported.name, exported.measured_ms, strict=True))
-    found = held.find("models/*/card.json")
+    found = held.find(f"{kind}/*/card.json")
     cards = [json.loads(path.read_text()) | {"folder": str(Path(relative).parent)} for path, relative in found]
     return [card | {"again_ms": again.get(card["name"])} for card in cards]
 

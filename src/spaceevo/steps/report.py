@@ -51,6 +51,7 @@ STEP = Step(
         "models/*/card.json",
         "benchmark.parquet",
         "baselines.yaml",
+        "finetuned/*/card.json",
         FIG8,
         "fig8_qt.yaml",
     ),
