@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from conftest import Command
 
 from spaceevo.data.config import DataConfig
 from spaceevo.deploy.claims import verify
 from spaceevo.deploy.claims.card import sealed
 from spaceevo.deploy.claims.gate import digest
+from spaceevo.deploy.inputs import Shown
 from spaceevo.errors import UserError
 from spaceevo.steps.verify import claimed_data
 
@@ -134,7 +136,7 @@ def break_files(model: Path) -> dict[str, tuple[Callable[[], object], str]]:
 def test_a_broken_folder_gets_one_line(how: int, model: Path) -> None:
     name, (harm, said) = list(break_files(model).items())[how]
     harm()
-    images = np.zeros((2, 1, 12, 12), np.float32)
+    images = Shown(torch.zeros(2, 1, 12, 12), np.zeros((2, 1, 12, 12), np.uint8))
     with pytest.raises(UserError) as caught:
         card = verify.read_card(model)
         files = verify.read_files(model, card)
@@ -208,7 +210,8 @@ def test_a_file_that_no_runtime_here_executes_is_named_and_not_judged(model: Pat
     edit(model, lambda card: card["files"].update({"model.bin": card["files"]["model.onnx"] | {"runtime": "another"}}))
     card = verify.read_card(model)
     shape = card["input"]["shape"]
-    images, labels = np.zeros((2, *shape[1:]), np.float32), np.zeros(2, int)
+    pixels, labels = np.zeros((2, *shape[1:]), np.uint8), np.zeros(2, int)
+    images = Shown(torch.zeros(pixels.shape), pixels)
     claims, timed = verify.run_claims(card, verify.read_files(model, card), model, images, labels, 100.0, lambda *_: None)
     claims += verify.latency_claims(card, timed)
     (claim,) = (claim for claim in claims if claim.of == "model.bin" and claim.what == "top-1 in another")

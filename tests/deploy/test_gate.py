@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from spaceevo.deploy.claims.gate import FLOOR, broken_claims, compare, digest, judge_ops, parity_report, refusal
 from spaceevo.deploy.files.onnx_writer import write_int8
 from spaceevo.deploy.files.tflite_writer import IDENTIFIER, write_tflite
+from spaceevo.deploy.inputs import Shown
 from spaceevo.deploy.integer.fold import integer_model
 from spaceevo.deploy.integer.model import IntegerModel
 from spaceevo.deploy.integer.trained import Trained
@@ -241,11 +242,12 @@ def test_a_file_of_wrong_scales_is_not_compared_with_itself(factor: int, monkeyp
     right = export.int8_and_fp32(net, subnet_graph(subnet), images, QUANTIZER)
     monkeypatch.setattr(export, "integer_model", coarse)
     wrong = export.int8_and_fp32(net, subnet_graph(subnet), images, QUANTIZER)
-    figures = [export.check(pair, images, labels) for pair in (right, wrong)]
+    seen = Shown(images, images.numpy())
+    figures = [export.check(pair, seen, labels) for pair in (right, wrong)]
     assert figures[0]["mean_difference"] < 0.5 < figures[1]["mean_difference"]
     assert figures[0]["top1_fake_quant"] == figures[1]["top1_fake_quant"]
     for pair, expected in ((right, None), (wrong, "input")):
-        ops = export.judged_ops(pair, images.numpy())
+        ops = export.judged_ops(pair, seen, len(images))
         first = parity_report(dict.fromkeys(ops, SOUND), ops, len(images), 0.0, 1e9)["first_apart"]
         assert (first and first["op"]) == expected
 

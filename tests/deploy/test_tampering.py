@@ -15,11 +15,11 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from spaceevo.data import Normalized, load_data
+from spaceevo.data import load_data
 from spaceevo.data.config import DataConfig
 from spaceevo.deploy.claims import verify
 from spaceevo.deploy.claims.card import card_text, sealed
-from spaceevo.deploy.export import AtSize
+from spaceevo.deploy.inputs import FileInput, shown
 from spaceevo.errors import UserError
 from spaceevo.steps.verify import claimed_data
 
@@ -29,6 +29,7 @@ FOUND = {
     "resolution", "mmacs", "params", "input/shape", "parity/images", "parity/ops", "top1_reference", "top1_runtime",
     "top1_fp32", "quantization_loss", "agreement", "mean_difference", "max_difference", "bytes", "measured_ms", "fp32_ms",
     "cold_ms", "fp32_cold_ms", "speedup", "labels", "padding", "data/name", "data/classes", "data/images",
+    "input/kind", "input/resize", "input/dtype", "output",
     *(f"files/{name}/{key}" for name in ("model.onnx", "model.tflite") for key in
       ("agreement", "mean_difference", "max_difference", "identical_integers", "agreement_reference")),
     *(f"files/{name}/{key}" for name in ("model.onnx", "model.tflite", "fp32.onnx")
@@ -57,7 +58,7 @@ def verified(folder: Path, images: dict[str, Any]) -> tuple[list[str], list[str]
         if key not in images:
             images[key] = load_data(data, test=True)
         held = images[key]
-        small = AtSize(Normalized(held.test, data), card["input"]["shape"][-1])
+        small = shown(held.test, data, FileInput.read(card["input"]))
         labels = held.test_labels.numpy()
         claims, _ = verify.run_claims(card, files, folder, small, labels, 0.05, lambda *_: None)
     except UserError as error:

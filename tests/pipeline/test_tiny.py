@@ -56,7 +56,7 @@ def test_a_model_for_every_limit_with_a_card_of_measured_figures(tiny_run: Path)
 def test_exported_models_are_int8_and_run_alone(tiny_run: Path) -> None:
     for card in cards(tiny_run):
         session = ort.InferenceSession(str(tiny_run / "models" / card["name"] / "model.onnx"))
-        image = np.zeros(card["input"]["shape"], np.float32)
+        image = np.zeros(card["input"]["shape"], np.uint8)
         (logits,) = session.run(None, {session.get_inputs()[0].name: image})
         assert logits.shape == (1, 10) and np.isfinite(logits).all()
 
@@ -209,8 +209,9 @@ def test_onnx_and_tflite_files_and_the_integer_model_give_the_same_integers(tiny
     for card in cards(tiny_run):
         folder = tiny_run / "models" / card["name"]
         model = load_integer(folder / "model.safetensors")
-        images = np.random.default_rng(0).normal(size=(8, *card["input"]["shape"][1:])).astype(np.float32)
-        expected = run_integer(model, images)
+        images, data = np.random.default_rng(0).integers(0, 256, (8, *card["input"]["shape"][1:]), np.uint8), card["data"]
+        normalized = ((images / 255 - data["mean"][0]) / data["std"][0]).astype(np.float32)
+        expected = run_integer(model, normalized)
         np.testing.assert_array_equal(ort.run_batches(ort.session(folder / "model.onnx"), images), expected)
         np.testing.assert_array_equal(litert.run_batches(litert.interpreter(folder / "model.tflite"), images), expected)
         assert read_labels((folder / "model.tflite").read_bytes()) == card["labels"]

@@ -10,7 +10,7 @@ from operator import mul
 from pathlib import Path
 
 from spaceevo.app.artifacts import table_sha256
-from spaceevo.app.config import Config, check_images, check_judges
+from spaceevo.app.config import Config, check_images, check_input, check_judges
 from spaceevo.app.place import check_folder
 from spaceevo.app.plan import check_device, table_of
 from spaceevo.errors import UserError, bad_value
@@ -44,6 +44,8 @@ def check_config(steps: Sequence[Step], cfg: Config) -> None:
             table_sha256(table)
         if "data.image_size" in step.keys:
             check_images(cfg)
+        if "export" in step.keys:
+            check_input(cfg)
         if {"search_subnet", "search_subnet.validation_images", "search_subnet.judge_images"} & set(step.keys):
             check_judges(cfg)
         if {"teacher", "bkd"} & {key.split(".")[0] for key in step.keys} and cfg.teacher.name == "cnn":

@@ -12,8 +12,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from spaceevo.data.config import DataConfig
-from spaceevo.deploy.config import ExportConfig
-from spaceevo.errors import bad_value
+from spaceevo.deploy.config import PIXELS, ExportConfig, holds_pixels
+from spaceevo.errors import UserError, bad_value
 from spaceevo.latency.config import DeviceConfig, LatencyConfig
 from spaceevo.paths import conf_dir
 from spaceevo.settings import SEED, THREADS, check_section, plain, setting
@@ -178,3 +178,14 @@ def check_judges(cfg: Config) -> None:
     if subnets.quality == "supernet" and subnets.judge_images > left:
         allowed = f"at most data.validation - search_subnet.validation_images = {left}"
         raise bad_value("search_subnet.judge_images", subnets.judge_images, allowed)
+
+
+def check_input(cfg: Config) -> None:
+    """Raises:
+    UserError: files are to take pixels, which the data's mean and std do not make integers of the input.
+    """
+    if cfg.export.input == PIXELS and not holds_pixels(cfg.data.mean, cfg.data.std):
+        raise UserError(
+            f"data.mean={cfg.data.mean} data.std={cfg.data.std}: files that take pixels (export.input=pixels) need the same "
+            "mean, best a multiple of 1/255, and the same std for all channels; or give export.input=normalized"
+        )

@@ -17,6 +17,7 @@ from spaceevo.data.config import DataConfig
 from spaceevo.data.folder import FolderImages, load_folders
 from spaceevo.errors import UserError, bad_value
 from spaceevo.settings import check_section
+from spaceevo.sliced import Sliced
 
 #: Where Debian's package ``dataset-fashion-mnist`` puts its files.
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -61,7 +62,7 @@ def load_data(cfg: DataConfig, test: bool = False) -> Images:
     return Images(_chosen(images, train), labels[train], _chosen(images, val), labels[val], *tested, _hash(train, val))
 
 
-def normalize(images: Pixels, cfg: DataConfig) -> Tensor:
+def normalize(images: Sliced[Tensor], cfg: DataConfig) -> Tensor:
     """``uint8`` images as float32 ``(x / 255 - mean) / std`` per channel, channels last in memory; files are all read."""
     pixels = images[:]
     mean, std = (torch.tensor(values, device=pixels.device)[:, None, None] for values in (cfg.mean, cfg.std))
@@ -73,7 +74,7 @@ class Normalized:
     """The same for sets that do not fit into memory as floats: ``len`` and slicing as of the tensor of the first ``limit``
     images (None: all), made when asked for."""
 
-    pixels: Pixels
+    pixels: Sliced[Tensor]
     cfg: DataConfig
     limit: int | None = None
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spaceevo.settings import setting
 
+PIXELS, NORMALIZED = "pixels", "normalized"  # what a file takes
+LOGITS, PROBABILITIES = "logits", "probabilities"  # what it gives
+NEAR = 0.49  # steps: nearer to the next integer than this, float32 decides
 CALIBRATE = ("minmax", "entropy", "percentile")  # how onnxruntime's quantizer finds ranges
 
 
@@ -23,5 +27,20 @@ class ExportConfig:
         "how onnxruntime's quantizer finds the activations' ranges for a baseline; null: no baseline",
         choices=("null", *CALIBRATE),
     )
+    input: str = setting(
+        "what files take: pixels, uint8 from 0 to 255 (mean and std are then of all channels alike), or normalized floats",
+        choices=(PIXELS, NORMALIZED),
+    )
+    output: str = setting("what files give: logits, or first the softmax of them, as float32", choices=(LOGITS, PROBABILITIES))
     dynamic_batch: bool = setting("ONNX files take any number of images, not one")
-    float_io: bool = setting("TFLite files take and give float32, not int8")
+    float_io: bool = setting("TFLite files give float32, not int8, and take it where they take no pixels")
+
+
+def holds_pixels(mean: Sequence[float], std: Sequence[float]) -> bool:
+    """Whether the input's quantizer, whose range is that of all channels (``spaceevo.data.input_range``), gives every pixel
+    from 0 to 255 of every channel the pixel itself: it does where ``mean`` and ``std`` ``[C]`` are the same for all."""
+    ends = [((value - m) / s) for m, s in zip(mean, std, strict=False) for value in (0, 1)]
+    black, white = min(0.0, *ends), max(0.0, *ends)
+    scale = (white - black) / 255
+    zero = round(-black / scale)
+    return all(abs(end / scale + zero - pixel) < NEAR for end, pixel in zip(ends, len(ends) * (0, 255), strict=False))

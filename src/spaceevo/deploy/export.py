@@ -7,35 +7,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from spaceevo.deploy.claims.gate import COMPARED, compare, digest, judge_ops
 from spaceevo.deploy.claims.parity import agreement, float_convolutions, label_agreement, same_integers
 from spaceevo.deploy.files.onnx_writer import write_fp32, write_int8
 from spaceevo.deploy.files.tflite_writer import write_tflite
+from spaceevo.deploy.inputs import AtSize, FileInput, Shown
 from spaceevo.deploy.integer.fold import float_model, integer_model
-from spaceevo.deploy.integer.model import IntegerModel
+from spaceevo.deploy.integer.model import FloatModel, IntegerModel
 from spaceevo.deploy.integer.reference import Arrays, run_integer
 from spaceevo.deploy.integer.trained import Trained
 from spaceevo.deploy.ptq import post_training_quantized
 from spaceevo.deploy.runtimes.ort import integer_op_report
 from spaceevo.deploy.runtimes.registry import RUNTIMES, open_file, outputs
-from spaceevo.nn.elastic import Elastic, Quantizer, resize
-from spaceevo.nn.evaluate import ImageSource, calibrate, resized, top1
+from spaceevo.nn.elastic import Elastic, Quantizer
+from spaceevo.nn.evaluate import calibrate, resized, top1
 from spaceevo.space import Graph
 
 
 @dataclass(frozen=True)
 class ModelPair:
     """The INT8 files (ONNX and TFLite) and the FP32 file (ONNX) of the same weights, and what they are judged by: the
-    ``trained`` fake-quant model; ``integer``: what the INT8 files were written from."""
+    ``trained`` fake-quant model; ``integer`` and ``real``: what the INT8 files and the FP32 file were written from."""
 
     int8: bytes
     tflite: bytes
     fp32: bytes
     trained: Trained
     integer: IntegerModel
+    real: FloatModel
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -43,30 +44,33 @@ class ModelPair:
         return {"model.onnx": self.int8, "model.tflite": self.tflite, "fp32.onnx": self.fp32}
 
 
-def int8_and_fp32(
-    net: Elastic,
-    graph: Graph,
-    calibration: Tensor,
-    quantizer: Quantizer,
-    labels: Sequence[str] = (),
-    dynamic_batch: bool = False,
-    float_io: bool = False,
-) -> ModelPair:
-    """``graph`` in the trained ``net`` (a supernet, or a network of its own) in INT8, and the same weights in FP32; each with
-    its own BatchNorm statistics, recalibrated on ``calibration`` ``[N, C, H, W]``. All files take one normalized image.
+@dataclass(frozen=True)
+class Form:
+    """How files are written: what they take (``given``; None: normalized floats, of which their metadata say nothing), and
+    whether they give ``probabilities`` too; the classes' names; ``dynamic_batch``: the ONNX files take any number of images
+    (TFLite's interpreter resizes anyway); ``float_io``: the TFLite file gives float32, and takes it if it takes no pixels."""
 
-    ``labels``: the classes' names. ``dynamic_batch``: the ONNX files take any number of images (TFLite's interpreter
-    resizes anyway). ``float_io``: the TFLite file takes and gives float32.
-    """
+    given: FileInput | None = None
+    probabilities: bool = False
+    labels: Sequence[str] = ()
+    dynamic_batch: bool = False
+    float_io: bool = False
+
+
+def int8_and_fp32(net: Elastic, graph: Graph, calibration: Tensor, quantizer: Quantizer, form: Form = Form()) -> ModelPair:
+    """``graph`` in the trained ``net`` (a supernet, or a network of its own) in INT8, and the same weights in FP32; each with
+    its own BatchNorm statistics, recalibrated on ``calibration`` ``[N, C, H, W]``, normalized."""
     trained, unquantized = (recalibrated(net, graph, calibration, scheme) for scheme in (quantizer, None))
     integer = integer_model(net, graph, trained.stats, quantizer)
-    batch = None if dynamic_batch else 1
+    real = float_model(net, graph, unquantized.stats)
+    batch, given, softmax = None if form.dynamic_batch else 1, form.given, form.probabilities
     return ModelPair(
-        int8=write_int8(integer, batch, labels),
-        tflite=write_tflite(integer, float_io, labels),
-        fp32=write_fp32(float_model(net, graph, unquantized.stats), batch),
+        int8=write_int8(integer, batch, form.labels, given, softmax),
+        tflite=write_tflite(integer, form.float_io, form.labels, given=given, probabilities=softmax),
+        fp32=write_fp32(real, batch, form.labels, given, softmax),
         trained=trained,
         integer=integer,
+        real=real,
     )
 
 
@@ -75,17 +79,18 @@ def recalibrated(net: Elastic, graph: Graph, calibration: Tensor, quantizer: Qua
     return Trained(net, graph, calibrate(net, graph, resized(calibration, graph.input.hw), quantizer), quantizer)
 
 
-def judged_ops(pair: ModelPair, images: np.ndarray) -> dict[str, list[dict[str, Any]]]:
-    """:func:`spaceevo.deploy.claims.gate.judge_ops` of every INT8 file over ``images`` ``[N, C, R, R]``."""
+def judged_ops(pair: ModelPair, images: Shown, count: int) -> dict[str, list[dict[str, Any]]]:
+    """:func:`spaceevo.deploy.claims.gate.judge_ops` of every INT8 file over the first ``count`` ``images``."""
+    seen, fed = AtSize(images.normalized, pair.trained.graph.input.hw)[:count], images.fed[:count]
     names = [op.name for op in pair.integer.graph.ops]
     files = {name: content for name, content in pair.files.items() if name != "fp32.onnx"}
     return {
-        name: judge_ops(pair.trained, RUNTIMES[Path(name).suffix].inspect(content, names, images), images)
+        name: judge_ops(pair.trained, RUNTIMES[Path(name).suffix].inspect(content, names, fed), seen)
         for name, content in files.items()
     }
 
 
-def check(pair: ModelPair, images: ImageSource, labels: Tensor) -> dict[str, Any]:
+def check(pair: ModelPair, images: Shown, labels: Tensor) -> dict[str, Any]:
     """The trained model, the integer reference and every file over ``images``: top-1 and agreement in percent, differences in
     output steps.
 
@@ -93,13 +98,12 @@ def check(pair: ModelPair, images: ImageSource, labels: Tensor) -> dict[str, Any
     each file what another machine can repeat: top-1 and the outputs' sha256; of the INT8 ones also the agreement with the
     trained model and the reference, and how many of the output's integers are the reference's.
     """
-    small = AtSize(images, pair.trained.graph.input.hw)
-    fake = pair.trained.logits(images)
-    reference = run_integer(pair.integer, small)
+    fake = pair.trained.logits(images.normalized)
+    reference = run_integer(pair.integer, AtSize(images.normalized, pair.trained.graph.input.hw))
     step, _ = pair.trained.qparams()[pair.trained.graph.output.name]
     files: dict[str, dict[str, Any]] = {}
     for name, content in pair.files.items():
-        given = outputs(open_file(Path(name), content), small)
+        given = outputs(open_file(Path(name), content), images.fed)
         files[name] = dict(
             runtime=RUNTIMES[Path(name).suffix].name,
             precision="fp32" if name == "fp32.onnx" else "int8",
@@ -126,10 +130,11 @@ def check(pair: ModelPair, images: ImageSource, labels: Tensor) -> dict[str, Any
 
 
 def baseline(
-    fp32: bytes, calibration: Arrays, method: str, weight_bits: int, images: Arrays, labels: Tensor
+    real: FloatModel, calibration: Arrays, method: str, weight_bits: int, images: Arrays, labels: Tensor
 ) -> tuple[bytes, dict[str, Any]]:
-    """The FP32 file quantized after training, on ``calibration`` ``[N, C, R, R]``, and its top-1 (percent) on ``images``."""
-    content = post_training_quantized(fp32, calibration, method, weight_bits)
+    """The model in full precision quantized after training, on normalized ``calibration`` ``[N, C, R, R]``, which it takes too,
+    and its top-1 (percent) on ``images`` of the same form."""
+    content = post_training_quantized(write_fp32(real), calibration, method, weight_bits)
     return content, dict(
         calibrate=method,
         images=len(calibration),
@@ -137,17 +142,3 @@ def baseline(
         bytes=len(content),
         float_convolutions=float_convolutions(integer_op_report(content)),
     )
-
-
-@dataclass(frozen=True)
-class AtSize:
-    """Normalized ``images`` as a runtime takes them: slices are float32 ``[n, C, hw, hw]``, row by row in memory."""
-
-    images: ImageSource
-    hw: int
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, which: slice) -> np.ndarray:
-        return np.ascontiguousarray(resize(self.images[which], self.hw).numpy())

@@ -8,7 +8,7 @@ weights and buffers are then in the CPU's caches. :func:`cold_ms` is the other e
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -96,10 +96,21 @@ def _onnx_call(model: bytes | Path, threads: int) -> Callable[[], object]:
     options.log_severity_level = 3
     source = model if isinstance(model, bytes) else str(model)
     session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    feed = random_feed(session)
+    return lambda: session.run(None, feed)
+
+
+def random_feed(session: ort.InferenceSession) -> dict[str, np.ndarray]:
+    """One random image for a model's one input: pixels for a uint8 input, else float32 noise."""
     (tensor,) = session.get_inputs()
     shape = [size if isinstance(size, int) else 1 for size in tensor.shape]
-    feed = {tensor.name: np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
-    return lambda: session.run(None, feed)
+    return {tensor.name: random_image(shape, pixels=tensor.type == "tensor(uint8)")}
+
+
+def random_image(shape: Sequence[int], pixels: bool) -> np.ndarray:
+    """Uint8 pixels, or float32 noise, of a ``shape``; always the same."""
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, shape, np.uint8) if pixels else rng.standard_normal(shape).astype(np.float32)
 
 
 def _time(call: Callable[[], object], runs: int) -> list[float]:

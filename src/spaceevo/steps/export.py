@@ -52,13 +52,14 @@ def _subnet(folder: Folder, cfg: Exported, entry: dict[str, Any], net: Any, spac
     from spaceevo.provenance import sha256
     from spaceevo.space import Subnet, subnet_graph
     from spaceevo.steps.common import quantizer
-    from spaceevo.steps.leaving import judged
+    from spaceevo.steps.leaving import file_input, judged
     from spaceevo.training.checkpoint import load_finished
 
     name, subnet = entry["name"], Subnet.parse(space, entry["subnet"])
     graph, path = subnet_graph(subnet), folder.input(f"finished/{name}.ckpt")
     own, told = load_finished(path, space, quantizer(cfg).weight_bits)
-    inherited = recalibrated(net, graph, by.calibration, quantizer(cfg)).logits(by.test)
+    given = file_input(cfg, graph)
+    inherited = recalibrated(net, graph, by.calibrated(given), quantizer(cfg)).logits(by.shown(given).normalized)
     facts = dict(
         encoding=str(subnet),
         space=str(space),
@@ -73,13 +74,15 @@ def _subnet(folder: Folder, cfg: Exported, entry: dict[str, Any], net: Any, spac
 
 
 def _quantize_after(cfg: Exported, model: Leaving, by: Judges) -> bytes:
-    """The model's FP32 file quantized after training, for comparison; its card tells how accurate that is."""
-    from spaceevo.deploy.export import AtSize, baseline
+    """The model's FP32 weights quantized after training, for comparison; its card tells how accurate that is."""
+    from spaceevo.deploy.export import baseline
+    from spaceevo.deploy.inputs import AtSize
+    from spaceevo.steps.leaving import file_input
 
     assert cfg.export.calibrate is not None
-    hw, bits = model.graph.input.hw, model.claims["weight_bits"]
-    ranges, test = AtSize(by.calibration, hw), AtSize(by.test, hw)
-    content, model.claims["ptq"] = baseline(model.pair.fp32, ranges, cfg.export.calibrate, bits, test, by.labels)
+    given, bits = file_input(cfg, model.graph), model.claims["weight_bits"]
+    ranges, test = (AtSize(images, given.hw) for images in (by.calibrated(given), by.shown(given).normalized))
+    content, model.claims["ptq"] = baseline(model.pair.real, ranges, cfg.export.calibrate, bits, test, by.labels)
     return content
 
 
@@ -108,5 +111,5 @@ STEP = Step(
     ("pareto.yaml", "qat.ckpt", "finished/*.ckpt"),
     tuple(f"models/*/{name}" for name in MODEL_FILES),
     run,
-    version=3,
+    version=4,
 )

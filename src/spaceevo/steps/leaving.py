@@ -12,11 +12,14 @@ import numpy as np
 from torch import Tensor
 
 from spaceevo.atomic import atomic_write
-from spaceevo.data import Images, Normalized, normalize
+from spaceevo.data import Images, normalize
+from spaceevo.data.config import DataConfig
 from spaceevo.data.labels import class_names
 from spaceevo.deploy.claims.card import card_text, content_claims, data_claims, file_claims, sealed, write_card
 from spaceevo.deploy.claims.gate import images_to_compare, parity_report, refusal
-from spaceevo.deploy.export import AtSize, ModelPair, check, int8_and_fp32, judged_ops
+from spaceevo.deploy.config import PROBABILITIES
+from spaceevo.deploy.export import Form, ModelPair, check, int8_and_fp32, judged_ops
+from spaceevo.deploy.inputs import FileInput, Shown, calibration, shown
 from spaceevo.deploy.integer.model import save_integer
 from spaceevo.deploy.runtimes.op_latency import graph_rows, op_table
 from spaceevo.deploy.runtimes.registry import measure_cold, measure_files
@@ -24,6 +27,7 @@ from spaceevo.errors import ClaimError
 from spaceevo.latency import host
 from spaceevo.nn.elastic import Elastic
 from spaceevo.provenance import code_version
+from spaceevo.sliced import Sliced
 from spaceevo.space import Graph, graph_cost
 from spaceevo.steps.common import quantizer
 from spaceevo.steps.needs import Exported
@@ -32,19 +36,29 @@ from spaceevo.steps.step import REFUSED
 
 @dataclass(frozen=True)
 class Judges:
-    """What models are calibrated on, and the test images that they are judged by."""
+    """What models are calibrated on (``few`` training images, and these normalized), and the ``test`` images that they are
+    judged by; both uint8 ``[N, C, H, W]`` of ``data``."""
 
+    few: Sliced[Tensor]
     calibration: Tensor
-    test: Normalized
+    test: Sliced[Tensor]
     labels: Tensor
-    classes: Sequence[str]
+    data: DataConfig
 
     @staticmethod
     def of(cfg: Exported, images: Images) -> Judges:
         """Of a run's ``images``, test images among them."""
         assert images.test is not None and images.test_labels is not None
-        calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
-        return Judges(calibration, Normalized(images.test, cfg.data), images.test_labels, class_names(cfg.data))
+        few = images.train[: cfg.search_subnet.calibration_images]
+        return Judges(few, normalize(few, cfg.data), images.test, images.test_labels, cfg.data)
+
+    def calibrated(self, given: FileInput) -> Tensor:
+        """What BatchNorm statistics of a model whose files are ``given`` images so are recalibrated on, normalized."""
+        return calibration(self.few, self.data, given)
+
+    def shown(self, given: FileInput) -> Shown:
+        """The test images for such a model, and for its judges."""
+        return shown(self.test, self.data, given)
 
 
 @dataclass
@@ -75,27 +89,34 @@ class Measured:
 def judged(cfg: Exported, name: str, folder: Path, net: Elastic, graph: Graph, by: Judges, facts: Mapping[str, Any]) -> Leaving:
     """``graph`` in the trained ``net`` as model files, run over the test images and compared op by op with the trained model.
     ``facts``: what else its card tells."""
-    pair = int8_and_fp32(net, graph, by.calibration, quantizer(cfg), by.classes, cfg.export.dynamic_batch, cfg.export.float_io)
-    checks = check(pair, by.test, by.labels)
-    hw, cost = graph.input.hw, graph_cost(graph)
-    compared = AtSize(by.test, hw)[: images_to_compare(pair.trained.graph)]
+    given, labels, cost = file_input(cfg, graph), class_names(cfg.data), graph_cost(graph)
+    form = Form(given, cfg.export.output == PROBABILITIES, labels, cfg.export.dynamic_batch, cfg.export.float_io)
+    pair, images = int8_and_fp32(net, graph, by.calibrated(given), quantizer(cfg), form), by.shown(given)
+    checks = check(pair, images, by.labels)
+    compared = min(len(by.test), images_to_compare(pair.trained.graph))
     limits = cfg.export.tolerance, cfg.export.mean_difference
-    report = parity_report(checks["files"], judged_ops(pair, compared), len(compared), *limits)
+    report = parity_report(checks["files"], judged_ops(pair, images, compared), compared, *limits)
     claims = dict(
         name=name,
         **facts,
-        resolution=hw,
+        resolution=graph.input.hw,
         mmacs=cost.mmacs,
         params=cost.params,
-        input=dict(shape=[1, cfg.data.channels, hw, hw], mean=cfg.data.mean, std=cfg.data.std),
+        input=given.claims(),
+        output=cfg.export.output,
         parity=dict(images=report["images"], ops=len(report["ops"]), first_apart=report["first_apart"]),
         **checks,
         weight_bits=quantizer(cfg).weight_bits,
         padding=net.padding,
-        labels=by.classes,
+        labels=labels,
         data=data_claims(cfg.data, len(by.test)),
     )
     return Leaving(name, folder, graph, pair, report, claims)
+
+
+def file_input(cfg: Exported, graph: Graph) -> FileInput:
+    """What the files of ``graph`` take."""
+    return FileInput.of(cfg.export.input, cfg.data, graph.input.hw)
 
 
 def gate(step: str, models: Sequence[Leaving]) -> None:

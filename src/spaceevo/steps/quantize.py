@@ -61,7 +61,7 @@ def run(cfg: QuantizeConfig) -> None:
     from spaceevo.atomic import atomic_write
     from spaceevo.data import Normalized, load_data
     from spaceevo.deploy.claims.card import card_text, file_claims, sealed
-    from spaceevo.deploy.export import AtSize
+    from spaceevo.deploy.inputs import AtSize
     from spaceevo.deploy.ptq import post_training_quantized
     from spaceevo.deploy.runtimes.registry import measure_cold, measure_files, open_file, outputs
     from spaceevo.deploy.torchvision_model import classifier, to_onnx
@@ -145,6 +145,8 @@ def _claims(name: str, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]
 def _asked(cfg: QuantizeConfig, calibration_images: int, test_images: int) -> dict[str, Any]:
     """What the card tells of the model, the images and the machine, before anything is measured."""
     from spaceevo.deploy.claims.card import data_claims
+    from spaceevo.deploy.config import NORMALIZED
+    from spaceevo.deploy.inputs import FileInput
     from spaceevo.latency import host
     from spaceevo.provenance import code_version, sha256
 
@@ -156,7 +158,7 @@ def _asked(cfg: QuantizeConfig, calibration_images: int, test_images: int) -> di
         calibration_images=calibration_images,
         weight_bits=host.weight_bits("auto"),
         resolution=size,
-        input=dict(shape=[1, cfg.data.channels, size, size], mean=cfg.data.mean, std=cfg.data.std),
+        input=FileInput.of(NORMALIZED, cfg.data, size).claims(),
         data=data_claims(cfg.data, test_images),
         timing=dict(rounds=cfg.rounds, runs=cfg.runs, threads=cfg.threads, spread_s=cfg.spread_s),
         host=host.describe(),

@@ -53,9 +53,9 @@ def run(cfg: VerifyConfig) -> None:
     """
 
     from spaceevo.atomic import write_json
-    from spaceevo.data import Normalized, load_data
+    from spaceevo.data import load_data
     from spaceevo.deploy.claims import verify
-    from spaceevo.deploy.export import AtSize
+    from spaceevo.deploy.inputs import FileInput, shown
     from spaceevo.latency import host
 
     folder = Path(cfg.path)
@@ -64,16 +64,16 @@ def run(cfg: VerifyConfig) -> None:
     data = claimed_data(cfg.data, card["data"], str(folder / "card.json"))
     images = load_data(data, test=True)
     assert images.test is not None and images.test_labels is not None
-    small = AtSize(Normalized(images.test, data), card["input"]["shape"][-1])
-    say(f"verify: {card['name']} over {len(small)} test images of {data.name}")
-    with progress(total=len(card["files"]) * len(small), desc="verify", show=cfg.progress_bar, leave=False) as bar:
+    seen, count = shown(images.test, data, FileInput.read(card["input"])), len(images.test)
+    say(f"verify: {card['name']} over {count} test images of {data.name}")
+    with progress(total=len(card["files"]) * count, desc="verify", show=cfg.progress_bar, leave=False) as bar:
         done: dict[str, int] = {}
 
         def show(name: str, count: int) -> None:
             bar.update(count - done.get(name, 0))
             done[name] = count
 
-        claims, timed = verify.run_claims(card, files, folder, small, images.test_labels.numpy(), cfg.top1_points, show)
+        claims, timed = verify.run_claims(card, files, folder, seen, images.test_labels.numpy(), cfg.top1_points, show)
     claims += verify.latency_claims(card, timed)
     claims, left = [*verify.machine_claims(card), *claims], verify.not_checked(card, claims)
     broken = [claim for claim in claims if claim.must and not claim.holds]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from spaceevo.deploy.config import LOGITS, NORMALIZED, PIXELS, PROBABILITIES
 from spaceevo.errors import UserError, bad_value
 
 NEEDED = ("name", "input", "data", "files", "timing", "host", "versions")
@@ -47,11 +48,13 @@ NAMES: Kind = (
     lambda v: isinstance(v, dict) and len(v) > 0 and all(name == Path(name).name and isinstance(v[name], dict) for name in v),
     "one or more files of the folder by name, with what is claimed of each",
 )
+INPUT: Kind = (lambda v: v in (PIXELS, NORMALIZED), f"{PIXELS} or {NORMALIZED}")
+OUTPUT: Kind = (lambda v: v in (LOGITS, PROBABILITIES), f"{LOGITS} or {PROBABILITIES}")
 DICT: Kind = (lambda v: isinstance(v, dict), "a mapping")
 #: Every figure that is used, by its place; ``*`` is any key, and what is not there is passed over.
 KINDS: dict[str, Kind] = {
     "name": TEXT, "input": DICT, "data": DICT, "files": NAMES, "timing": DICT, "host": DICT, "versions": DICT,
-    "input/shape": SHAPE,
+    "input/shape": SHAPE, "input/mean": NUMBERS, "input/std": NUMBERS, "input/kind": INPUT, "output": OUTPUT,
     "data/name": TEXT, "data/channels": COUNT, "data/classes": COUNT, "data/image_size": COUNT, "data/images": COUNT,
     "data/mean": NUMBERS, "data/std": NUMBERS, "data/test_limit": LIMIT,
     "files/*/bytes": BYTES, "files/*/sha256": HASH, "files/*/outputs_sha256": HASH, "files/*/runtime": TEXT,

@@ -22,7 +22,7 @@ from spaceevo.deploy.claims.reading import BESIDE
 from spaceevo.deploy.claims.reading import read_card as read_card
 from spaceevo.deploy.claims.reading import read_files as read_files
 from spaceevo.deploy.files.onnx_writer import LABELS
-from spaceevo.deploy.integer.reference import Arrays
+from spaceevo.deploy.inputs import AtSize, FileInput, Shown
 from spaceevo.deploy.runtimes.registry import measure_cold, measure_files, open_file, outputs, runtime_of
 from spaceevo.latency import host
 from spaceevo.latency.measure import latency
@@ -72,13 +72,13 @@ def run_claims(
     card: Mapping[str, Any],
     files: Mapping[str, bytes],
     folder: Path,
-    images: Arrays,
+    images: Shown,
     labels: np.ndarray,
     points: float,
     progress: Callable[[str, int], object],
 ) -> tuple[list[Claim], dict[str, bytes]]:
-    """Every claim about the card and its files but latencies (:func:`latency_claims`): each is run over ``images``
-    ``[N, C, R, R]`` in its runtime; and the files that can be timed here.
+    """Every claim about the card and its files but latencies (:func:`latency_claims`): each is run over ``images`` in its
+    runtime; and the files that can be timed here.
 
     Raises:
         UserError: a runtime cannot read or run a file.
@@ -93,12 +93,14 @@ def run_claims(
             found.append(Claim(name, f"top-1 in {claims['runtime']}", *words))
             continue
         found.append(_runtime_claim(name, claims))
-        given[name] = outputs(running[name], images, partial(progress, name))
+        given[name] = outputs(running[name], images.fed, partial(progress, name))
         agreed = claims.get("agreement", card.get("agreement") if name == "model.onnx" else None)
         found += accuracy_claims(name, claims, agreed, given[name], labels, points)
     found += [_file_claim(name, claims, f"{BESIDE}/{name}") for name, claims in card.get(BESIDE, {}).items()]
     found += [*image_claims(card, given, len(labels)), *onnx_claims(card, files.get("model.onnx"))]
-    found += integer_claims(card, folder / INTEGER, images, labels, given)
+    found += input_claims(card)
+    floats = AtSize(images.normalized, card["input"]["shape"][-1])
+    found += integer_claims(card, folder / INTEGER, floats, labels, given)
     found += [Claim(name, "file", "not on the card", "not checked") for name in unnamed(folder, files)]
     found += runtimes_claim(card, given)
     found.append(repeats_claim(card, files.get("parity.json"), folder, judged(found)))
@@ -133,13 +135,30 @@ def image_claims(card: Mapping[str, Any], given: Mapping[str, np.ndarray], image
     return found
 
 
+def input_claims(card: Mapping[str, Any]) -> list[Claim]:
+    """Whether what the card tells of the files' input is what it means where images are given to them; nothing for a card of an
+    older version."""
+    told = card["input"]
+    if "kind" not in told:
+        return []
+    wrong = [key for key, value in FileInput.read(told).claims().items() if told.get(key) != value]
+    keys = tuple(f"input/{key}" for key in told if key not in ("shape", "mean", "std"))
+    here = f"other {', '.join(wrong)}" if wrong else "the same"
+    return [Claim("card", "input", told["kind"], here, not wrong, must=True, keys=keys)]
+
+
 def onnx_claims(card: Mapping[str, Any], content: bytes | None) -> list[Claim]:
-    """What shows in ``model.onnx`` itself: the classes' names, and what does not run as integers."""
+    """What shows in ``model.onnx`` itself: the classes' names, what it says of its input, and what does not run as integers."""
     if content is None:
         return []
-    found = []
+    found, props = [], {entry.key: entry.value for entry in onnx.load_from_string(content).metadata_props}
+    if "output" in card:
+        same = FileInput.read(card["input"]).words("NCHW").items() <= props.items()
+        same = same and props.get("output", "").startswith(card["output"])
+        here = "the same" if same else "others"
+        found.append(Claim("model.onnx", "input and output", "metadata", here, same, must=True, keys=("output",)))
     if "labels" in card:
-        held = {entry.key: entry.value for entry in onnx.load_from_string(content).metadata_props}.get(LABELS, "").split("\n")
+        held = props.get(LABELS, "").split("\n")
         same = held == ["\n".join(card["labels"])] or held == card["labels"]
         words = f"{len(card['labels'])} names", "the same" if same else f"others: {', '.join(held)[:60]}"
         found.append(Claim("model.onnx", "labels", *words, same, must=True, keys=("labels",)))

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from spaceevo.deploy.inputs import FileInput
 from spaceevo.deploy.integer.arithmetic import HALF, HALF_QPARAMS, sixth
 from spaceevo.deploy.integer.model import FloatModel, IntegerModel, QParams
 from spaceevo.space.graph import INPUT, Graph, Op
@@ -23,6 +24,7 @@ from spaceevo.space.graph import INPUT, Graph, Op
 OPSET = 17
 IR_VERSION = 8
 OUTPUT = "logits"
+SOFTMAX = "probabilities"
 LABELS = "labels"
 
 
@@ -32,6 +34,7 @@ class _Writer:
 
     padding: str
     qparams_of: Mapping[str, QParams] = field(default_factory=dict)
+    integers: dict[str, str] = field(default_factory=dict)
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: dict[str, onnx.TensorProto] = field(default_factory=dict)
 
@@ -50,9 +53,12 @@ class _Writer:
 
     def quantize(self, name: str, value: str, qparams: QParams) -> str:
         """``value`` rounded to ``name``'s grid: a QuantizeLinear, DequantizeLinear pair."""
-        constants = self.qparams(name, qparams)
-        q = self.node("QuantizeLinear", f"{name}.q", [value, *constants])
-        return self.node("DequantizeLinear", f"{name}.dq", [q, *constants])
+        return self.dequantize(name, self.node("QuantizeLinear", f"{name}.q", [value, *self.qparams(name, qparams)]), qparams)
+
+    def dequantize(self, name: str, q: str, qparams: QParams) -> str:
+        """The real values of the integers ``q``, which are ``name``'s."""
+        self.integers[name] = q
+        return self.node("DequantizeLinear", f"{name}.dq", [q, *self.qparams(name, qparams)])
 
 
 Emit = Callable[[_Writer, Op, list[str]], str]
@@ -99,7 +105,7 @@ def _sigmoid(w: _Writer, op: Op, inputs: list[str]) -> str:
 def _gate(w: _Writer, op: Op, inputs: list[str]) -> str:
     """Of integers: ``x / 6 + 1/2``, which the output's range clips to [0, 1]."""
     (x,) = op.inputs
-    part = w.node("DequantizeLinear", f"{op.name}.x", [f"{x}.q", *w.qparams(f"{op.name}.x", sixth(w.qparams_of[x]))])
+    part = w.node("DequantizeLinear", f"{op.name}.x", [w.integers[x], *w.qparams(f"{op.name}.x", sixth(w.qparams_of[x]))])
     half = [w.constant(f"{op.name}.half", np.uint8(HALF)), *w.qparams(f"{op.name}.half", HALF_QPARAMS)]
     return w.node("Add", op.name, [part, w.node("DequantizeLinear", f"{op.name}.half.dq", half)])
 
@@ -133,20 +139,33 @@ def _hsigmoid(w: _Writer, name: str, x: str) -> str:
 FUSED: dict[str, Callable[[_Writer, str, str], str]] = {"relu": _relu, "relu6": _relu6, "hsigmoid": _hsigmoid}
 
 
-def write_int8(model: IntegerModel, batch: int | None = 1, labels: Sequence[str] = ()) -> bytes:
+def write_int8(
+    model: IntegerModel,
+    batch: int | None = 1,
+    labels: Sequence[str] = (),
+    given: FileInput | None = None,
+    probabilities: bool = False,
+) -> bytes:
     """The QDQ model: float32 ``input`` ``[batch, C, R, R]`` to float32 ``logits`` ``[batch, classes]``.
 
-    ``batch`` None: any. ``labels``: the classes' names, one a line in the metadata entry ``labels``. The integers of a
-    tensor are named ``<tensor>.q``. The bytes depend on the arguments alone.
+    ``batch`` None: any. ``labels``: the classes' names, one a line in the metadata entry ``labels``. ``given``: what the file
+    takes, which the metadata tell; pixels are uint8, and the input tensor's integers. ``probabilities``: the softmax is the
+    first output, before the logits. The integers of a tensor are named ``<tensor>.q``, pixels ``input``. The bytes depend on
+    the arguments alone.
     """
     w = _Writer(model.padding, model.qparams)
-    values = {INPUT: w.quantize(INPUT, INPUT, model.qparams[INPUT])}
+    enter = w.dequantize if _pixels(given) else w.quantize
+    values = {INPUT: enter(INPUT, INPUT, model.qparams[INPUT])}
     for op in model.graph.ops:
         inputs = [values[name] for name in op.inputs]
         if op.has_weight:
             inputs += _integer_operands(w, op, model)
         values[op.name] = w.quantize(op.name, KINDS[op.kind](w, op, inputs), model.qparams[op.name])
-    return _finish(w, model.graph, values, batch, labels)
+    return _finish(w, model.graph, values, batch, labels, given, probabilities)
+
+
+def _pixels(given: FileInput | None) -> bool:
+    return given is not None and given.pixels
 
 
 def _integer_operands(w: _Writer, op: Op, model: IntegerModel) -> list[str]:
@@ -166,10 +185,16 @@ def _integer_operands(w: _Writer, op: Op, model: IntegerModel) -> list[str]:
     ]
 
 
-def write_fp32(model: FloatModel, batch: int | None = 1) -> bytes:
-    """The same subnet in full precision, input and output as in :func:`write_int8`."""
+def write_fp32(
+    model: FloatModel,
+    batch: int | None = 1,
+    labels: Sequence[str] = (),
+    given: FileInput | None = None,
+    probabilities: bool = False,
+) -> bytes:
+    """The same subnet in full precision, input and output as in :func:`write_int8`; pixels are normalized first."""
     w = _Writer(model.padding)
-    values = {INPUT: INPUT}
+    values = {INPUT: _normalized(w, given) if given is not None and given.pixels else INPUT}
     for op in model.graph.ops:
         inputs = [values[name] for name in op.inputs]
         if op.has_weight:
@@ -179,20 +204,43 @@ def write_fp32(model: FloatModel, batch: int | None = 1) -> bytes:
             ]
         y = KINDS[op.kind](w, op, inputs)
         values[op.name] = FUSED[op.act](w, f"{op.name}.{op.act}", y) if op.act else y
-    return _finish(w, model.graph, values, batch, ())
+    return _finish(w, model.graph, values, batch, labels, given, probabilities)
 
 
-def _finish(w: _Writer, graph: Graph, values: dict[str, str], batch: int | None, labels: Sequence[str]) -> bytes:
+def _normalized(w: _Writer, given: FileInput) -> str:
+    """``(pixel - 255 mean) / (255 std)`` a channel, in float32."""
+    mean, std = (255 * np.array(values)[:, None, None] for values in (given.mean, given.std))
+    pixels = w.node("Cast", f"{INPUT}.float", [INPUT], to=TensorProto.FLOAT)
+    centred = w.node("Sub", f"{INPUT}.centred", [pixels, w.constant(f"{INPUT}.mean", mean.astype(np.float32))])
+    return w.node("Mul", f"{INPUT}.normalized", [centred, w.constant(f"{INPUT}.gain", (1 / std).astype(np.float32))])
+
+
+def _finish(
+    w: _Writer,
+    graph: Graph,
+    values: dict[str, str],
+    batch: int | None,
+    labels: Sequence[str],
+    given: FileInput | None,
+    probabilities: bool,
+) -> bytes:
     """Flatten the last op's output to ``logits``, check and serialize."""
     x, y = graph.input, graph.output
     w.node("Flatten", OUTPUT, [values[y.name]], axis=1)
     rows = "batch" if batch is None else batch
-    inputs = [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [rows, x.channels, x.hw, x.hw])]
-    outputs = [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [rows, y.channels * y.hw**2])]
+    names = [OUTPUT]
+    if probabilities:
+        names.insert(0, w.node("Softmax", SOFTMAX, [OUTPUT], axis=1))
+    kind = TensorProto.UINT8 if _pixels(given) else TensorProto.FLOAT
+    inputs = [helper.make_tensor_value_info(INPUT, kind, [rows, x.channels, x.hw, x.hw])]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [rows, y.channels * y.hw**2]) for name in names]
     body = helper.make_graph(w.nodes, "spaceevo", inputs, outputs, list(w.initializers.values()))
     opsets = [helper.make_opsetid("", OPSET)]
     model = helper.make_model(body, opset_imports=opsets, ir_version=IR_VERSION, producer_name="spaceevo")
-    if labels:
-        helper.set_model_props(model, {LABELS: "\n".join(labels)})
+    told = {LABELS: "\n".join(labels)} if labels else {}
+    if given is not None:
+        told |= given.words("NCHW") | {"output": f"{', '.join(names)}: one a class, in the order of the labels"}
+    if told:
+        helper.set_model_props(model, told)
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString(deterministic=True)

@@ -17,12 +17,14 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as tfl
 
 from spaceevo.deploy.files.tflite_graph import FLOAT32, INT8, GraphWriter, Operator
+from spaceevo.deploy.files.tflite_metadata import METADATA, described, with_labels
+from spaceevo.deploy.inputs import FileInput
 from spaceevo.deploy.integer.arithmetic import HALF, HALF_QPARAMS, sixth
 from spaceevo.deploy.integer.model import IntegerModel
 from spaceevo.space.graph import INPUT, Graph, Op
 
 VERSION, IDENTIFIER = 3, b"TFL3"
-OUTPUT = "logits"
+IMAGE, OUTPUT, SOFTMAX = "image", "logits", "probabilities"
 LABELS = "labels"
 #: 127 times this scale is 1/6: multiplying by it gives x / 6, of which the integers are x's.
 SIXTH, SIXTH_QPARAMS = 127, (float(np.float32(1 / (6 * 127))), INT8)
@@ -114,27 +116,58 @@ KINDS: dict[str, Emit] = {
 }
 
 
-def write_tflite(model: IntegerModel, float_io: bool = False, labels: Sequence[str] = (), every_op: bool = False) -> bytes:
+def write_tflite(
+    model: IntegerModel,
+    float_io: bool = False,
+    labels: Sequence[str] = (),
+    every_op: bool = False,
+    given: FileInput | None = None,
+    probabilities: bool = False,
+) -> bytes:
     """The full-integer model: int8 ``input`` ``[1, R, R, C]`` to int8 ``logits`` ``[1, classes]``; the interpreter may
     resize the batch. A graph that does not end in ``[1, 1]`` gives its feature map.
 
     ``float_io``: float32 instead, with a Quantize and a Dequantize op. ``labels``: the classes' names, one a line in the
-    metadata entry ``labels``. ``every_op``: the output of every op is one of the model's too, for comparisons.
+    metadata entry ``labels``. ``every_op``: the output of every op is one of the model's too, for comparisons. ``given``: what
+    the file takes, which the metadata tell; pixels are uint8 ``image`` ``[1, R, R, C]``, of which a Quantize op makes the int8
+    of equal value. ``probabilities``: the softmax, float32, is the first output, before the logits.
     """
     w = GraphWriter(model)
     graph = model.graph
     shape = (1, graph.input.hw, graph.input.hw, graph.input.channels)
-    if float_io:
-        w.tensor("image", shape, FLOAT32)
+    first = INPUT
+    if given is not None and given.pixels:
+        (scale, zero), first = model.qparams[INPUT], IMAGE
+        w.tensor(IMAGE, shape, tfl.TensorType.UINT8).quantization = w.quantization([scale], zero)
+    elif float_io:
+        w.tensor(IMAGE, shape, FLOAT32)
+        first = IMAGE
     w.activation(INPUT, shape, model.qparams[INPUT])
-    if float_io:
-        w.operator(Operator.QUANTIZE, 1, [w.index["image"]], w.index[INPUT], tfl.QuantizeOptionsT())
+    if first == IMAGE:
+        w.operator(Operator.QUANTIZE, 1, [w.index[IMAGE]], w.index[INPUT], tfl.QuantizeOptionsT())
     for op in graph.ops:
         KINDS[op.kind](w, op, [w.index[name] for name in op.inputs])
     outputs = [_logits(w, graph, float_io)]
+    if probabilities:
+        outputs.insert(0, _softmax(w, graph, outputs[0]))
     if every_op:
         outputs += [w.index[op.name] for op in graph.ops]
-    return _finish(w, w.index["image" if float_io else INPUT], outputs, labels)
+    file = _finish(w, w.index[first], outputs, labels, None if given is None else described(given, len(outputs), labels))
+    return file if given is None else with_labels(file, labels)
+
+
+def _softmax(w: GraphWriter, graph: Graph, logits: int) -> int:
+    """The softmax of the ``logits``, float32."""
+    shape, real = w.tensors[logits].shape, logits
+    if w.tensors[logits].type != FLOAT32:
+        w.tensor(f"{OUTPUT}.real", shape, FLOAT32)
+        real = w.index[f"{OUTPUT}.real"]
+        w.operator(Operator.DEQUANTIZE, 2, [logits], real, tfl.DequantizeOptionsT())
+    options = tfl.SoftmaxOptionsT()
+    options.beta = 1.0
+    w.tensor(SOFTMAX, shape, FLOAT32)
+    w.operator(Operator.SOFTMAX, 1, [real], w.index[SOFTMAX], options)
+    return w.index[SOFTMAX]
 
 
 def _logits(w: GraphWriter, graph: Graph, float_io: bool) -> int:
@@ -155,18 +188,21 @@ def _logits(w: GraphWriter, graph: Graph, float_io: bool) -> int:
     return last
 
 
-def _finish(w: GraphWriter, x: int, outputs: list[int], labels: Sequence[str]) -> bytes:
+def _finish(w: GraphWriter, x: int, outputs: list[int], labels: Sequence[str], told: bytes | None) -> bytes:
     graph, model = tfl.SubGraphT(), tfl.ModelT()
     graph.name, graph.tensors, graph.operators = b"main", w.tensors, w.operators
     graph.inputs, graph.outputs = [x], outputs
     model.version, model.description, model.subgraphs = VERSION, b"spaceevo", [graph]
     model.operatorCodes = list(_operator_codes(w))
-    if labels:
+    entries = {LABELS: "\n".join(labels).encode()} if labels else {}
+    if told is not None:
+        entries[METADATA] = told
+    for name, content in entries.items():
         entry, buffer = tfl.MetadataT(), tfl.BufferT()
-        buffer.data = np.frombuffer("\n".join(labels).encode(), np.uint8)
-        entry.name, entry.buffer = LABELS.encode(), len(w.buffers)
+        buffer.data = np.frombuffer(content, np.uint8)
+        entry.name, entry.buffer = name.encode(), len(w.buffers)
         w.buffers.append(buffer)
-        model.metadata = [entry]
+        model.metadata = [*(model.metadata or []), entry]
     model.buffers = w.buffers
     builder = flatbuffers.Builder(sum(len(b.data) for b in w.buffers if b.data is not None) + 2**16)
     builder.Finish(model.Pack(builder), IDENTIFIER)

@@ -14,9 +14,10 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as tfl
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from spaceevo.deploy.files.tflite_writer import IDENTIFIER, INT8, write_tflite
+from spaceevo.deploy.files.tflite_writer import IDENTIFIER, INT8, OUTPUT, write_tflite
 from spaceevo.deploy.integer.model import Inspection, IntegerModel
 from spaceevo.deploy.integer.reference import quantize
+from spaceevo.latency.measure import random_image
 from spaceevo.space.graph import INPUT
 
 RESOLVERS = {True: OpResolverType.BUILTIN, False: OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
@@ -36,10 +37,16 @@ def interpreter(file: bytes | Path, threads: int = 1, xnnpack: bool = True) -> A
 
 
 def run_batches(interpreter: Any, images: np.ndarray, batch: int = 64) -> np.ndarray:
-    """Logits ``[N, classes]`` of float32 images ``[N, C, R, R]``, ``batch`` at a time; int8 input and output are converted
-    by the file's own scales and zero points, as in onnxruntime."""
-    (y,) = interpreter.get_output_details()
-    return _real(y, np.concatenate([_invoke(interpreter, images[i : i + batch])[0] for i in range(0, len(images), batch)]))
+    """Logits ``[N, classes]`` of images ``[N, C, R, R]``, uint8 where the file takes pixels, else float32, ``batch`` at a time;
+    int8 input and output are converted by the file's own scales and zero points, as in onnxruntime."""
+    place, y = _logits(interpreter)
+    return _real(y, np.concatenate([_invoke(interpreter, images[i : i + batch])[place] for i in range(0, len(images), batch)]))
+
+
+def _logits(interpreter: Any) -> tuple[int, Mapping[str, Any]]:
+    """Which output the logits are, and its details: the last of a file of ours, behind their softmax."""
+    outputs = interpreter.get_output_details()
+    return len(outputs) - 1, outputs[-1]
 
 
 def record_ops(model: IntegerModel, images: np.ndarray, xnnpack: bool = True) -> dict[str, np.ndarray]:
@@ -65,7 +72,7 @@ def inspect(file: bytes, ops: Sequence[str], images: np.ndarray) -> Inspection:
         for kind, dtype in (("weight", np.int8), ("bias", np.int32)):
             if f"{name}.{kind}" in index:
                 real[kind][name] = _constant(model, graph.tensors[index[f"{name}.{kind}"]], dtype)
-    graph.outputs = [*graph.outputs, *(index[name] for name in ops)]
+    graph.outputs = [index[OUTPUT], *(index[name] for name in ops)]
     builder = flatbuffers.Builder(2 * len(file))
     builder.Finish(model.Pack(builder), IDENTIFIER)
     running = interpreter(bytes(builder.Output()))
@@ -104,10 +111,10 @@ def _channels_first(y: np.ndarray) -> np.ndarray:
 def timed_call(interpreter: Any) -> Callable[[], object]:
     """One call on a random image as an app makes it: the input tensor, in the form that the file takes, is set, the model
     run, and the output fetched. What prepares the image is no part of it."""
-    (x,), (y,) = interpreter.get_input_details(), interpreter.get_output_details()
+    (x,), outputs = interpreter.get_input_details(), interpreter.get_output_details()
     _, hw, _, channels = x["shape"]
-    image = np.random.default_rng(0).standard_normal((1, channels, hw, hw)).astype(np.float32)
-    values, read, written = _prepared(x, image), x["index"], y["index"]
+    image = random_image((1, channels, hw, hw), pixels=x["dtype"] == np.uint8)
+    values, read, written = _prepared(x, image), x["index"], outputs[0]["index"]
 
     def call() -> object:
         interpreter.set_tensor(read, values)
@@ -130,9 +137,10 @@ def _invoke(interpreter: Any, images: np.ndarray) -> list[np.ndarray]:
 
 
 def _prepared(x: Mapping[str, Any], images: np.ndarray) -> np.ndarray:
-    """Float32 images ``[N, C, R, R]`` as the input tensor of details ``x`` takes them: ``[N, R, R, C]``, int8 or float32."""
+    """Images ``[N, C, R, R]`` as the input tensor of details ``x`` takes them, ``[N, R, R, C]``: pixels as they are, float32 as
+    int8 or float32."""
     values = images.transpose(0, 2, 3, 1)
-    if x["dtype"] != np.float32:
+    if x["dtype"] == np.int8 and images.dtype != np.uint8:
         scale, zero = x["quantization"]
         values = (quantize(values, (scale, zero + INT8)).astype(np.int16) - INT8).astype(np.int8)
     return np.ascontiguousarray(values)

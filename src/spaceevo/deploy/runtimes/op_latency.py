@@ -15,6 +15,7 @@ import onnx
 import onnxruntime as ort
 
 from spaceevo.deploy.runtimes.ort import ERRORS_ONLY
+from spaceevo.latency.measure import random_feed
 from spaceevo.space.graph import Graph
 
 LEAST_RUNS, MOST_RUNS, SPENT_MS = 10, 100, 1000.0  # profiled runs of a model: as many as take about a second
@@ -45,9 +46,7 @@ def profile_nodes(model: bytes, runs: int, threads: int = 1) -> tuple[list[Node]
         options.optimized_model_filepath = f"{folder}/optimized.onnx"
         options.enable_profiling, options.profile_file_prefix = True, f"{folder}/profile"
         session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        tensor = session.get_inputs()[0]
-        shape = [size if isinstance(size, int) else 1 for size in tensor.shape]
-        feed = {tensor.name: np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
+        feed = random_feed(session)
         for _ in range(runs):
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text())

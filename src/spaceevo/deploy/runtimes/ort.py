@@ -43,7 +43,8 @@ def _options(threads: int, exact: bool) -> ort.SessionOptions:
 
 
 def run_batches(session: ort.InferenceSession, images: np.ndarray, batch: int = 64) -> np.ndarray:
-    """Logits ``[N, classes]`` of float32 images ``[N, C, R, R]``, ``batch`` at a time (a model of a fixed batch: that)."""
+    """Logits ``[N, classes]`` of images ``[N, C, R, R]``, float32 or uint8 as the file takes them, ``batch`` at a time (a model
+    of a fixed batch: that)."""
     fixed = session.get_inputs()[0].shape[0]
     step = fixed if isinstance(fixed, int) else batch
     parts = [session.run([OUTPUT], {INPUT: images[i : i + step]})[0] for i in range(0, len(images), step)]
@@ -70,6 +71,7 @@ def inspect(file: bytes, ops: Sequence[str], images: np.ndarray) -> Inspection:
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in copy.graph.initializer}
     quantizers = {node.output[0].removesuffix(".q"): node for node in copy.graph.node if node.op_type == "QuantizeLinear"}
     sources = {node.name: node.input for node in copy.graph.node}
+    quantizers.setdefault(INPUT, next(node for node in copy.graph.node if node.name == f"{INPUT}.dq"))  # pixels
     qparams = {name: (constants[node.input[1]].item(), constants[node.input[2]].item()) for name, node in quantizers.items()}
     real: dict[str, dict[str, np.ndarray]] = {"weight": {}, "bias": {}}
     for node in copy.graph.node:
