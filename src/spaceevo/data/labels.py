@@ -13,4 +13,4 @@ CLASS_NAMES = {
 
 def class_names(cfg: DataConfig) -> list[str]:
     """In the labels' order: those of the config, else those known here, else their numbers."""
-    return list(cfg.names or CLASS_NAMES.get(cfg.name, map(str, range(cfg.classes))))
+    return cfg.names or list(CLASS_NAMES.get(cfg.name, map(str, range(cfg.classes))))

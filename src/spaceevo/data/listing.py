@@ -6,10 +6,10 @@ import csv
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from spaceevo.errors import UserError, bad_value
 
@@ -156,7 +156,7 @@ def _from_table(listing: Listing) -> None:
         raise UserError(f"data.root={root}: its column split has no train")
 
 
-def _csv_rows(path: Path) -> list[dict[str, str | None]]:
+def _csv_rows(path: Path) -> list[dict[str, Any]]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, restkey="")
@@ -166,7 +166,7 @@ def _csv_rows(path: Path) -> list[dict[str, str | None]]:
         raise UserError(f"data.root={path}: not a CSV file in UTF-8 ({error})") from None
 
 
-def _parquet_rows(path: Path) -> list[dict[str, object]]:
+def _parquet_rows(path: Path) -> list[dict[str, Any]]:
     import pyarrow
     import pyarrow.parquet as pq
 
@@ -178,8 +178,7 @@ def _parquet_rows(path: Path) -> list[dict[str, object]]:
     return table.select([name for name in ("path", "label", "split") if name in table.column_names]).to_pylist()
 
 
-def _check_columns(path: Path, columns: object) -> None:
-    names = list(columns)  # type: ignore[call-overload]
+def _check_columns(path: Path, names: Sequence[str]) -> None:
     absent = [name for name in ("path", "label") if name not in names]
     if absent:
         raise UserError(f"data.root={path}: has no column {absent[0]}, but {', '.join(map(str, names)) or 'none'}")

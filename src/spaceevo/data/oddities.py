@@ -53,8 +53,8 @@ def _copies(own: Own, parts: dict[str, np.ndarray]) -> Iterator[str]:
     for i, seen in enumerate(own.seen):
         groups[seen.sha256].append(i)
     same = [group for group in groups.values() if len(group) > 1]
-    apart = [group for group in same if len({part_of[i] for i in group}) > 1]
     disputed = [group for group in same if len({own.files[i].name for i in group}) > 1]
+    apart = [group for group in same if len({part_of[i] for i in group}) > 1 and group not in disputed]
 
     def pairs(found: list[list[int]]) -> str:
         return some([" = ".join(own.listing.short(own.files[i].path) for i in group[:2]) for group in found], 3)

@@ -1,4 +1,4 @@
-"""Which of one's own images are for training, validation and test: of each class its share, and copies of one image together."""
+"""Which of one's own images are for training, validation and test: of each class its share, copies of an image together."""
 
 from __future__ import annotations
 
@@ -81,18 +81,20 @@ def _drawn(pool: np.ndarray, contents: np.ndarray, count: int, rng: np.random.Ge
 
 
 def _counts(pools: Sequence[int], sizes: Sequence[int], validation: int) -> list[int]:
-    """How many validation images each class has: ``validation`` in proportion to the pools, of which one image each stays for
-    training; 0: the share of all its images."""
-    most = [max(0, pool - 1) for pool in pools]
-    if validation == 0:
-        return [min(limit, max(1, round(SHARE * size))) for limit, size in zip(most, sizes, strict=True)]
-    if validation > sum(most):
+    """How many validation images each class has: ``validation`` (0: the share of all ``sizes`` of the classes) in proportion to
+    the pools, one at least where they suffice; one image of a pool stays for training."""
+    pool = np.array(pools)
+    most = np.maximum(0, pool - 1)
+    validation = validation or int(np.minimum(most, list(map(_share, sizes))).sum())
+    if validation > most.sum():
         raise bad_value(
-            "data.validation", validation, f"0 or from 1 to {sum(most)}, of the {sum(pools)} images it is taken from"
+            "data.validation", validation, f"0 or from 1 to {most.sum()}, of the {pool.sum()} images it is taken from"
         )
-    exact = [validation * pool / sum(pools) for pool in pools]
-    counts = [min(limit, int(part)) for limit, part in zip(most, exact, strict=True)]
-    while sum(counts) < validation:
-        open_ = [i for i in range(len(pools)) if counts[i] < most[i]]
-        counts[max(open_, key=lambda i: (exact[i] - counts[i], -i))] += 1
-    return counts
+    least = np.minimum(most, 1 if validation >= (most > 0).sum() else 0)
+    exact = validation * pool / max(1, pool.sum())
+    counts = np.clip(exact.astype(int), least, most)
+    while (missing := validation - int(counts.sum())) != 0:
+        step = 1 if missing > 0 else -1
+        may = counts < most if step > 0 else counts > least
+        counts[np.where(may, (exact - counts) * step, -np.inf).argmax()] += step
+    return [int(count) for count in counts]
