@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from spaceevo.app.config import compose
-from spaceevo.data.folder import FolderImages
+from spaceevo.data.imagenet import FolderImages
 from spaceevo.evolution import AdditiveCost, GeneCode, QTScore, Table
 from spaceevo.latency.predictor import Predictor, op_features
 from spaceevo.nn.elastic import Quantizer, resize

@@ -127,7 +127,7 @@ search_subnet.population=0: must be more than 0
 search_subnet.parents=900000: must be at most search_subnet.population=
 search_subnet.generations=-1: must be 0 or more
 search_subnet.mutate_probability=nan: must be a number, 0 or more
-search_subnet.validation_images=0: must be more than 0
+search_subnet.validation_images=-1: must be more than 0
 search_subnet.measure_top=0: must be more than 0
 finish.seconds=inf: must be null or 100000000 or less
 finish.seconds=nan: must be null or a number, 0 or more

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from own_images import two_classes
 
 from spaceevo.app.config import compose
 from spaceevo.app.help import group_options
@@ -17,9 +19,11 @@ from spaceevo.steps.needs import hyperspace
 @pytest.mark.parametrize(
     "group", ["stage", "device", "latency", "hyperspace", "blocks", "data", "teacher", "trainer", "logger"]
 )
-def test_every_option_composes(group: str) -> None:
+def test_every_option_composes(group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    needs = {"digits": ["hyperspace=tiny"], "folder": ["hyperspace=tiny", f"data.root={two_classes(tmp_path / 'photos')}"]}
     for option in group_options(group):
-        extra = ["hyperspace=tiny"] if (group, option) == ("data", "digits") else []
+        extra = needs.get(option, []) if group == "data" else []
         if group in ("hyperspace", "blocks"):  # a block list may need its own hyperspace, which says where it goes
             own = [f"hyperspace={option}"] if option in group_options("hyperspace") else []
             extra = [*own, "data=imagenet", "data.image_size=288"]

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ import pytest
 import yaml
 from conftest import ROOT, forked
 from omegaconf import OmegaConf
+from own_images import two_classes
 
 from spaceevo.app.commands import COMMANDS
 from spaceevo.app.config import Config, schema_of
@@ -29,6 +31,7 @@ from spaceevo.app.sweep import LAUNCHERS
 from spaceevo.errors import UserError
 from spaceevo.paths import conf_dir
 from spaceevo.settings import setting
+from spaceevo.steps.data import DataCheckConfig
 from spaceevo.steps.quantize import QuantizeConfig
 from spaceevo.steps.verify import VerifyConfig
 
@@ -36,7 +39,9 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "experiments/READM
 #: A Python block, and the comment before it that says why it is not run.
 BLOCK = re.compile(r"(?:<!-- not run: (?P<why>.+?) -->\n)?^```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 #: A command line in a block or in backticks, as far as its options and keys go.
-LINE = re.compile(r"python -m spaceevo(?:\.(?P<command>\w+))?(?P<arguments>(?:\s+(?:-{1,2}[a-z]+|[+\w./]+=[^\s`]+))*)")
+LINE = re.compile(
+    r"python -m spaceevo(?:\.(?P<command>\w+))?(?P<arguments>(?:\s+check)?(?:\s+(?:-{1,2}[a-z]+|[+\w./]+=[^\s`]+))*)"
+)
 FREE = re.compile(r"^```(?:text|yaml)\n.*?^```$", re.MULTILINE | re.DOTALL)  # of names that a reader makes
 LINK = re.compile(r"\]\((?!https?:)(?P<target>[^)#\s]+)(?:#[^)]*)?\)")
 
@@ -69,7 +74,7 @@ def test_python_examples_run(page: Path, tmp_path: Path) -> None:
 
 def command_lines(text: str) -> Iterator[tuple[str | None, list[str]]]:
     for found in LINE.finditer(FREE.sub("", text)):
-        yield found["command"], found["arguments"].split()
+        yield found["command"], [word for word in found["arguments"].split() if word != "check"]
 
 
 @functools.cache
@@ -84,18 +89,22 @@ def composed(command: str, *arguments: str) -> Any:
             sweeps = "-m" in arguments and value[0] not in "[{"
             overrides.append(f"{key}={value.split(',')[0] if sweeps else value}")
     _, read = schema_of(command)
+    if any(override.startswith("data.root=photos") for override in overrides):
+        photos = two_classes(Path(tempfile.mkdtemp()) / "photos")
+        overrides = [override.replace("data.root=photos", f"data.root={photos}") for override in overrides]
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return read(hydra.compose(command, overrides))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_command_lines_name_what_there_is(page: Path) -> None:
+def test_command_lines_name_what_there_is(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for command, arguments in command_lines(page.read_text()):
         if command is None:
             assert arguments == []
             continue
         assert command in COMMANDS, command
-        needed = {"verify": "path=models/x", "quantize": "model=resnet18"}.get(command)
+        needed = {"verify": "path=models/x", "quantize": "model=resnet18", "data": "do=check"}.get(command)
         given = {argument.partition("=")[0] for argument in arguments}
         composed(command, *arguments, *([needed] if needed and needed.partition("=")[0] not in given else []))
 
@@ -137,7 +146,7 @@ def all_keys(cls: type[Any], prefix: str = "") -> Iterator[str]:
 
 def test_the_reference_has_every_key() -> None:
     rows = set(re.findall(r"^\| `([^`]+)` \|", generate().config_page(), re.MULTILINE))
-    keys = {key for cls in (Config, VerifyConfig, QuantizeConfig) for key in all_keys(cls)}
+    keys = {key for cls in (Config, VerifyConfig, QuantizeConfig, DataCheckConfig) for key in all_keys(cls)}
     assert len(keys) > 200 and keys - rows == set()
 
 

@@ -16,7 +16,7 @@ import yaml
 
 from spaceevo.app.config import Config
 from spaceevo.app.memory import begin_peak, cpu_s, end_peak
-from spaceevo.app.plan import VOLATILE, command_for, inputs_of, producer_of, table_of, table_sha256
+from spaceevo.app.plan import LATER, VOLATILE, command_for, inputs_of, producer_of, table_of, table_sha256
 from spaceevo.atomic import write_json
 from spaceevo.errors import UserError
 from spaceevo.provenance import Record, code_version, matches, read_record, sha256
@@ -30,7 +30,7 @@ def config_subset(step: Step, cfg: Config) -> dict[str, Any]:
     """The values that decide what ``step`` makes, flat: ``{"bkd.epochs": 2, ...}``; lists stay whole."""
     flat = dict(_flatten("", asdict(cfg)))
     chosen = {key: value for key, value in flat.items() if any(_within(key, subtree) for subtree in (*step.keys, "seed"))}
-    return {key: value for key, value in chosen.items() if key not in VOLATILE}
+    return {key: value for key, value in chosen.items() if key not in VOLATILE and LATER.get(key, ...) != value}
 
 
 def config_hash(subset: dict[str, Any]) -> str:

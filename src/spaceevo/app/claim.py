@@ -57,6 +57,7 @@ def identity(cfg: Config) -> dict[str, Any]:
     """What may not change within a run folder: the images, the hyperspace, the device."""
     values = asdict(cfg)
     flat = {"data.name": cfg.data.name, "data.image_size": cfg.data.image_size, "device.name": cfg.device.name}
+    flat |= {"data.files": cfg.data.files} if cfg.data.files else {}
     for key in ("hyperspace", "blocks"):
         flat |= {f"{key}.{name}": value for name, value in values[key].items()}
     return flat

@@ -31,7 +31,7 @@ def entrypoint(config_name: str, run: Callable[[Any], object]) -> Callable[[], N
 
 
 def _exit_code(config_name: str, run: Callable[[Any], object]) -> int:
-    sys.argv[1:] = arguments = [_quoted(argument) for argument in sys.argv[1:]]
+    sys.argv[1:] = arguments = [_quoted(argument) for argument in _worded(config_name, sys.argv[1:])]
     if {"-h", "--help"} & set(arguments):
         from spaceevo.app.help import entrypoint_help
 
@@ -89,6 +89,12 @@ def _hydra_main(config_name: str, run: Callable[[Any], object]) -> list[str]:
     if failures:
         raise failures[0]
     return []
+
+
+def _worded(config_name: str, arguments: Sequence[str]) -> list[str]:
+    """The word after ``spaceevo.data``, as in ``spaceevo.data check``, as the value of its key ``do``."""
+    word = arguments[0] if config_name == "data" and arguments else ""
+    return [f"do={word}", *arguments[1:]] if word.isalpha() else list(arguments)
 
 
 def _quoted(argument: str) -> str:

@@ -47,5 +47,5 @@ COMMANDS: dict[str, Callable[[Any], object]] = {
     **{step.command: main_of(step.name) for step in STEPS.values() if " " not in step.command},
     "train": _train,
     "baseline": _baseline,
-    **{name: command.run if name == "verify" else _written(command.run) for name, command in OTHERS.items()},
+    **{name: _written(command.run) if name in ("quantize", "describe") else command.run for name, command in OTHERS.items()},
 }

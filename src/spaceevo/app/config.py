@@ -133,8 +133,31 @@ def to_config(cfg: DictConfig) -> Config:
     """
     typed = OmegaConf.merge(OmegaConf.structured(Config), plain(cfg))
     config = cast(Config, OmegaConf.to_object(typed))
+    check_section("", config)
+    settle(config)
     check(config)
     return config
+
+
+def settle(cfg: Config) -> None:
+    """Fill what is left to one's own images (data=folder): what they are, and what follows from their size and number.
+
+    Raises:
+        UserError: they cannot be learned from, or are not as the config describes them.
+    """
+    if cfg.data.name == "folder":
+        from spaceevo.data.folder import settled
+
+        cfg.data = settled(cfg.data)
+    size, chosen, subnets = cfg.data.image_size, cfg.hyperspace, cfg.search_subnet
+    if not chosen.resolutions:
+        chosen.resolutions = sorted({max(1, round(size * share / 4)) * 4 if share < 1 else size for share in (0.75, 0.875, 1)})
+    if not chosen.lut_resolutions:
+        chosen.lut_resolutions = sorted({chosen.resolutions[0], chosen.resolutions[-1]})
+    if subnets.judge_images == 0:
+        subnets.judge_images = max(1, cfg.data.validation // 2)
+    if subnets.validation_images == 0:
+        subnets.validation_images = max(1, cfg.data.validation - subnets.judge_images)
 
 
 def compose(config_name: str = "pipeline", overrides: list[str] | None = None) -> Config:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spaceevo.data.config import DataConfig
-from spaceevo.data.folder import FolderImages, load_folders
+from spaceevo.data.folder import own_images, parts_of
+from spaceevo.data.imagenet import FolderImages, load_folders
 from spaceevo.errors import UserError, bad_value
 from spaceevo.settings import check_section
 from spaceevo.sliced import Sliced
@@ -29,7 +30,7 @@ Labelled = tuple[Pixels, Tensor]
 @dataclass(frozen=True)
 class Images:
     """Images ``[N, C, H, W]`` uint8 with labels ``[N]`` int64; the test set only where it was asked for. ``split``: sha256 of
-    which images of the data set are for training and which for validation."""
+    which images of the data set are for training and which for validation (of one's own: of their content and labels)."""
 
     train: Pixels
     train_labels: Tensor
@@ -42,13 +43,16 @@ class Images:
 
 def load_data(cfg: DataConfig, test: bool = False) -> Images:
     """The data set of ``cfg``: validation is the last ``cfg.validation`` images of a permutation of the training
-    set drawn from ``cfg.split_seed``; ``train_limit`` and ``test_limit`` keep the first images of each.
+    set drawn from ``cfg.split_seed``; ``train_limit`` and ``test_limit`` keep the first images of each. Of one's own images
+    (``cfg`` as of :func:`spaceevo.data.folder.settled`) as :func:`spaceevo.data.split.split` says.
 
     Raises:
         UserError: the files are missing (how to get them) or damaged, or ``cfg`` does not describe them.
     """
     loaders = {"fashion_mnist": _fashion_mnist, "digits": _digits, "cifar10": _cifar10, "imagenet": _imagenet}
     check_section("data", cfg)
+    if cfg.name == "folder":
+        return _own(cfg, test)
     images, labels = loaders[cfg.name](cfg, True)
     _check(cfg, images, labels)
     order = torch.from_numpy(np.random.default_rng([cfg.split_seed, 0x5EED]).permutation(len(images)))
@@ -155,6 +159,17 @@ def _cifar10(cfg: DataConfig, train: bool) -> Labelled:
     except RuntimeError:
         raise UserError(f"data=cifar10: not in data.root={cfg.root}; fetch it with data.download=true") from None
     return torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(found.targets)
+
+
+def _own(cfg: DataConfig, test: bool) -> Images:
+    own = own_images(cfg)
+    parts = parts_of(own, cfg)
+    split = own.split_id(parts)
+    parts = parts | dict(train=parts["train"][: cfg.train_limit], test=parts["test"][: cfg.test_limit])
+    pixels, labels = torch.from_numpy(own.pixels(cfg)), torch.from_numpy(own.members.labels)
+    train, val, tested = (torch.from_numpy(parts[part]) for part in ("train", "val", "test"))
+    images = Images(pixels[train], labels[train], pixels[val], labels[val], split=split)
+    return replace(images, test=pixels[tested], test_labels=labels[tested]) if test else images
 
 
 def _imagenet(cfg: DataConfig, train: bool) -> Labelled:

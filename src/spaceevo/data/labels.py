@@ -12,5 +12,5 @@ CLASS_NAMES = {
 
 
 def class_names(cfg: DataConfig) -> list[str]:
-    """In the labels' order; their numbers where they have no names here."""
-    return list(CLASS_NAMES.get(cfg.name, map(str, range(cfg.classes))))
+    """In the labels' order: those of the config, else those known here, else their numbers."""
+    return cfg.names or list(CLASS_NAMES.get(cfg.name, map(str, range(cfg.classes))))

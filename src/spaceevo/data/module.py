@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from spaceevo.data.config import DataConfig
-from spaceevo.data.folder import FolderImages
+from spaceevo.data.imagenet import FolderImages
 from spaceevo.data.images import Images, Pixels, normalize
 
 Batch = tuple[int, int, Tensor, slice]

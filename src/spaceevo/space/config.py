@@ -88,8 +88,14 @@ class HyperspaceConfig:
     stem: StemConfig = setting("the first convolution")
     stages: list[StageSpecConfig] = setting("the elastic stages, in order")
     head: HeadConfig = setting("what follows the last stage")
-    resolutions: list[int] = setting("pixels of a side that images may be resized to, rising", most=PIXELS)
-    lut_resolutions: list[int] = setting("those that the accuracy table is made at, pixels of a side, rising", most=PIXELS)
+    resolutions: list[int] = setting(
+        "pixels of a side that images may be resized to, rising; []: 3/4, 7/8 and all of data.image_size, of multiples of 4",
+        most=PIXELS,
+    )
+    lut_resolutions: list[int] = setting(
+        "those that the accuracy table is made at, pixels of a side, rising; []: the smallest and the largest of resolutions",
+        most=PIXELS,
+    )
     stage0: FixedStageConfig | None = setting("a first stage that is not searched; null: none", default=None)
     device: str = setting("which it was designed for", default="host")
 

@@ -5,6 +5,7 @@ from spaceevo.steps import (
     baseline,
     benchmark,
     bkd,
+    data,
     describe,
     export,
     fig8_qt,
@@ -35,4 +36,6 @@ STEPS: dict[str, Step] = {
 }  # fmt: skip
 
 #: The commands that are no steps.
-COMMANDS: dict[str, Command] = {command.name: command for command in (verify.COMMAND, quantize.COMMAND, describe.COMMAND)}
+COMMANDS: dict[str, Command] = {
+    command.name: command for command in (data.COMMAND, verify.COMMAND, quantize.COMMAND, describe.COMMAND)
+}

@@ -124,6 +124,7 @@ def source_of(cfg: Needs) -> Source:
 
 def _finetuned(folder: Folder, cfg: Needs, source: Source, images: Images, by: Judges) -> Leaving:
     """The model on its way out, trained unless a killed run did that."""
+    from spaceevo.data import Normalized
     from spaceevo.deploy.export import recalibrated
     from spaceevo.nn.evaluate import top1
     from spaceevo.steps.alone import train_alone
@@ -136,7 +137,7 @@ def _finetuned(folder: Folder, cfg: Needs, source: Source, images: Images, by: J
     done = folder.partial / "trained"
     net, graph = begun(cfg, source, images, by.calibration)
     if not done.exists():
-        before = top1(recalibrated(net, graph, by.calibration, None).logits(by.test), by.labels)
+        before = top1(recalibrated(net, graph, by.calibration, None).logits(Normalized(by.test, cfg.data)), by.labels)
         steps = train_alone(folder, cfg, cfg.finetune, name, net, graph, images, by.calibration)
         state = {key: value.contiguous() for key, value in net.state_dict().items()}
         save_checkpoint(path, dict(graph=graph.as_data(), state_dict=state, steps=steps, before=before))

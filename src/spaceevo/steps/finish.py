@@ -59,7 +59,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     """One ``finished/<model>.ckpt`` for every entry of ``pareto.yaml``: that of the largest limit first, from the labels and
     then from its own answers, and the others, side by side, from its answers too; accuracy inherited and finished, on the
     validation images that chose nothing."""
-    from spaceevo.data.folder import FolderImages
+    from spaceevo.data.imagenet import FolderImages
     from spaceevo.steps.beside import at_once, side_by_side
     from spaceevo.steps.common import start
 

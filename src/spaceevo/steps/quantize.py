@@ -49,6 +49,10 @@ def read(cfg: DictConfig) -> QuantizeConfig:
         raise UserError("model: has no value; give a classifier of torchvision, e.g. model=mobilenet_v2")
     config = cast(QuantizeConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(QuantizeConfig), plain(cfg))))
     check_section("", config)
+    if config.data.name == "folder":
+        from spaceevo.data.folder import settled
+
+        config.data = settled(config.data)
     return config
 
 

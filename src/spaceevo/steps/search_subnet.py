@@ -42,10 +42,13 @@ class SearchSubnetConfig:
     parents: int = setting("the best of a limit's, which have children", most=COUNT)
     generations: int = setting("after the first", least=0, most=COUNT)
     mutate_probability: float = setting("of each choice of a child by mutation to be drawn anew", least=0, below=1)
-    validation_images: int = setting("validation images that steer the evolution, the first", most=IMAGES)
+    validation_images: int = setting(
+        "validation images that steer the evolution, the first", most=IMAGES, zero="0 for all that do not judge"
+    )
     judge_images: int = setting(
         "validation images that choose nothing and say how good the chosen are, the last; those between choose among finalists",
         most=IMAGES,
+        zero="0 for half of them",
     )
     calibration_images: int = setting("training images that a subnet's BatchNorm statistics are taken on", most=IMAGES)
     measure_top: int = setting("finalists of a limit that are measured together", most=COUNT)

@@ -54,6 +54,7 @@ def run(cfg: VerifyConfig) -> None:
 
     from spaceevo.atomic import write_json
     from spaceevo.data import load_data
+    from spaceevo.data.folder import settled
     from spaceevo.deploy.claims import verify
     from spaceevo.deploy.inputs import FileInput, shown
     from spaceevo.latency import host
@@ -61,7 +62,7 @@ def run(cfg: VerifyConfig) -> None:
     folder = Path(cfg.path)
     card = verify.read_card(folder)
     files = verify.read_files(folder, card)
-    data = claimed_data(cfg.data, card["data"], str(folder / "card.json"))
+    data = settled(claimed_data(cfg.data, card["data"], str(folder / "card.json")))
     images = load_data(data, test=True)
     assert images.test is not None and images.test_labels is not None
     seen, count = shown(images.test, data, FileInput.read(card["input"])), len(images.test)

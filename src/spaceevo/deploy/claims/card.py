@@ -42,6 +42,8 @@ REQUIRED = (
 CARD_HASH = "card_sha256"
 #: Of the data config, what decides which test images a model sees and how they are normalized.
 TEST_KEYS = ("name", "channels", "classes", "image_size", "mean", "std", "test_limit")
+#: The same of one's own images, where the names come from the files.
+OWN_KEYS = ("names", "background")
 
 
 def write_card(path: Path, fields: Mapping[str, Any]) -> None:
@@ -78,7 +80,8 @@ def card_text(fields: Mapping[str, Any]) -> str:
 
 def data_claims(data: Any, images: int) -> dict[str, Any]:
     """The test images of a data config, as many as there were."""
-    return {key: getattr(data, key) for key in TEST_KEYS} | {"images": images}
+    keys = (*TEST_KEYS, *(OWN_KEYS if data.names else ()))
+    return {key: getattr(data, key) for key in keys} | {"images": images}
 
 
 def file_claims(content: bytes, times: np.ndarray | None, cold_ms: float | None) -> dict[str, Any]:

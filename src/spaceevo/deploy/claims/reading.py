@@ -40,6 +40,7 @@ NUMBERS: Kind = (_numbers, "a list of numbers")
 SECONDS: Kind = (lambda v: _number(v, 0) and v <= 3600, "a number from 0 to 3600")
 MS: Kind = (lambda v: v is None or (_number(v) and v > 0), "null or a number more than 0")
 LIMIT: Kind = (lambda v: v is None or _whole(v, 1), "null or a whole number, 1 or more")
+LEVEL: Kind = (lambda v: _whole(v, 0, 255), "a whole number from 0 to 255")
 SHAPE: Kind = (
     lambda v: isinstance(v, list) and len(v) == 4 and all(_whole(n, 1, 65_536) for n in v) and v[2] == v[3],
     "[1, channels, size, size]",
@@ -56,7 +57,7 @@ KINDS: dict[str, Kind] = {
     "name": TEXT, "input": DICT, "data": DICT, "files": NAMES, "timing": DICT, "host": DICT, "versions": DICT,
     "input/shape": SHAPE, "input/mean": NUMBERS, "input/std": NUMBERS, "input/kind": INPUT, "output": OUTPUT,
     "data/name": TEXT, "data/channels": COUNT, "data/classes": COUNT, "data/image_size": COUNT, "data/images": COUNT,
-    "data/mean": NUMBERS, "data/std": NUMBERS, "data/test_limit": LIMIT,
+    "data/mean": NUMBERS, "data/std": NUMBERS, "data/test_limit": LIMIT, "data/names": TEXTS, "data/background": LEVEL,
     "files/*/bytes": BYTES, "files/*/sha256": HASH, "files/*/outputs_sha256": HASH, "files/*/runtime": TEXT,
     "files/*/precision": TEXT, "files/*/top1": NUMBER, "files/*/agreement": NUMBER, "files/*/measured_ms": MS,
     "files/*/cold_ms": MS, "files/*/agreement_reference": NUMBER, "files/*/identical_integers": NUMBER,

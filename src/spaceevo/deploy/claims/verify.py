@@ -28,7 +28,7 @@ from spaceevo.latency import host
 from spaceevo.latency.measure import latency
 
 #: What decides which images the outputs are of.
-IMAGES = tuple(f"data/{key}" for key in ("name", "channels", "image_size", "mean", "std", "test_limit"))
+IMAGES = tuple(f"data/{key}" for key in ("name", "channels", "image_size", "mean", "std", "test_limit", "background"))
 
 
 def machine_claims(card: Mapping[str, Any]) -> list[Claim]:
