@@ -12,6 +12,7 @@ from spaceevo.steps import (
     finetune,
     finish,
     lut,
+    predict,
     predictor,
     profile,
     qat,
@@ -37,5 +38,5 @@ STEPS: dict[str, Step] = {
 
 #: The commands that are no steps.
 COMMANDS: dict[str, Command] = {
-    command.name: command for command in (data.COMMAND, verify.COMMAND, quantize.COMMAND, describe.COMMAND)
+    command.name: command for command in (data.COMMAND, verify.COMMAND, predict.COMMAND, quantize.COMMAND, describe.COMMAND)
 }

@@ -1,0 +1,69 @@
+"""An exported model as whoever has its folder runs it: from an image file to the probabilities of its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from spaceevo.data import decode
+from spaceevo.data.config import DataConfig
+from spaceevo.deploy.claims.reading import read_card, read_files
+from spaceevo.deploy.inputs import FileInput, shown
+from spaceevo.deploy.runtimes.registry import open_file, runtime_of
+from spaceevo.errors import UserError
+
+WHITE = 255  # behind transparent pixels, where the card says nothing of it
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model file, open, with what its card says of the images that it takes. ``labels``: the classes' names."""
+
+    labels: list[str]
+    given: FileInput
+    size: int
+    background: int
+    logits: Callable[[np.ndarray], np.ndarray]
+
+    @staticmethod
+    def of(folder: Path, runtime: str, threads: int = 1) -> Predictor:
+        """The INT8 file for ``runtime`` in a model's folder.
+
+        Raises:
+            UserError: there is no card or no such file, or they are damaged.
+        """
+        card = read_card(folder)
+        files = read_files(folder, card)
+        for name, claims in card["files"].items():
+            mine = runtime_of(name)
+            if mine is not None and mine.name == runtime and claims["precision"] == "int8":
+                data = card["data"]
+                labels = card.get("labels") or [str(i) for i in range(data["classes"])]
+                opened = open_file(folder / name, files[name], threads)
+                given = FileInput.read(card["input"])
+                return Predictor(labels, given, data["image_size"], data.get("background", WHITE), opened)
+        raise UserError(f"path={folder}: its card has no INT8 file for runtime={runtime}")
+
+    def pixels(self, image: Path | bytes, name: str) -> np.ndarray:
+        """``[C, S, S]`` uint8 of an image file, or of its content, as the images were that the model learned from.
+
+        Raises:
+            UserError: it is no image that can be read; ``name``: what it is called then.
+        """
+        try:
+            with decode.opened(image) as opened:
+                return decode.to_square(opened, self.size, self.given.channels, self.background)
+        except Exception as error:  # decoders raise whatever they like
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+            raise UserError(f"image={name}: {reason.splitlines()[0]}") from None
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """The classes' probabilities ``[N, classes]``, of images ``[N, C, S, S]`` uint8."""
+        data = DataConfig(mean=list(self.given.mean), std=list(self.given.std))
+        scores = self.logits(shown(torch.from_numpy(pixels), data, self.given).fed[:]).astype(np.float64)
+        shares = np.exp(scores - scores.max(1, keepdims=True))
+        return shares / shares.sum(1, keepdims=True)
