@@ -18,10 +18,11 @@ from PIL import Image
 from spaceevo.app.config import compose
 from spaceevo.data import Images, load_data, scan
 from spaceevo.data.config import DataConfig
-from spaceevo.data.folder import Own, _said, own_images, parts_of, settled
+from spaceevo.data.folder import _said, settled
 from spaceevo.data.labels import class_names
 from spaceevo.data.listing import list_files
 from spaceevo.data.oddities import oddities
+from spaceevo.data.own import Own, own_images, parts_of
 from spaceevo.data.scan import spread
 from spaceevo.errors import UserError
 

@@ -10,7 +10,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 #: Raised by one whenever the same file gives other pixels: what was decoded before is decoded again.
 VERSION = 1
@@ -57,7 +57,8 @@ def flat(image: Image.Image, background: int = 255) -> Image.Image:
         ValueError: floating-point pixels, or more than 16 bits.
         OSError: the file is truncated, or damaged.
     """
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode in DEEP:
         return _eight_bits(image)
     if image.mode == "F":
@@ -66,7 +67,13 @@ def flat(image: Image.Image, background: int = 255) -> Image.Image:
     if image.mode in CLEAR or "transparency" in image.info:
         clear = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", clear.size, (background,) * 3 + (255,)), clear)
-    return image.convert("L" if grey else "RGB")
+    return _in_mode(image, "L" if grey else "RGB")
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Decoded, and converted where it is not of ``mode``: conversion to the same copies."""
+    image.load()
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -83,7 +90,7 @@ def to_square(image: Image.Image, size: int, channels: int, background: int = 25
     Raises:
         ValueError, OSError: as of ``flat``.
     """
-    image = flat(image, background).convert("L" if channels == 1 else "RGB")
+    image = _in_mode(flat(image, background), "L" if channels == 1 else "RGB")
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     image = image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
@@ -95,5 +102,5 @@ def is_grey(image: Image.Image) -> bool:
     """Whether a flat image, L or RGB, has the same value in all channels."""
     if image.mode == "L":
         return True
-    pixels = np.asarray(image)
-    return all(bool((part == part[..., :1]).all()) for part in (pixels[::8, ::8], pixels))  # a few first: they settle most
+    few = image.resize((-(-image.width // 8), -(-image.height // 8)), Image.Resampling.NEAREST)  # they settle most
+    return all(bool((pixels == pixels[..., :1]).all()) for pixels in map(np.asarray, (few, image)))

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spaceevo.data.config import DataConfig
-from spaceevo.data.folder import own_images, parts_of
 from spaceevo.data.imagenet import FolderImages, load_folders
+from spaceevo.data.own import own_images, parts_of
 from spaceevo.errors import UserError, bad_value
 from spaceevo.settings import check_section
 from spaceevo.sliced import Sliced

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from spaceevo.data.folder import Own, some
+from spaceevo.data.own import Own, some
 
 #: Fewer images of a class than this, more of one class than of another than this, and a shorter side than this are odd.
 FEW, IMBALANCE, TINY = 5, 20, 8

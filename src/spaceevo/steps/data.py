@@ -18,7 +18,7 @@ from spaceevo.steps.step import Command
 if TYPE_CHECKING:
     import numpy as np
 
-    from spaceevo.data.folder import Own
+    from spaceevo.data.own import Own
 
 #: Classes and broken files that are listed, at most.
 LISTED = 40
@@ -56,7 +56,8 @@ def run(cfg: DataCheckConfig) -> None:
     """
     from dataclasses import replace
 
-    from spaceevo.data.folder import Own, own_images, parts_of, settled
+    from spaceevo.data.folder import settled
+    from spaceevo.data.own import Own, own_images, parts_of
 
     own = Own.at(cfg.data.root)
     lenient = replace(cfg.data, skip_broken=True)

@@ -101,7 +101,7 @@ def _origin(folder: Folder, cfg: Needs, split: str) -> dict[str, Any]:
     return dict(
         hyperspace=described(hs),
         hyperspace_sha256=hyperspace_sha256(hs),
-        data={key: config[key] for key in DATA},
+        data={key: config[key] for key in DATA if key in config},
         split=split,
         teacher=sha256(folder.input("teacher.ckpt")),
         device=cfg.device.name,

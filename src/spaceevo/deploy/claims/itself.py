@@ -21,7 +21,7 @@ TWICE = {
     "fp32_ms": "files/fp32.onnx/measured_ms",
     "top1_runtime": "files/model.onnx/top1",
     "top1_fp32": "files/fp32.onnx/top1",
-    "labels": "data/names",
+    "data/names": "labels",
     "input/mean": "data/mean",
     "input/std": "data/std",
 }
