@@ -16,8 +16,10 @@ GRID = 48  # images of a grid, at most
 
 
 def grid(images: Sequence[np.ndarray], titles: Sequence[str], wrong: Sequence[bool]) -> Figure:
-    """The first ``images`` (``[C, S, S]`` uint8) with their ``titles``; those of ``wrong`` ones in another colour."""
-    count = min(len(images), GRID)
+    """Images (``[C, S, S]`` uint8), of many some from everywhere, with their ``titles``; those of ``wrong`` ones in another
+    colour."""
+    chosen = [round(i) for i in np.linspace(0, len(images) - 1, min(len(images), GRID))]
+    count = len(chosen)
     columns = min(8, count)
     rows = math.ceil(count / columns)
     with style():
@@ -25,8 +27,8 @@ def grid(images: Sequence[np.ndarray], titles: Sequence[str], wrong: Sequence[bo
         for i, ax in enumerate(np.ravel(figure.subplots(rows, columns, squeeze=False))):
             ax.axis("off")
             if i < count:
-                ax.imshow(images[i].transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=255)
-                ax.set_title(titles[i], fontsize=6, color=COLORS["orange" if wrong[i] else "ink"])
+                ax.imshow(images[chosen[i]].transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=255)
+                ax.set_title(titles[chosen[i]], fontsize=6, color=COLORS["orange" if wrong[chosen[i]] else "ink"])
     return figure
 
 

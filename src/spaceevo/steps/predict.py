@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,9 +126,8 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def _said(model: Predictor, name: str, pixels: np.ndarray, label: int | None) -> Said:
-    began = time.perf_counter()
-    probabilities = model(pixels[None])[0]
-    return Said(name, pixels, probabilities, 1e3 * (time.perf_counter() - began), label)
+    probabilities, ms = model(pixels[None])
+    return Said(name, pixels, probabilities[0], ms, label)
 
 
 def _line(one: Said, labels: Sequence[str], cfg: PredictConfig) -> str:

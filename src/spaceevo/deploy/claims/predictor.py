@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,9 +62,12 @@ class Predictor:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
             raise UserError(f"image={name}: {reason.splitlines()[0]}") from None
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """The classes' probabilities ``[N, classes]``, of images ``[N, C, S, S]`` uint8."""
+    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, float]:
+        """The classes' probabilities ``[N, classes]``, of images ``[N, C, S, S]`` uint8, and how long the file took, ms."""
         data = DataConfig(mean=list(self.given.mean), std=list(self.given.std))
-        scores = self.logits(shown(torch.from_numpy(pixels), data, self.given).fed[:]).astype(np.float64)
+        fed = shown(torch.tensor(pixels), data, self.given).fed[:]
+        began = time.perf_counter()
+        scores = self.logits(fed).astype(np.float64)
+        ms = 1e3 * (time.perf_counter() - began)
         shares = np.exp(scores - scores.max(1, keepdims=True))
-        return shares / shares.sum(1, keepdims=True)
+        return shares / shares.sum(1, keepdims=True), ms
