@@ -165,6 +165,19 @@ def test_a_table_of_paths_and_labels(end: str, tmp_path: Path) -> None:
     assert "photos/dog/4.png (there is no such file) and 3 more; mend or remove them" in str(error.value)
 
 
+def test_labels_that_are_numbers_stay_what_they_are(tmp_path: Path) -> None:
+    two_classes(tmp_path / "photos", 10)
+    rows = [
+        dict(path=f"photos/{name}/{i}.png", label=label) for name, label in (("cat", 2.0), ("dog", 10.0)) for i in range(10)
+    ]
+    pd.DataFrame(rows).to_parquet(tmp_path / "a.parquet")
+    assert list_files(str(tmp_path / "a.parquet")).names == ["2", "10"]
+    rows[3]["label"] = float("nan")
+    pd.DataFrame(rows).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="row 5 has no label"):
+        list_files(str(tmp_path / "a.parquet"))
+
+
 def test_a_table_with_a_split(tmp_path: Path) -> None:
     two_classes(tmp_path / "photos", 10)
     parts = ["train"] * 6 + ["val"] * 2 + ["test"] * 2
@@ -182,7 +195,7 @@ def test_what_is_left_to_the_images_is_filled_in_and_said_once(tmp_path: Path, c
     said = capsys.readouterr().out
     assert said == (
         "data: 40 images of 2 classes (cat, dog), 3 channels, brought to 40x40; 28 train, 6 validation, 6 test; "
-        "1 files skipped (1 .txt)\n"
+        "1 skipped (1 .txt)\n"
     )
     assert (cfg.channels, cfg.classes, cfg.image_size, cfg.validation, cfg.names) == (3, 2, 40, 6, ["cat", "dog"])
     train = load_data(cfg).train[:].float()
@@ -290,7 +303,7 @@ def test_broken_files_can_be_left_out(tmp_path: Path, capsys: pytest.CaptureFixt
     root = two_classes(tmp_path / "photos", 10)
     broken(root)
     cfg = settled(config(root, skip_broken=True))
-    assert "17 images of 2 classes" in (said := capsys.readouterr().out) and "4 files skipped (4 broken)" in said
+    assert "17 images of 2 classes" in (said := capsys.readouterr().out) and "4 skipped (4 broken)" in said
     assert len(load_data(cfg).train) == 13
 
 

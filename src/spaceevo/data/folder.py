@@ -15,6 +15,7 @@ from spaceevo.errors import bad_value
 #: Images that mean and spread are taken of, at most.
 MEASURED = 4096
 _said: set[str] = set()
+_moments: dict[tuple[object, ...], tuple[float, float]] = {}
 
 
 def settled(cfg: DataConfig) -> DataConfig:
@@ -41,7 +42,10 @@ def settled(cfg: DataConfig) -> DataConfig:
         if len(values) not in (0, full.channels):
             raise bad_value(f"data.{key}", values, f"{full.channels} numbers, one a channel, or [] for what the images have")
     if not cfg.mean or not cfg.std:
-        mean, std = _moments(own.pixels(full), parts["train"])
+        key = (own.files_id, own.split_id(parts), full.image_size, full.channels, full.background)
+        if key not in _moments:  # the jobs of a sweep have the same
+            _moments[key] = _measured(own.pixels(full), parts["train"])
+        mean, std = _moments[key]
         full = replace(full, mean=cfg.mean or [mean] * full.channels, std=cfg.std or [std] * full.channels)
     for line in (summary(own, full, parts), *oddities(own, parts)):
         if line not in _said:
@@ -50,7 +54,7 @@ def settled(cfg: DataConfig) -> DataConfig:
     return full
 
 
-def _moments(pixels: np.ndarray, train: np.ndarray) -> tuple[float, float]:
+def _measured(pixels: np.ndarray, train: np.ndarray) -> tuple[float, float]:
     """Mean, a whole number of 255ths so that it is a pixel's value, and standard deviation of training images, from 0 to 1."""
     few = np.sort(train)[:: -(-len(train) // MEASURED)]
     values = pixels[few].astype(np.float32)
@@ -62,7 +66,7 @@ def summary(own: Own, cfg: DataConfig, parts: dict[str, np.ndarray]) -> str:
     skipped: Counter[str] = Counter(own.listing.skipped)
     if own.broken:
         skipped["broken"] = len(own.broken)
-    told = f"; {sum(skipped.values()):,} files skipped ({some([f'{n} {kind}' for kind, n in skipped.most_common()])})"
+    told = f"; {sum(skipped.values()):,} skipped ({some([f'{n} {kind}' for kind, n in skipped.most_common()])})"
     train, val, test = (f"{len(parts[part]):,}" for part in ("train", "val", "test"))
     return (
         f"{len(own.files):,} images of {cfg.classes} classes ({some(cfg.names, 4)}), "

@@ -142,9 +142,7 @@ def _from_table(listing: Listing) -> None:
     root = listing.root
     rows = _csv_rows(root) if root.suffix.lower() == ".csv" else _parquet_rows(root)
     for number, row in enumerate(rows, 2):
-        path, label, part = (
-            str(row.get(key) if row.get(key) is not None else "").strip() for key in ("path", "label", "split")
-        )
+        path, label, part = (_cell(row.get(key)) for key in ("path", "label", "split"))
         if not path or not label:
             raise UserError(f"data.root={root}: row {number} has no {'label' if path else 'path'}")
         if "split" in row and part not in PARTS:
@@ -154,6 +152,13 @@ def _from_table(listing: Listing) -> None:
     listing.given = tuple(part for part in PARTS if any(file.part == part for file in listing.files))
     if listing.given and "train" not in listing.given:
         raise UserError(f"data.root={root}: its column split has no train")
+
+
+def _cell(value: Any) -> str:
+    """A table's value as text: nothing for one that is missing, and whole numbers without a point."""
+    if value is None or value != value:
+        return ""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
 
 
 def _csv_rows(path: Path) -> list[dict[str, Any]]:

@@ -107,14 +107,14 @@ def parts_of(own: Own, cfg: DataConfig) -> dict[str, np.ndarray]:
     Raises:
         UserError: a class has no training image, or there is no validation or test image at all.
     """
-    listing = own.listing
-    counts = np.bincount(own.members.labels, minlength=len(listing.names))
-    trained = own.members.labels[own.members.parts != ""] if listing.given else own.members.labels
-    empty = [name for name, count in zip(listing.names, counts, strict=True) if count == 0]
-    parts = split(own.members, cfg.validation, cfg.split_seed) if not empty else {}
-    if parts:
-        trained = own.members.labels[parts["train"]]
-        empty = [name for label, name in enumerate(listing.names) if label not in trained]
+    names, labels = own.listing.names, own.members.labels
+    parts: dict[str, np.ndarray] = {}
+    there = labels
+    if len(set(labels.tolist())) == len(names):
+        parts = split(own.members, cfg.validation, cfg.split_seed)
+        there = labels[parts["train"]]
+    trained = set(there.tolist())
+    empty = [name for label, name in enumerate(names) if label not in trained]
     if empty:
         raise UserError(f"data.root={cfg.root}: no image to train on of {some(empty)}; add some, or remove the class")
     for part in ("val", "test"):
