@@ -18,6 +18,7 @@ from spaceevo.nn.elastic import resize
 from spaceevo.nn.evaluate import ImageSource
 from spaceevo.sliced import Sliced
 
+TIE = 1e-9  # a value that is less than this below a half is one
 COLOURS = {1: "grey", 3: "RGB"}
 
 
@@ -61,7 +62,7 @@ class FileInput:
     @property
     def resizing(self) -> str:
         """How an image of another size is brought to this one."""
-        last = "rounded to whole pixels" if self.pixels else "after normalization"
+        last = "rounded to whole pixels, halves up" if self.pixels else "after normalization"
         return f"bilinear, antialiased, to {self.hw}x{self.hw}, {last}"
 
     def claims(self) -> dict[str, Any]:
@@ -85,7 +86,7 @@ class FileInput:
 @dataclass(frozen=True)
 class PixelsAt:
     """``images`` uint8 ``[N, C, H, W]`` at ``hw`` x ``hw``, each made when asked for: the resize that all images get, rounded
-    to pixels."""
+    to pixels, halves up, and in float64, so that any other code of this resize gives the same pixels."""
 
     images: Sliced[Tensor]
     hw: int
@@ -97,7 +98,7 @@ class PixelsAt:
         pixels = self.images[which]
         if pixels.shape[-1] == self.hw:
             return pixels
-        return resize(pixels.float(), self.hw).round().clamp(0, ACT_MAX).byte()
+        return (resize(pixels.double(), self.hw) + 0.5 + TIE).clamp(0, ACT_MAX).byte()
 
 
 @dataclass(frozen=True)

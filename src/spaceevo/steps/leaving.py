@@ -21,6 +21,7 @@ from spaceevo.deploy.config import PROBABILITIES
 from spaceevo.deploy.export import Form, ModelPair, check, int8_and_fp32, judged_ops
 from spaceevo.deploy.inputs import FileInput, Shown, calibration, shown
 from spaceevo.deploy.integer.model import save_integer
+from spaceevo.deploy.readme import readme
 from spaceevo.deploy.runtimes.op_latency import graph_rows, op_table
 from spaceevo.deploy.runtimes.registry import measure_cold, measure_files
 from spaceevo.errors import ClaimError
@@ -29,6 +30,7 @@ from spaceevo.nn.elastic import Elastic
 from spaceevo.provenance import code_version
 from spaceevo.sliced import Sliced
 from spaceevo.space import Graph, graph_cost
+from spaceevo.space.graph import INPUT
 from spaceevo.steps.common import quantizer
 from spaceevo.steps.needs import Exported
 from spaceevo.steps.step import REFUSED
@@ -190,7 +192,9 @@ def write(cfg: Exported, model: Leaving, taken: Measured, inputs: Mapping[str, s
         contents = dict(int8=files["model.onnx"], fp32=files["fp32.onnx"])
         card["speedup"] = totals["fp32"] / totals["int8"]
         card["ops"] = op_table(graph_rows(model.graph), contents, totals, threads=cfg.device.threads)
-    beside = ("model.safetensors", "parity.json")
+    page = readme(card, model.pair.integer.qparams[INPUT], cfg.export.float_io)
+    atomic_write(model.folder / "README.md", page)
+    beside = ("model.safetensors", "parity.json", "README.md")
     card["other_files"] = {name: content_claims((model.folder / name).read_bytes()) for name in beside}
     card = sealed(card)
     write_card(model.folder / "card.json", card)

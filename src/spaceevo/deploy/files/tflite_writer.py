@@ -130,7 +130,7 @@ def write_tflite(
     ``float_io``: float32 instead, with a Quantize and a Dequantize op. ``labels``: the classes' names, one a line in the
     metadata entry ``labels``. ``every_op``: the output of every op is one of the model's too, for comparisons. ``given``: what
     the file takes, which the metadata tell; pixels are uint8 ``image`` ``[1, R, R, C]``, of which a Quantize op makes the int8
-    of equal value. ``probabilities``: the softmax, float32, is the first output, before the logits.
+    of equal value. ``probabilities``: the softmax is the first output, before the logits; both are float32.
     """
     w = GraphWriter(model)
     graph = model.graph
@@ -147,26 +147,21 @@ def write_tflite(
         w.operator(Operator.QUANTIZE, 1, [w.index[IMAGE]], w.index[INPUT], tfl.QuantizeOptionsT())
     for op in graph.ops:
         KINDS[op.kind](w, op, [w.index[name] for name in op.inputs])
-    outputs = [_logits(w, graph, float_io)]
+    outputs = [_logits(w, graph, float_io or probabilities)]
     if probabilities:
-        outputs.insert(0, _softmax(w, graph, outputs[0]))
+        outputs.insert(0, _softmax(w, outputs[0]))
     if every_op:
         outputs += [w.index[op.name] for op in graph.ops]
     file = _finish(w, w.index[first], outputs, labels, None if given is None else described(given, len(outputs), labels))
     return file if given is None else with_labels(file, labels)
 
 
-def _softmax(w: GraphWriter, graph: Graph, logits: int) -> int:
-    """The softmax of the ``logits``, float32."""
-    shape, real = w.tensors[logits].shape, logits
-    if w.tensors[logits].type != FLOAT32:
-        w.tensor(f"{OUTPUT}.real", shape, FLOAT32)
-        real = w.index[f"{OUTPUT}.real"]
-        w.operator(Operator.DEQUANTIZE, 2, [logits], real, tfl.DequantizeOptionsT())
+def _softmax(w: GraphWriter, logits: int) -> int:
+    """The softmax of the ``logits``; both float32."""
     options = tfl.SoftmaxOptionsT()
     options.beta = 1.0
-    w.tensor(SOFTMAX, shape, FLOAT32)
-    w.operator(Operator.SOFTMAX, 1, [real], w.index[SOFTMAX], options)
+    w.tensor(SOFTMAX, w.tensors[logits].shape, FLOAT32)
+    w.operator(Operator.SOFTMAX, 1, [logits], w.index[SOFTMAX], options)
     return w.index[SOFTMAX]
 
 
