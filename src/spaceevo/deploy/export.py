@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from spaceevo.deploy.claims.by_class import by_class
 from spaceevo.deploy.claims.gate import COMPARED, compare, digest, judge_ops
 from spaceevo.deploy.claims.parity import agreement, float_convolutions, label_agreement, same_integers
 from spaceevo.deploy.files.onnx_writer import write_fp32, write_int8
@@ -96,7 +97,8 @@ def check(pair: ModelPair, images: Shown, labels: Tensor) -> dict[str, Any]:
 
     ``quantization_loss``: percentage points of top-1 that quantization alone costs, of the same weights. ``files`` has of
     each file what another machine can repeat: top-1 and the outputs' sha256; of the INT8 ones also the agreement with the
-    trained model and the reference, and how many of the output's integers are the reference's.
+    trained model and the reference, and how many of the output's integers are the reference's. ``classes``: what the
+    reference's top-1 consists of.
     """
     fake = pair.trained.logits(images.normalized)
     reference = run_integer(pair.integer, AtSize(images.normalized, pair.trained.graph.input.hw))
@@ -125,6 +127,7 @@ def check(pair: ModelPair, images: Shown, labels: Tensor) -> dict[str, Any]:
         quantization_loss=files["fp32.onnx"]["top1"] - int8["top1"],
         **{key: int8[key] for key in COMPARED},
         float_convolutions=float_convolutions(integer_op_report(pair.int8)),
+        classes=by_class(reference, labels),
         files=files,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,8 +29,9 @@ class RunData:
 
     Attributes:
         identity: ``run.yaml``, flat (``data.name``, ``hyperspace.stages``, ...).
-        cards: the exported models' cards by rising limit, each with ``folder``, its place relative to the run, and
-            ``again_ms``, what the benchmark measured (None without one).
+        cards: the exported models' cards by rising limit, each with ``folder``, its place relative to the run, ``again_ms``,
+            what the benchmark measured (None without one), and ``mistakes``, a picture as of ``examples``.
+        examples: a picture of test images of every class, PNG in base 64.
         records: provenance by step, in their order, but for the report's own.
         optional: the steps of them that are no part of the pipeline.
         kernels, lut, history, judged, subnets, benchmark: the parquet tables; latencies in ms, accuracies in percent.
@@ -58,6 +60,7 @@ class RunData:
     finetuned: list[dict[str, Any]]
     table: Table | None
     cards: list[dict[str, Any]]
+    examples: str | None
     benchmark: pd.DataFrame | None
     records: dict[str, Record]
     optional: frozenset[str]
@@ -109,6 +112,7 @@ def load_run(folders: Sequence[Path], steps: Mapping[str, bool]) -> RunData:
         finetuned=_cards(held, None, "finetuned"),
         table=load_table(tables[0][0], hs) if (tables := held.find("lut.parquet")) else None,
         cards=sorted(cards, key=lambda card: (card["limit_ms"], card["mmacs"])),
+        examples=held.picture("examples.png"),
         benchmark=benchmark,
         records=records,
         optional=frozenset(step for step, optional in steps.items() if optional),
@@ -136,6 +140,10 @@ class _Held:
         found = self.find(name)
         return pd.read_parquet(found[0][0]) if found else None
 
+    def picture(self, name: str) -> str | None:
+        found = self.find(name)
+        return base64.b64encode(found[0][0].read_bytes()).decode() if found else None
+
     def plain(self, name: str) -> dict[str, Any] | None:
         found = self.find(name)
         return yaml.safe_load(found[0][0].read_text()) if found else None
@@ -149,7 +157,8 @@ def _cards(held: _Held, benchmark: pd.DataFrame | None, kind: str = "models") ->
         again = dict(zip(exported.name, exported.measured_ms, strict=True))
     found = held.find(f"{kind}/*/card.json")
     cards = [json.loads(path.read_text()) | {"folder": str(Path(relative).parent)} for path, relative in found]
-    return [card | {"again_ms": again.get(card["name"])} for card in cards]
+    more = ({"again_ms": again.get(card["name"]), "mistakes": held.picture(f"{card['folder']}/mistakes.png")} for card in cards)
+    return [card | others for card, others in zip(cards, more, strict=True)]
 
 
 def _hyperspace(identity: dict[str, Any], space: str | None) -> Hyperspace:

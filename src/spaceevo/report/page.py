@@ -22,6 +22,7 @@ from spaceevo.report.data import (
     within_limit,
 )
 from spaceevo.report.figures import significant
+from spaceevo.report.predictions import confusion
 from spaceevo.report.tau_figures import score_against_accuracy, table_against_truth, tau_words
 from spaceevo.report.verdict import verdict_sums, verdict_words
 from spaceevo.space import SearchSpace
@@ -89,6 +90,9 @@ def draw(data: RunData, others: Mapping[str, RunData] | None = None) -> dict[str
     recipe = data.records["search_space"]["config"] if "search_space" in data.records else {}
     if data.cards:
         drawings["accuracy"] = figures.accuracy(data.cards, data.subnets)
+    first = lead(data)
+    if first is not None and first.get("classes", {}).get("confusion"):
+        drawings["confusion"] = confusion(np.array(first["classes"]["confusion"]), first["labels"])
     if data.benchmark is not None and len(data.benchmark):
         drawings["prediction"] = figures.prediction(data.benchmark)
     if data.history is not None:

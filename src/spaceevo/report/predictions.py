@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,25 +11,27 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from spaceevo.atomic import atomic_write
-from spaceevo.report.figures import COLORS, DPI, style
+from spaceevo.report.figures import COLORS, Drawing, style
 
 GRID = 48  # images of a grid, at most
+NUMBERED = 20  # classes whose confusion has its numbers written in
+DPI = 120
 
 
-def grid(images: Sequence[np.ndarray], titles: Sequence[str], wrong: Sequence[bool]) -> Figure:
+def grid(images: Sequence[np.ndarray], titles: Sequence[str], wrong: Sequence[bool] = (), columns: int = 8) -> Figure:
     """Images (``[C, S, S]`` uint8), of many some from everywhere, with their ``titles``; those of ``wrong`` ones in another
     colour."""
-    chosen = [round(i) for i in np.linspace(0, len(images) - 1, min(len(images), GRID))]
-    count = len(chosen)
-    columns = min(8, count)
-    rows = math.ceil(count / columns)
+    chosen = [round(i) for i in np.linspace(0, len(images) - 1, min(len(images), GRID))] if images else []
+    columns = max(1, min(columns, len(chosen)))
+    rows = max(1, math.ceil(len(chosen) / columns))
     with style():
         figure = Figure(figsize=(1.15 * columns, 1.3 * rows), layout="constrained")
-        for i, ax in enumerate(np.ravel(figure.subplots(rows, columns, squeeze=False))):
+        places = np.ravel(figure.subplots(rows, columns, squeeze=False))
+        for ax in places:
             ax.axis("off")
-            if i < count:
-                ax.imshow(images[chosen[i]].transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=255)
-                ax.set_title(titles[chosen[i]], fontsize=6, color=COLORS["orange" if wrong[chosen[i]] else "ink"])
+        for ax, i in zip(places, chosen, strict=False):
+            ax.imshow(images[i].transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=255)
+            ax.set_title(titles[i], fontsize=6, color=COLORS["orange" if wrong and wrong[i] else "ink"])
     return figure
 
 
@@ -40,34 +43,37 @@ def confusion_of(labels: Sequence[int], said: Sequence[int], classes: int) -> np
     return np.asarray(multiclass_confusion_matrix(tensor(said), tensor(labels), classes))
 
 
-def confusion(counts: np.ndarray, names: Sequence[str]) -> Figure:
+def confusion(counts: np.ndarray, names: Sequence[str]) -> Drawing:
     """``counts`` ``[classes, classes]`` as a picture: a row is a class, and what of it was taken for what."""
     classes = len(names)
-    side = max(3.0, 0.38 * classes + 1.6)
+    side = max(3.3, 0.38 * classes + 1.2)
+    shares = counts / counts.sum(1, keepdims=True).clip(1)
     with style():
         figure = Figure(figsize=(side, side), layout="constrained")
         ax = figure.subplots()
-        ax.imshow(counts / counts.sum(1, keepdims=True).clip(1), cmap="Blues", vmin=0, vmax=1)
         ax.grid(False)
-        ax.set(xlabel="taken for", ylabel="is", xticks=range(classes), yticks=range(classes))
+        ax.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1)
+        ax.invert_yaxis()
+        places = np.arange(classes) + 0.5
+        ax.set(xlabel="taken for", ylabel="is", xticks=places, yticks=places, aspect="equal")
         ax.set_xticklabels(names, rotation=90, fontsize=7)
         ax.set_yticklabels(names, fontsize=7)
-        if classes <= 20:
-            for row in range(classes):
-                for column in range(classes):
-                    share = counts[row, column] / max(1, counts[row].sum())
-                    color = COLORS["page"] if share > 0.5 else COLORS["ink"]
-                    ax.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=6, color=color)
-    return figure
+        for row, column in np.argwhere(counts) if classes <= NUMBERED else ():
+            color = "white" if shares[row, column] > 0.5 else "black"
+            ax.text(column + 0.5, row + 0.5, str(counts[row, column]), ha="center", va="center", fontsize=6, color=color)
+    return Drawing(figure, f"Which of {classes} classes the test images are of, and which they are taken for")
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    with style():
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def save(path: Path, figure: Figure) -> Path:
     """Write a figure as PNG, atomically; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-
-    def write(aside: Path) -> None:
-        with style():
-            figure.savefig(aside, format="png", dpi=DPI)
-
-    atomic_write(path, write)
+    atomic_write(path, png(figure))
     return path

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from spaceevo.progress import progress
 from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import Exported, hyperspace
-from spaceevo.steps.step import DATA, MODEL_FILES, SPACE, TIMING, Step
+from spaceevo.steps.step import DATA, EXAMPLES, MODEL_FILES, SPACE, TIMING, Step
 
 if TYPE_CHECKING:
     from spaceevo.steps.leaving import Judges, Leaving, Measured
@@ -22,9 +22,10 @@ def run(folder: Folder, cfg: Exported) -> None:
     """
     import yaml
 
+    from spaceevo.atomic import atomic_write
     from spaceevo.provenance import sha256
     from spaceevo.steps.common import quantizer, start
-    from spaceevo.steps.leaving import Judges, gate, measured, words, write
+    from spaceevo.steps.leaving import Judges, examples, gate, measured, words, write
     from spaceevo.training.checkpoint import load_supernet
 
     start(cfg)
@@ -39,6 +40,7 @@ def run(folder: Folder, cfg: Exported) -> None:
         if cfg.export.calibrate is not None:
             quantized_after[f"{entry['name']}/ptq.onnx"] = _quantize_after(cfg, models[-1], by)
     gate("export", models)
+    atomic_write(folder.output(EXAMPLES), examples(by))
     taken = measured(cfg, models, quantized_after)
     for model in models:
         _tell_quantized_after(model, taken)
@@ -109,7 +111,7 @@ STEP = Step(
     "writes the found subnets as INT8 models and checks them against the trained ones",
     (*DATA, "data.test_limit", *SPACE, "device", "export", "search_subnet.calibration_images", *TIMING),
     ("pareto.yaml", "qat.ckpt", "finished/*.ckpt"),
-    tuple(f"models/*/{name}" for name in MODEL_FILES),
+    (*(f"models/*/{name}" for name in MODEL_FILES), EXAMPLES),
     run,
     version=4,
 )

@@ -15,6 +15,7 @@ from spaceevo.atomic import atomic_write
 from spaceevo.data import Images, normalize
 from spaceevo.data.config import DataConfig
 from spaceevo.data.labels import class_names
+from spaceevo.deploy.claims.by_class import unseen
 from spaceevo.deploy.claims.card import card_text, content_claims, data_claims, file_claims, sealed, write_card
 from spaceevo.deploy.claims.gate import images_to_compare, parity_report, refusal
 from spaceevo.deploy.config import PROBABILITIES
@@ -33,7 +34,7 @@ from spaceevo.space import Graph, graph_cost
 from spaceevo.space.graph import INPUT
 from spaceevo.steps.common import quantizer
 from spaceevo.steps.needs import Exported
-from spaceevo.steps.step import REFUSED
+from spaceevo.steps.step import MISTAKES, REFUSED
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Judges:
 
 @dataclass
 class Leaving:
-    """A model on its way into ``folder``: its files, what the gate has to say of it (``parity.json``), and the ``claims`` that
-    its card will make, as far as they are known."""
+    """A model on its way into ``folder``: its files, what the gate has to say of it (``parity.json``), the ``claims`` that its
+    card will make, as far as they are known, and a picture of its surest mistakes."""
 
     name: str
     folder: Path
@@ -74,6 +75,7 @@ class Leaving:
     pair: ModelPair
     report: dict[str, Any]
     claims: dict[str, Any]
+    mistakes: bytes
 
     def files(self) -> dict[str, bytes]:
         """By ``<model>/<file>``."""
@@ -113,7 +115,16 @@ def judged(cfg: Exported, name: str, folder: Path, net: Elastic, graph: Graph, b
         labels=labels,
         data=data_claims(cfg.data, len(by.test)),
     )
-    return Leaving(name, folder, graph, pair, report, claims)
+    return Leaving(name, folder, graph, pair, report, claims, _mistakes(by, checks["classes"]["mistakes"], labels))
+
+
+def _mistakes(by: Judges, mistakes: Sequence[Mapping[str, Any]], names: Sequence[str]) -> bytes:
+    """The test images of ``mistakes`` as a picture."""
+    from spaceevo.report.predictions import grid, png
+
+    images = [by.test[one["image"] : one["image"] + 1][0].numpy() for one in mistakes]
+    titles = [f"{names[one['label']]}, not {names[one['said']]}\n({100 * one['probability']:.0f} % sure)" for one in mistakes]
+    return png(grid(images, titles))
 
 
 def file_input(cfg: Exported, graph: Graph) -> FileInput:
@@ -146,6 +157,7 @@ def _write_files(model: Leaving, folder: Path) -> None:
     for name, content in model.pair.files.items():
         atomic_write(folder / name, content)
     atomic_write(folder / "parity.json", card_text(model.report))
+    atomic_write(folder / MISTAKES, model.mistakes)
 
 
 def timing(cfg: Exported) -> dict[str, Any]:
@@ -203,11 +215,24 @@ def write(cfg: Exported, model: Leaving, taken: Measured, inputs: Mapping[str, s
 
 def words(step: str, card: Mapping[str, Any], more: str = "") -> str:
     """A card in one line; ``more``: of how it was trained."""
-    timed = "not measured"
+    classes, timed = card["classes"], "not measured"
+    none = [card["labels"][i] for i in unseen(classes)]
+    by_class = f", {classes['balanced']:.2f} % the mean of the classes"
+    by_class += f", none of {', '.join(none[:5])}{' and others' if len(none) > 5 else ''} recognized" if none else ""
     if card["measured_ms"] is not None:
         timed = f"measured {card['measured_ms']:.4g} ms, {card['cold_ms']:.4g} ms out of cold caches"
     return (
-        f"{step}: {card['name']}: test top-1 {card['top1_runtime']:.2f} % in the runtime, {card['top1_fp32']:.2f} % of the "
-        f"same weights in FP32 (quantization costs {card['quantization_loss']:.2f} points){more}, agreement "
+        f"{step}: {card['name']}: test top-1 {card['top1_runtime']:.2f} % in the runtime{by_class}, {card['top1_fp32']:.2f} % "
+        f"of the same weights in FP32 (quantization costs {card['quantization_loss']:.2f} points){more}, agreement "
         f"{card['agreement']:.2f} %, {timed}"
     )
+
+
+def examples(by: Judges) -> bytes:
+    """A picture of test images of every class, as many of each as there is room for."""
+    from spaceevo.report.predictions import GRID, grid, png
+
+    names = class_names(by.data)
+    each = max(1, GRID // len(names))
+    chosen = [int(i) for label in range(len(names)) for i in (by.labels == label).nonzero()[:each]]
+    return png(grid([by.test[i : i + 1][0].numpy() for i in chosen], [names[int(by.labels[i])] for i in chosen]))

@@ -167,7 +167,7 @@ def _drawn(folder: Path, said: Sequence[Said], known: Sequence[Said], labels: Se
         counts = confusion_of(
             [one.label or 0 for one in known], [int(one.probabilities.argmax()) for one in known], len(labels)
         )
-        yield save(folder / "confusion.png", confusion(counts, labels))
+        yield save(folder / "confusion.png", confusion(counts, labels).figure)
 
 
 COMMAND = Command(

@@ -9,7 +9,7 @@ from typing import Protocol
 from spaceevo.provenance import FIG8, KERNELS, TAU
 from spaceevo.settings import setting
 from spaceevo.steps.folder import Folder
-from spaceevo.steps.step import Step
+from spaceevo.steps.step import EXAMPLES, MISTAKES, Step
 
 
 @dataclass
@@ -49,6 +49,8 @@ STEP = Step(
         "subnets.parquet",
         "pareto.yaml",
         "models/*/card.json",
+        f"models/*/{MISTAKES}",
+        EXAMPLES,
         "benchmark.parquet",
         "baselines.yaml",
         "finetuned/*/card.json",

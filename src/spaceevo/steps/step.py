@@ -16,7 +16,10 @@ TIMING = ("benchmark.rounds", "benchmark.runs", "benchmark.spread_s")
 JUDGED = ("search_subnet.calibration_images", "search_subnet.judge_images")
 STEERED = ("search_subnet.calibration_images", "search_subnet.validation_images")
 SCHEME = ("device.name", "device.runtime", "device.weight_bits", "device.padding")
-MODEL_FILES = ("model.onnx", "model.tflite", "model.safetensors", "fp32.onnx", "parity.json", "README.md", "card.json")
+EXAMPLES, MISTAKES = "examples.png", "mistakes.png"
+MODEL_FILES = (
+    "model.onnx", "model.tflite", "model.safetensors", "fp32.onnx", "parity.json", MISTAKES, "README.md", "card.json",
+)  # fmt: skip
 #: Where a run is searched at the latencies of its baselines: a folder like a multirun's job's.
 AT_BASELINES = "baselines/at"
 REFUSED = "refused"  # the folder, within a model's, of what the gate has kept back
