@@ -11,10 +11,13 @@ import pytest
 from conftest import Command
 from own_images import two_classes, write_images
 
+from spaceevo.app.artifacts import config_subset
+from spaceevo.app.claim import identity
 from spaceevo.app.config import compose
 from spaceevo.app.run import execute
 from spaceevo.deploy.claims.card import data_claims
 from spaceevo.errors import UserError
+from spaceevo.steps import STEPS
 from spaceevo.steps.needs import hyperspace
 from spaceevo.steps.verify import claimed_data
 
@@ -121,8 +124,11 @@ def test_a_card_brings_the_same_test_images_back(photos: Path, command: Command,
     assert other.returncode == 2 and other.stderr.startswith("error: data.names=cat, dog: must be those of ")
 
 
-def test_cards_of_other_sets_are_as_they_were() -> None:
+def test_cards_and_records_of_other_sets_are_as_they_were() -> None:
     cfg = compose("pipeline", ["experiment=tiny"])
+    recorded = config_subset(STEPS["teacher"], cfg)
+    assert "data.classes" in recorded and not {"data.names", "data.background", "data.files"} & set(recorded)
+    assert "data.files" not in identity(cfg)
     assert set(data_claims(cfg.data, 5)) == {
         "name", "channels", "classes", "image_size", "mean", "std", "test_limit", "images",
     }  # fmt: skip

@@ -42,10 +42,10 @@ def settled(cfg: DataConfig) -> DataConfig:
         if len(values) not in (0, full.channels):
             raise bad_value(f"data.{key}", values, f"{full.channels} numbers, one a channel, or [] for what the images have")
     if not cfg.mean or not cfg.std:
-        key = (own.files_id, own.split_id(parts), full.image_size, full.channels, full.background)
-        if key not in _moments:  # the jobs of a sweep have the same
-            _moments[key] = _measured(own.pixels(full), parts["train"])
-        mean, std = _moments[key]
+        same = (own.files_id, own.split_id(parts), full.image_size, full.channels, full.background)
+        if same not in _moments:  # the jobs of a sweep have the same
+            _moments[same] = _measured(own.pixels(full), parts["train"])
+        mean, std = _moments[same]
         full = replace(full, mean=cfg.mean or [mean] * full.channels, std=cfg.std or [std] * full.channels)
     for line in (summary(own, full, parts), *oddities(own, parts)):
         if line not in _said:
