@@ -15,11 +15,17 @@ import pytest
 import torch
 from conftest import Command
 
+from spaceevo.data import load_data
 from spaceevo.data.config import DataConfig
 from spaceevo.deploy.claims import verify
 from spaceevo.deploy.claims.card import sealed
 from spaceevo.deploy.claims.gate import digest
-from spaceevo.deploy.inputs import Shown
+from spaceevo.deploy.config import NORMALIZED
+from spaceevo.deploy.files.onnx_writer import write_int8
+from spaceevo.deploy.files.tflite_writer import write_tflite
+from spaceevo.deploy.inputs import FileInput, Shown, shown
+from spaceevo.deploy.integer.model import load_integer
+from spaceevo.deploy.runtimes.registry import open_file, outputs
 from spaceevo.errors import UserError
 from spaceevo.steps.verify import claimed_data
 
@@ -216,6 +222,33 @@ def test_a_file_that_no_runtime_here_executes_is_named_and_not_judged(model: Pat
     claims += verify.latency_claims(card, timed)
     (claim,) = (claim for claim in claims if claim.of == "model.bin" and claim.what == "top-1 in another")
     assert claim.here == "not checked: no such runtime" and claim.holds is None and not claim.must
+
+
+def test_a_model_of_an_older_version_is_given_normalized_floats(model: Path, run: Run) -> None:
+    """Files and a card as they were before files took pixels."""
+    card, integers = card_of(model), load_integer(model / "model.safetensors")
+    data = claimed_data(DataConfig(), card["data"], "card.json")
+    images = load_data(data, test=True)
+    assert images.test is not None and images.test_labels is not None
+    seen = shown(images.test, data, FileInput.of(NORMALIZED, data, card["resolution"])).fed
+    files = {
+        "model.onnx": write_int8(integers, 1, card["labels"]),
+        "model.tflite": write_tflite(integers, False, card["labels"]),
+    }
+    told = dict(shape=card["input"]["shape"], mean=data.mean, std=data.std)
+    edit(model, lambda c: (c.update(input=told), c.pop("output"), c.pop("other_files"), c["files"].pop("fp32.onnx")))
+    for name, content in files.items():
+        retouch(model, name, content)
+        given = outputs(open_file(Path(name), content), seen)
+        top1 = 100.0 * float(np.mean(given.argmax(1) == images.test_labels.numpy()))
+        figures = dict(outputs_sha256=digest(given), top1=top1, identical_integers=100.0, agreement_reference=100.0)
+        edit(model, lambda c, name=name, figures=figures: c["files"][name].update(figures))
+        edit(model, lambda c, top1=top1: c.update(top1_reference=top1, top1_runtime=top1))
+    size = len(files["model.onnx"])
+    edit(model, lambda c: c.update(quantization_loss=c["top1_fp32"] - c["top1_runtime"], bytes=size))
+    code, out, error = run(f"path={model}", "progress_bar=false")
+    assert code == 0, error
+    assert out.count("the same, bit for bit") == 2 and "NO" not in out.split()
 
 
 BAD = {

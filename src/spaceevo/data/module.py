@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 
@@ -25,9 +26,9 @@ class Shuffle(Sampler[Batch]):
     """Epoch, step and image indices of every batch, and which of them are this rank's; the last, smaller batch is dropped,
     and one that is larger than an epoch is all of it.
 
-    An epoch is ``limit`` of the ``images`` (None: all), drawn anew for each; with ``easy``, a mask ``[images]`` and the share
-    of these images that an epoch has, all others and so many of them. Lightning sets the epoch. The rank is asked for here, in
-    the process that trains: the loader's workers have none.
+    An epoch is ``limit`` of the ``images`` (None: all), drawn anew for each; where there are fewer, each comes as often as it
+    takes. With ``easy``, a mask ``[images]`` and the share of these images that an epoch has, all others and so many of them.
+    Lightning sets the epoch. The rank is asked for here, in the process that trains: the loader's workers have none.
     """
 
     def __init__(self, images: int, batch: int, seed: int, limit: int | None = None, easy: Easy | None = None) -> None:
@@ -35,7 +36,7 @@ class Shuffle(Sampler[Batch]):
         if easy is not None:
             self.hard, self.easy = np.flatnonzero(~easy[0]), np.flatnonzero(easy[0])
             self.few = round(easy[1] * len(self.easy))
-        self.drawn = min(len(self.hard) + self.few, limit or images)
+        self.drawn = limit or len(self.hard) + self.few
         self.asked, self.batch, self.seed, self.epoch = batch, min(batch, self.drawn), seed, 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -47,7 +48,8 @@ class Shuffle(Sampler[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         rng = np.random.default_rng([self.seed, self.epoch])
         here = np.concatenate([self.hard, rng.choice(self.easy, self.few, replace=False)]) if self.few else self.hard
-        order = torch.from_numpy(rng.permutation(here))
+        passes = [rng.permutation(here) for _ in range(math.ceil(self.drawn / len(here)))]
+        order = torch.from_numpy(np.concatenate(passes)[: self.drawn])
         rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         for step in range(len(self)):
             yield self.epoch, step, order[step * self.batch : (step + 1) * self.batch], slice(rank, None, world)

@@ -18,20 +18,20 @@ NUMBERED = 20  # classes whose confusion has its numbers written in
 DPI = 120
 
 
-def grid(images: Sequence[np.ndarray], titles: Sequence[str], wrong: Sequence[bool] = (), columns: int = 8) -> Figure:
+def grid(images: Sequence[np.ndarray], titles: Sequence[str], wrong: Sequence[bool] = (), columns: int = 6) -> Figure:
     """Images (``[C, S, S]`` uint8), of many some from everywhere, with their ``titles``; those of ``wrong`` ones in another
     colour."""
     chosen = [round(i) for i in np.linspace(0, len(images) - 1, min(len(images), GRID))] if images else []
     columns = max(1, min(columns, len(chosen)))
     rows = max(1, math.ceil(len(chosen) / columns))
     with style():
-        figure = Figure(figsize=(1.15 * columns, 1.3 * rows), layout="constrained")
+        figure = Figure(figsize=(1.25 * columns, 1.5 * rows), layout="constrained")
         places = np.ravel(figure.subplots(rows, columns, squeeze=False))
         for ax in places:
             ax.axis("off")
         for ax, i in zip(places, chosen, strict=False):
             ax.imshow(images[i].transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=255)
-            ax.set_title(titles[i], fontsize=6, color=COLORS["orange" if wrong and wrong[i] else "ink"])
+            ax.set_title(titles[i], fontsize=8, color=COLORS["orange" if wrong and wrong[i] else "ink"])
     return figure
 
 

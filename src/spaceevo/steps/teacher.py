@@ -43,7 +43,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     images = folder.images(cfg.data, False)
     _tell_shallow(cfg, hs)
     net = _new(cfg, hs).to(memory_format=torch.channels_last)
-    data = ImagesModule(images, cfg.data, cfg.teacher.batch, cfg.seed)
+    data = ImagesModule(images, cfg.data, cfg.teacher.batch, cfg.seed, limit=cfg.teacher.images)
     module = TeacherModule(net, cfg.teacher, hs.resolutions, cfg.teacher.epochs * data.steps_per_epoch, cfg.seed)
     bar, rates = Bar.of(cfg.data.classes, cfg.teacher.batch), rates_of("teacher", cfg.teacher, "lr")
     train(folder, cfg, "teacher", rates, module, data, folder.partial, cfg.teacher.epochs, bar=bar)

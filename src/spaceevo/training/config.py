@@ -9,6 +9,7 @@ from spaceevo.errors import UserError, bad_value
 from spaceevo.settings import CHANNELS, COUNT, EPOCHS, IMAGES, PIXELS, RATE, SECONDS, setting
 
 SCHEDULES = ("linear", "cosine")
+EPOCH = "an epoch's training images, drawn anew for each, where there are fewer each more than once; null: all"
 
 
 @dataclass
@@ -53,6 +54,7 @@ class TeacherConfig:
         "3x3 convolutions a stage of the cnn; of a shallower one the table cannot learn what depth is worth", least=0, most=1000
     )
     epochs: int = setting("passes over the training images", least=0, most=EPOCHS)
+    images: int | None = setting(EPOCH, most=IMAGES)
     batch: int = setting("images a step", most=COUNT)
     lr: float = setting("the highest learning rate", most=RATE)
     weight_decay: float = setting("of the weights, but for biases and gains", least=0, most=RATE)
@@ -66,7 +68,7 @@ class BkdConfig:
 
     epochs: int = setting("passes in FP32", least=0, most=EPOCHS)
     lsq_epochs: int = setting("passes after them, quantization-aware", least=0, most=EPOCHS)
-    images: int | None = setting("an epoch's training images, drawn anew for each; null: all", most=IMAGES)
+    images: int | None = setting(EPOCH, most=IMAGES)
     batch: int = setting("images a step", most=COUNT)
     lr: float = setting("learning rate in FP32", most=RATE)
     lsq_lr: float = setting("learning rate of the quantization-aware passes", most=RATE)
@@ -97,7 +99,7 @@ class SupernetConfig(StepsConfig):
     """Sandwich-rule training of the supernet, in FP32 or quantization-aware."""
 
     epochs: int = setting("passes over the training images", least=0, most=EPOCHS)
-    images: int | None = setting("an epoch's training images, drawn anew for each; null: all", most=IMAGES)
+    images: int | None = setting(EPOCH, most=IMAGES)
     random_paths: int = setting("random subnets a step, beside the largest and the smallest", least=0, most=1000)
     clip_norm: float = setting("most that the norm of a step's gradient may be", most=COUNT)
     largest_first: float = setting("share of the steps in which the largest subnet trains alone, the first", least=0, below=1)
