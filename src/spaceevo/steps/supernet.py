@@ -25,6 +25,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     from spaceevo.data import ImagesModule, input_range
     from spaceevo.space import Subnet, subnet_graph
     from spaceevo.steps.common import check_learned, found_space, rates_of, start, train
+    from spaceevo.steps.teacher import tell_worse
     from spaceevo.training.checkpoint import save_supernet
     from spaceevo.training.pace import bf16_is_faster
     from spaceevo.training.supernet import SupernetModule, make_supernet
@@ -43,6 +44,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     accuracies = extremes(cfg.data, module, images)
     if module.steps >= bar.steps:
         check_learned("supernet", rates, accuracies[0], cfg.data.classes, len(images.val))
+    tell_worse(folder, accuracies[0])
     save_supernet(folder.output("supernet.ckpt"), net, space, split=images.split, top1_val=accuracies)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from spaceevo.training.teacher import Teacher
 
 VARIANCE_IMAGES = 512
+WORSE = 3.0  # points of validation top-1
 
 
 class Taught(OfASpace, Protocol):
@@ -74,6 +75,19 @@ def load_teacher(folder: Folder, cfg: Taught) -> Teacher:
     net = _new(cfg, hyperspace(cfg))
     net.load_state_dict(load_checkpoint(folder.input("teacher.ckpt"))["state_dict"])
     return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def tell_worse(folder: Folder, top1: float) -> None:
+    """Says so where the run's teacher is worse, by more than ``WORSE`` points, than a pupil of ``top1`` percent."""
+    from spaceevo.training.checkpoint import load_checkpoint
+
+    path = folder.input("teacher.ckpt")
+    theirs = load_checkpoint(path).get("top1_val", top1) if path.exists() else top1
+    if theirs < top1 - WORSE:
+        say(
+            f"{folder.step}: the teacher is worse than its pupil ({theirs:.2f} %, {top1:.2f} % validation top-1): the table that it "
+            "made, and the space found by that, are not to be trusted; train it longer (teacher.epochs), or give teacher.weights"
+        )
 
 
 def _tell_shallow(cfg: Taught, hs: Hyperspace) -> None:
