@@ -85,8 +85,9 @@ def tell_worse(folder: Folder, top1: float) -> None:
     theirs = load_checkpoint(path).get("top1_val", top1) if path.exists() else top1
     if theirs < top1 - WORSE:
         say(
-            f"{folder.step}: the teacher is worse than its pupil ({theirs:.2f} %, {top1:.2f} % validation top-1): the table that it "
-            "made, and the space found by that, are not to be trusted; train it longer (teacher.epochs), or give teacher.weights"
+            f"{folder.step}: the teacher is worse than its pupil ({theirs:.2f} %, {top1:.2f} % validation top-1): the table "
+            "that it made, and the space found by that, are not to be trusted; train it longer (teacher.epochs), or give "
+            "teacher.weights"
         )
 
 
