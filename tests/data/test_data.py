@@ -259,3 +259,11 @@ def test_without_easy_images_an_epoch_is_a_permutation() -> None:
     none = Shuffle(100, 10, 3, easy=(np.zeros(100, bool), 0.5))
     none.set_epoch(7)
     np.testing.assert_array_equal(order, torch.cat([batch[2] for batch in none]).numpy())
+
+
+def test_an_epoch_of_more_images_than_there_are_has_each_as_often_as_it_takes() -> None:
+    sampler = Shuffle(100, 25, 3, limit=250)
+    order = torch.cat([batch[2] for batch in sampler]).numpy()
+    assert len(sampler) == 10
+    assert sorted(np.bincount(order, minlength=100)) == [2] * 50 + [3] * 50
+    np.testing.assert_array_equal(order[:100], np.random.default_rng([3, 0]).permutation(100))
