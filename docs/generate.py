@@ -216,7 +216,7 @@ def python_page() -> str:
         lines += [f"\n## {room}"]
         modules = [folder] if room in ("space", "evolution") else sorted(folder.rglob("*.py"))
         for path in modules:
-            if path.name != "__init__.py":
+            if path.name[:2] != "__":
                 lines += [f"\n::: {'.'.join(path.relative_to(ROOT / 'src').with_suffix('').parts)}"]
     return "\n".join(lines) + "\n"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -23,3 +25,13 @@ def write_images(root: Path, counts: dict[str, int], side: int = 24, grey: bool 
 def two_classes(root: Path, count: int = 20, side: int = 24) -> Path:
     """``count`` images each of ``cat`` and ``dog``."""
     return write_images(root, {"cat": count, "dog": count}, side)
+
+
+def write_bomb(path: Path, side: int = 20_000) -> None:
+    """A PNG file that says it has ``side`` times ``side`` pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b""))

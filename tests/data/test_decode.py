@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from own_images import write_bomb
 from PIL import Image
 
 from spaceevo.data.decode import flat, is_grey, opened, to_square
@@ -121,7 +122,7 @@ def test_what_cannot_be_read_is_said_in_words(tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no image")
     with pytest.raises(ValueError, match="not an image that can be read"), opened(tmp_path / "text.jpg"):
         pass
-    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+    write_bomb(tmp_path / "bomb.png")
     with pytest.raises(ValueError, match=r"more than 178,956,970 pixels"), opened(tmp_path / "bomb.png"):
         pass
     with pytest.raises(ValueError, match="floating-point pixels"):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from own_images import two_classes, write_images
+from own_images import two_classes, write_bomb, write_images
 from PIL import Image
 
 from spaceevo.app.config import compose
@@ -229,7 +229,7 @@ def broken(root: Path) -> None:
     (root / "cat/0.png").write_bytes(b"")
     (root / "cat/1.png").write_bytes((root / "cat/1.png").read_bytes()[:200])
     (root / "dog/2.jpg").write_text("no image")
-    Image.new("1", (20_000, 20_000)).save(root / "dog/3.png")
+    write_bomb(root / "dog/3.png")
 
 
 def no_images(root: Path) -> None:
