@@ -199,7 +199,8 @@ def test_every_file_harmed_is_found(source: Path, tmp_path: Path, images: dict[s
     """And named, whatever the harm."""
     folder = Path(shutil.copytree(source, tmp_path / "model"))
     names = sorted(path.name for path in folder.iterdir() if path.name not in ("card.json", "verify.json"))
-    assert names == ["README.md", "fp32.onnx", "model.onnx", "model.safetensors", "model.tflite", "parity.json"]
+    models = ["fp32.onnx", "model.onnx", "model.safetensors", "model.tflite"]
+    assert names == ["README.md", *models[:1], "mistakes.png", *models[1:], "parity.json"]
     for name in names:
         content = (folder / name).read_bytes()
         for how, harmed in harms(content).items():

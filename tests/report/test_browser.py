@@ -22,7 +22,7 @@ from spaceevo.steps import STEPS
 
 pytestmark = pytest.mark.browser
 
-FIGURES = ("accuracy", "prediction", "evolution", "space", "cloud", "types", "widths", "blocks", "time", "tau")
+FIGURES = ("accuracy", "prediction", "evolution", "space", "cloud", "types", "widths", "blocks", "time", "tau", "confusion")
 #: Every text on the page with its ratio of contrast to what lies behind it.
 CONTRASTS = """
 const rgba = text => { const n = text.match(/[\\d.]+/g).map(Number); return [n[0], n[1], n[2], n.length > 3 ? n[3] : 1]; };
@@ -46,7 +46,7 @@ return [...document.querySelectorAll('body *')].filter(e => holdsText(e) && e.lo
 """
 #: Of every figure: its box, and each text's box and size in pixels.
 TEXTS = """
-return [...document.querySelectorAll('figure')].map(f => {
+return [...document.querySelectorAll('figure:has(svg)')].map(f => {
   const svg = f.querySelector('svg'), box = r => [r.left, r.top, r.right, r.bottom];
   return [f.id, box(svg.getBoundingClientRect()), [...svg.querySelectorAll('text')].map(t => {
     const m = t.getScreenCTM();
@@ -102,8 +102,13 @@ def test_it_loads_alone_and_without_complaint(browser: Any, report: Path) -> Non
     show(browser, report)
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     sent = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    assert sent == [report.as_uri()]
-    assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
+    assert [url for url in sent if not url.startswith("data:")] == [report.as_uri()]  # pictures are within the page
+    resources = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
+    assert [url for url in resources if not url.startswith("data:")] == []
+    pictures = (
+        "return [...document.images].map(i => i.complete && i.naturalWidth > 300 && i.getBoundingClientRect().width > 300)"
+    )
+    assert browser.execute_script(pictures) == [True, True]
     assert browser.get_log("browser") == []
 
 
@@ -224,6 +229,7 @@ def test_axes_are_named_with_units(browser: Any, report: Path) -> None:
         "widths": {"width window, from narrowest (0) to widest (1)"},
         "blocks": {"speed-up of INT8 over FP32"},
         "time": {"wall time, s"},
+        "confusion": {"is", "taken for"},
     }
     for name, labels in expected.items():
         assert labels <= said[f"figure-{name}"]

@@ -26,7 +26,7 @@ from spaceevo.report.page import count, points, seconds, size
 from spaceevo.space import load_hyperspace
 from spaceevo.steps import STEPS
 
-FIGURES = {"accuracy", "prediction", "evolution", "space", "cloud", "types", "widths", "blocks", "time", "tau"}
+FIGURES = {"accuracy", "prediction", "evolution", "space", "cloud", "types", "widths", "blocks", "time", "tau", "confusion"}
 HOSTILE = '<script>alert("x")</script> $x^2$ & --><b>'
 
 
@@ -59,6 +59,17 @@ def model_rows(markup: str) -> list[list[str]]:
 def cards_of(run: Path) -> list[dict]:
     cards = [json.loads(path.read_text()) for path in run.glob("models/*/card.json")]
     return sorted(cards, key=lambda card: (card["limit_ms"], card["mmacs"]))
+
+
+def test_the_largest_model_is_told_class_by_class_with_its_mistakes_as_pictures(built: Path, tiny_run: Path) -> None:
+    largest = max(cards_of(tiny_run), key=lambda card: card["mmacs"])
+    section = re.search(r'<section id="classes">(.*?)</section>', page(built), re.S)
+    assert section is not None
+    assert f"{largest['classes']['balanced']:.2f}" in section[1]
+    assert section[1].count('src="data:image/png;base64,') == 2
+    rows = [words(row) for row in re.findall(r"<tbody>(.*?)</tbody>", section[1], re.S)[0].split("</tr>")]
+    right, images = largest["classes"]["right"], largest["classes"]["images"]
+    assert rows[:10] == [f"{i} {images[i]} {100 * right[i] / images[i]:.2f} %" for i in range(10)]
 
 
 def test_the_pipeline_leaves_a_report(tiny_run: Path, built: Path) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from spaceevo.atomic import atomic_write
-from spaceevo.report.figures import COLORS, Drawing, style
+from spaceevo.report.figures import COLORS, WIDTH, Drawing, new, style
 
 GRID = 48  # images of a grid, at most
-NUMBERED = 20  # classes whose confusion has its numbers written in
+NUMBERED, NAMED = 12, 24  # classes of a confusion, at most, that has its numbers and its names written in
 DPI = 120
 
 
@@ -46,21 +47,22 @@ def confusion_of(labels: Sequence[int], said: Sequence[int], classes: int) -> np
 def confusion(counts: np.ndarray, names: Sequence[str]) -> Drawing:
     """``counts`` ``[classes, classes]`` as a picture: a row is a class, and what of it was taken for what."""
     classes = len(names)
-    side = max(3.3, 0.38 * classes + 1.2)
     shares = counts / counts.sum(1, keepdims=True).clip(1)
     with style():
-        figure = Figure(figsize=(side, side), layout="constrained")
-        ax = figure.subplots()
+        figure, ax = new(WIDTH)
         ax.grid(False)
-        ax.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1)
-        ax.invert_yaxis()
-        places = np.arange(classes) + 0.5
+        for row, column in np.argwhere(counts):
+            look = dict(fc=COLORS["blue"], alpha=0.08 + 0.32 * shares[row, column], lw=0)
+            ax.add_patch(Rectangle((column, row), 1, 1, **look))
+            if classes <= NUMBERED:
+                ax.text(column + 0.5, row + 0.5, str(counts[row, column]), ha="center", va="center", fontsize=8)
+        places, named = np.arange(classes) + 0.5, names
+        if classes > NAMED:
+            places, named = places[:0], []
         ax.set(xlabel="taken for", ylabel="is", xticks=places, yticks=places, aspect="equal")
-        ax.set_xticklabels(names, rotation=90, fontsize=7)
-        ax.set_yticklabels(names, fontsize=7)
-        for row, column in np.argwhere(counts) if classes <= NUMBERED else ():
-            color = "white" if shares[row, column] > 0.5 else "black"
-            ax.text(column + 0.5, row + 0.5, str(counts[row, column]), ha="center", va="center", fontsize=6, color=color)
+        ax.set(xlim=(0, classes), ylim=(classes, 0))
+        ax.set_xticklabels(named, rotation=90)
+        ax.set_yticklabels(named)
     return Drawing(figure, f"Which of {classes} classes the test images are of, and which they are taken for")
 
 

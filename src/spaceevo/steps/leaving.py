@@ -206,7 +206,7 @@ def write(cfg: Exported, model: Leaving, taken: Measured, inputs: Mapping[str, s
         card["ops"] = op_table(graph_rows(model.graph), contents, totals, threads=cfg.device.threads)
     page = readme(card, model.pair.integer.qparams[INPUT], cfg.export.float_io)
     atomic_write(model.folder / "README.md", page)
-    beside = ("model.safetensors", "parity.json", "README.md")
+    beside = ("model.safetensors", "parity.json", "README.md", MISTAKES)
     card["other_files"] = {name: content_claims((model.folder / name).read_bytes()) for name in beside}
     card = sealed(card)
     write_card(model.folder / "card.json", card)
