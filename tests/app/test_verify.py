@@ -21,9 +21,10 @@ from spaceevo.deploy.claims import verify
 from spaceevo.deploy.claims.card import sealed
 from spaceevo.deploy.claims.gate import digest
 from spaceevo.deploy.config import NORMALIZED
+from spaceevo.deploy.file_input import FileInput
 from spaceevo.deploy.files.onnx_writer import write_int8
 from spaceevo.deploy.files.tflite_writer import write_tflite
-from spaceevo.deploy.inputs import FileInput, Shown, shown
+from spaceevo.deploy.inputs import Shown, shown
 from spaceevo.deploy.integer.model import load_integer
 from spaceevo.deploy.runtimes.registry import open_file, outputs
 from spaceevo.errors import UserError

@@ -26,10 +26,11 @@ from spaceevo.data.config import DataConfig
 from spaceevo.deploy import export
 from spaceevo.deploy.claims.gate import parity_report
 from spaceevo.deploy.config import NORMALIZED, PIXELS, holds_pixels
+from spaceevo.deploy.file_input import FileInput
 from spaceevo.deploy.files.onnx_writer import write_fp32, write_int8
 from spaceevo.deploy.files.tflite_metadata import METADATA
 from spaceevo.deploy.files.tflite_writer import read_labels, write_tflite
-from spaceevo.deploy.inputs import AtSize, FileInput, PixelsAt, shown
+from spaceevo.deploy.inputs import AtSize, PixelsAt, shown
 from spaceevo.deploy.integer.fold import float_model, integer_model
 from spaceevo.deploy.integer.model import FloatModel, IntegerModel
 from spaceevo.deploy.integer.reference import run_integer

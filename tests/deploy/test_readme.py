@@ -23,9 +23,10 @@ from PIL import Image
 from spaceevo.data import load_data
 from spaceevo.data.config import DataConfig
 from spaceevo.deploy.config import NORMALIZED, PIXELS
+from spaceevo.deploy.file_input import FileInput
 from spaceevo.deploy.files.onnx_writer import write_int8
 from spaceevo.deploy.files.tflite_writer import write_tflite
-from spaceevo.deploy.inputs import AtSize, FileInput, shown
+from spaceevo.deploy.inputs import AtSize, shown
 from spaceevo.deploy.integer.fold import integer_model
 from spaceevo.deploy.integer.model import load_integer
 from spaceevo.deploy.integer.reference import run_integer

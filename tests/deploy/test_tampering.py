@@ -19,7 +19,8 @@ from spaceevo.data import load_data
 from spaceevo.data.config import DataConfig
 from spaceevo.deploy.claims import verify
 from spaceevo.deploy.claims.card import card_text, sealed
-from spaceevo.deploy.inputs import FileInput, shown
+from spaceevo.deploy.file_input import FileInput
+from spaceevo.deploy.inputs import shown
 from spaceevo.errors import UserError
 from spaceevo.steps.verify import claimed_data
 

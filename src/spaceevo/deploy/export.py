@@ -12,9 +12,10 @@ from torch import Tensor
 from spaceevo.deploy.claims.by_class import by_class
 from spaceevo.deploy.claims.gate import COMPARED, compare, digest, judge_ops
 from spaceevo.deploy.claims.parity import agreement, float_convolutions, label_agreement, same_integers
+from spaceevo.deploy.file_input import FileInput
 from spaceevo.deploy.files.onnx_writer import write_fp32, write_int8
 from spaceevo.deploy.files.tflite_writer import write_tflite
-from spaceevo.deploy.inputs import AtSize, FileInput, Shown
+from spaceevo.deploy.inputs import AtSize, Shown
 from spaceevo.deploy.integer.fold import float_model, integer_model
 from spaceevo.deploy.integer.model import FloatModel, IntegerModel
 from spaceevo.deploy.integer.reference import Arrays, run_integer

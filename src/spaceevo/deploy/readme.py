@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spaceevo.deploy.config import PROBABILITIES
-from spaceevo.deploy.inputs import FileInput
+from spaceevo.deploy.file_input import FileInput
 from spaceevo.deploy.integer.model import QParams
 
 TEMPLATE = "readme.md.jinja"

@@ -20,7 +20,8 @@ from spaceevo.deploy.claims.card import card_text, content_claims, data_claims, 
 from spaceevo.deploy.claims.gate import images_to_compare, parity_report, refusal
 from spaceevo.deploy.config import PROBABILITIES
 from spaceevo.deploy.export import Form, ModelPair, check, int8_and_fp32, judged_ops
-from spaceevo.deploy.inputs import FileInput, Shown, calibration, shown
+from spaceevo.deploy.file_input import FileInput
+from spaceevo.deploy.inputs import Shown, calibration, shown
 from spaceevo.deploy.integer.model import save_integer
 from spaceevo.deploy.readme import readme
 from spaceevo.deploy.runtimes.op_latency import graph_rows, op_table

@@ -150,7 +150,7 @@ def _asked(cfg: QuantizeConfig, calibration_images: int, test_images: int) -> di
     """What the card tells of the model, the images and the machine, before anything is measured."""
     from spaceevo.deploy.claims.card import data_claims
     from spaceevo.deploy.config import NORMALIZED
-    from spaceevo.deploy.inputs import FileInput
+    from spaceevo.deploy.file_input import FileInput
     from spaceevo.latency import host
     from spaceevo.provenance import code_version, sha256
 

@@ -56,7 +56,8 @@ def run(cfg: VerifyConfig) -> None:
     from spaceevo.data import load_data
     from spaceevo.data.folder import settled
     from spaceevo.deploy.claims import verify
-    from spaceevo.deploy.inputs import FileInput, shown
+    from spaceevo.deploy.file_input import FileInput
+    from spaceevo.deploy.inputs import shown
     from spaceevo.latency import host
 
     folder = Path(cfg.path)

@@ -21,8 +21,9 @@ from spaceevo.deploy.claims.parity import agreement, float_convolutions, integer
 from spaceevo.deploy.claims.reading import BESIDE
 from spaceevo.deploy.claims.reading import read_card as read_card
 from spaceevo.deploy.claims.reading import read_files as read_files
+from spaceevo.deploy.file_input import FileInput
 from spaceevo.deploy.files.onnx_writer import LABELS
-from spaceevo.deploy.inputs import AtSize, FileInput, Shown
+from spaceevo.deploy.inputs import AtSize, Shown
 from spaceevo.deploy.runtimes.registry import measure_cold, measure_files, open_file, outputs, runtime_of
 from spaceevo.latency import host
 from spaceevo.latency.measure import latency

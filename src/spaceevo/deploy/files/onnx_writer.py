@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from spaceevo.deploy.inputs import FileInput
+from spaceevo.deploy.file_input import FileInput
 from spaceevo.deploy.integer.arithmetic import HALF, HALF_QPARAMS, sixth
 from spaceevo.deploy.integer.model import FloatModel, IntegerModel, QParams
 from spaceevo.space.graph import INPUT, Graph, Op

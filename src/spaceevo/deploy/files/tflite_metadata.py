@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import flatbuffers
 import numpy as np
 
-from spaceevo.deploy.inputs import FileInput
+from spaceevo.deploy.file_input import FileInput
 
 METADATA = "TFLITE_METADATA"
 LABEL_FILE = "labels.txt"

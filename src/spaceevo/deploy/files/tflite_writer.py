@@ -16,9 +16,9 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as tfl
 
+from spaceevo.deploy.file_input import FileInput
 from spaceevo.deploy.files.tflite_graph import FLOAT32, INT8, GraphWriter, Operator
 from spaceevo.deploy.files.tflite_metadata import METADATA, described, with_labels
-from spaceevo.deploy.inputs import FileInput
 from spaceevo.deploy.integer.arithmetic import HALF, HALF_QPARAMS, sixth
 from spaceevo.deploy.integer.model import IntegerModel
 from spaceevo.space.graph import INPUT, Graph, Op

@@ -14,7 +14,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as tfl
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from spaceevo.deploy.files.tflite_writer import IDENTIFIER, INT8, OUTPUT, write_tflite
+from spaceevo.deploy.files.tflite_writer import IDENTIFIER, INT8, write_tflite
 from spaceevo.deploy.integer.model import Inspection, IntegerModel
 from spaceevo.deploy.integer.reference import quantize
 from spaceevo.latency.measure import random_image
@@ -72,7 +72,7 @@ def inspect(file: bytes, ops: Sequence[str], images: np.ndarray) -> Inspection:
         for kind, dtype in (("weight", np.int8), ("bias", np.int32)):
             if f"{name}.{kind}" in index:
                 real[kind][name] = _constant(model, graph.tensors[index[f"{name}.{kind}"]], dtype)
-    graph.outputs = [index[OUTPUT], *(index[name] for name in ops)]
+    graph.outputs = [graph.outputs[-1], *(index[name] for name in ops)]
     builder = flatbuffers.Builder(2 * len(file))
     builder.Finish(model.Pack(builder), IDENTIFIER)
     running = interpreter(bytes(builder.Output()))
