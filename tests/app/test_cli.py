@@ -39,7 +39,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
 
 BAD = {
     "device=nope": "device=nope: no such device; there are: host, intel_vnni, pixel4",
-    "stage=nope": "stage=nope: no such stage; there are: bkd, finish, qat, supernet, teacher",
+    "stage=nope": "stage=nope: no such stage; there are: bkd, finetune, finish, qat, supernet, teacher",
     "experiment=nope": "experiment=nope: no such experiment; there are: demo, fig8_qt, folder, paper_pixel4,",
     "logger=nope": "logger=nope: no such logger; there are: csv, tensorboard, wandb",
     "blocks.blocks.0.type=mbv9": "blocks.blocks.0.type=mbv9: no such type; there are: conv, basic, mbv1, mbv1_dual, mbv2,",

@@ -53,7 +53,7 @@ def test_a_model_too_far_from_the_trained_one_is_kept_aside_and_the_earlier_ones
     folders = [path for path in (run / "models").iterdir()]
     assert folders and f"see {run}/models/" in done.stderr and "/refused/parity.json" in done.stderr
     for folder in folders:
-        kept = ["fp32.onnx", "model.onnx", "model.safetensors", "model.tflite", "parity.json"]
+        kept = ["fp32.onnx", "mistakes.png", "model.onnx", "model.safetensors", "model.tflite", "parity.json"]
         assert sorted(path.name for path in (folder / "refused").iterdir()) == kept
         report = json.loads((folder / "refused/parity.json").read_text())
         assert report["refused"] and report["files"]["model.onnx"]["mean_difference"] > 0

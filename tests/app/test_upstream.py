@@ -19,7 +19,20 @@ from spaceevo.steps import STEPS
 from spaceevo.steps.step import DATA
 from spaceevo.training.checkpoint import load_checkpoint
 
-READERS = ("teacher", "bkd", "lut", "supernet", "qat", "tau", "search_subnet", "finish", "export", "baseline", "fig8_qt")
+READERS = (
+    "teacher",
+    "bkd",
+    "lut",
+    "supernet",
+    "qat",
+    "tau",
+    "search_subnet",
+    "finish",
+    "export",
+    "baseline",
+    "fig8_qt",
+    "finetune",
+)
 
 
 def test_every_step_that_reads_images_and_every_checkpoint_tells_the_split(tiny_run: Path) -> None:

@@ -83,6 +83,7 @@ def composed(command: str, *arguments: str) -> Any:
     overrides = []
     for argument in arguments:
         key, _, value = argument.partition("=")
+        key = "from_" if key == "from" else key  # as the command line has it
         if key == "hydra/launcher":
             assert value in LAUNCHERS
         elif not (key.startswith(("-", "hydra.", "+hydra.")) or "<" in value or "..." in value):
