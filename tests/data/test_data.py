@@ -267,3 +267,29 @@ def test_an_epoch_of_more_images_than_there_are_has_each_as_often_as_it_takes() 
     assert len(sampler) == 10
     assert sorted(np.bincount(order, minlength=100)) == [2] * 50 + [3] * 50
     np.testing.assert_array_equal(order[:100], np.random.default_rng([3, 0]).permutation(100))
+
+
+def test_a_balanced_epoch_has_as_many_of_every_class() -> None:
+    labels = np.array([0] * 90 + [1] * 8 + [2] * 2)
+    sampler = Shuffle(100, 10, 3, classes=labels)
+    sampler.set_epoch(2)
+    order = torch.cat([batch[2] for batch in sampler]).numpy()
+    assert len(order) == 100 and set(np.bincount(labels[order])) <= {32, 33, 34}
+    assert np.bincount(order, minlength=100)[98:].min() >= 16  # the two of the smallest class
+    assert np.bincount(order, minlength=100)[:90].max() == 1
+    again = Shuffle(100, 10, 3, classes=labels)
+    again.set_epoch(2)
+    np.testing.assert_array_equal(order, torch.cat([batch[2] for batch in again]).numpy())
+
+
+@pytest.mark.parametrize("given", [("augment=trivial", "erase=0"), ("augment=rand", "erase=0"), ("augment=null", "erase=1")])
+def test_changed_images_are_a_function_of_seed_epoch_and_step_and_all_differ(given: tuple[str, str], digits: Config) -> None:
+    cfg = compose("train", ["experiment=tiny", *(f"data.{key}" for key in given)]).data
+    data = load_data(cfg)
+    batches = [next(iter(ImagesModule(data, cfg, 64, seed).train_dataloader()))[0] for seed in (0, 0, 1)]
+    assert batches[0].dtype == torch.uint8 and torch.equal(batches[0], batches[1]) and not torch.equal(batches[0], batches[2])
+    plain = next(iter(ImagesModule(data, digits.data, 64, 0).train_dataloader()))[0]
+    other = (batches[0] != plain).flatten(1).any(1)
+    assert other.float().mean() > 0.5
+    if given[1] == "erase=1":
+        assert (batches[0][batches[0] != plain] == 0).all()

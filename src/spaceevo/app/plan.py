@@ -15,7 +15,10 @@ from spaceevo.steps.step import Step
 #: Keys that change where or how a step runs, not what it makes.
 VOLATILE = ("data.root", "data.workers", "data.download")
 #: Keys that there have not always been, with the values that say what was so before: these are not recorded.
-LATER = {"data.names": [], "data.background": 255, "data.files": "", "teacher.images": None}
+LATER = {
+    "data.names": [], "data.background": 255, "data.files": "", "data.augment": None, "data.erase": 0, "data.balanced": False,
+    "teacher.images": None,
+}  # fmt: skip
 
 
 def inputs_of(step: Step, cfg: Config) -> tuple[str, ...]:

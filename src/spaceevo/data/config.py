@@ -29,6 +29,12 @@ class DataConfig:
     std: list[float] = setting(f"standard deviation of every channel, likewise; [] {ITS_OWN}", most=100)
     flip: bool = setting("training images are mirrored at random")
     shift: int = setting("pixels that training images are moved at random, at most", least=0, most=PIXELS)
+    augment: str | None = setting(
+        "training images are changed besides: by TrivialAugment's one random change, RandAugment's two; null: not",
+        choices=("null", "trivial", "rand"),
+    )
+    erase: float = setting("share of the training images of which a random rectangle is blackened", least=0, most=1)
+    balanced: bool = setting("an epoch has as many images of one class as of another, of small ones each more than once")
     validation: int = setting(
         "training images that are held out, to choose by; 0 for data=folder: those in val, or 15 % of each class",
         least=0,

@@ -13,11 +13,13 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms import v2
 
 from spaceevo.data.config import DataConfig
 from spaceevo.data.imagenet import FolderImages
 from spaceevo.data.images import Images, Pixels, normalize
 
+AUGMENT = {"trivial": v2.TrivialAugmentWide, "rand": v2.RandAugment}
 Batch = tuple[int, int, Tensor, slice]
 Easy = tuple[np.ndarray, float]
 
@@ -28,10 +30,20 @@ class Shuffle(Sampler[Batch]):
 
     An epoch is ``limit`` of the ``images`` (None: all), drawn anew for each; where there are fewer, each comes as often as it
     takes. With ``easy``, a mask ``[images]`` and the share of these images that an epoch has, all others and so many of them.
-    Lightning sets the epoch. The rank is asked for here, in the process that trains: the loader's workers have none.
+    With ``classes`` ``[images]``, the labels, it has as many of one class as of another. Lightning sets the epoch. The rank is
+    asked for here, in the process that trains: the loader's workers have none.
     """
 
-    def __init__(self, images: int, batch: int, seed: int, limit: int | None = None, easy: Easy | None = None) -> None:
+    def __init__(
+        self,
+        images: int,
+        batch: int,
+        seed: int,
+        limit: int | None = None,
+        easy: Easy | None = None,
+        classes: np.ndarray | None = None,
+    ) -> None:
+        self.classes = classes
         self.hard, self.easy, self.few = np.arange(images), np.arange(0), 0
         if easy is not None:
             self.hard, self.easy = np.flatnonzero(~easy[0]), np.flatnonzero(easy[0])
@@ -48,11 +60,24 @@ class Shuffle(Sampler[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         rng = np.random.default_rng([self.seed, self.epoch])
         here = np.concatenate([self.hard, rng.choice(self.easy, self.few, replace=False)]) if self.few else self.hard
-        passes = [rng.permutation(here) for _ in range(math.ceil(self.drawn / len(here)))]
-        order = torch.from_numpy(np.concatenate(passes)[: self.drawn])
+        order = torch.from_numpy(self._drawn(rng, here))
         rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         for step in range(len(self)):
             yield self.epoch, step, order[step * self.batch : (step + 1) * self.batch], slice(rank, None, world)
+
+    def _drawn(self, rng: np.random.Generator, here: np.ndarray) -> np.ndarray:
+        """The images of an epoch in order, of those that are ``here``."""
+        if self.classes is None:
+            return _passes(rng, here, self.drawn)
+        labels = self.classes[here]
+        groups = [here[labels == label] for label in np.unique(labels)]
+        each = math.ceil(self.drawn / len(groups))
+        return rng.permutation(np.concatenate([_passes(rng, group, each) for group in groups]))[: self.drawn]
+
+
+def _passes(rng: np.random.Generator, images: np.ndarray, count: int) -> np.ndarray:
+    """``count`` of ``images``, as many passes over them, each in an order of its own, as it takes."""
+    return np.concatenate([rng.permutation(images) for _ in range(math.ceil(count / len(images)))])[:count]
 
 
 class Batches(Dataset[tuple[Tensor, Tensor]]):
@@ -69,14 +94,24 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         epoch, step, indices, share = batch
         rng = np.random.default_rng([self.seed, epoch, step])
         mine = indices[share]
+        changed = self.augment and (self.cfg.augment is not None or self.cfg.erase > 0)
         if isinstance(self.images, FolderImages):
             seed = int(rng.integers(2**31)) + share.start
             chosen = self.images.augmented(mine, seed, self.cfg.flip) if self.augment else self.images.chosen(mine)[:]
-            return chosen, self.labels[mine]
+            return self._changed(chosen, seed) if changed else chosen, self.labels[mine]
         x, mirrored = self.images[indices], torch.zeros(len(indices), dtype=torch.bool)
         if self.augment and (self.cfg.flip or self.cfg.shift):
             x, mirrored = flip_and_crop(x, rng, self.cfg.flip, self.cfg.shift)
-        return x[share], self.labels[mine] if self.labels.dim() == 1 else self.labels[mirrored[share].long(), mine]
+        x = self._changed(x[share], int(rng.integers(2**31)) + share.start) if changed else x[share]
+        return x, self.labels[mine] if self.labels.dim() == 1 else self.labels[mirrored[share].long(), mine]
+
+    def _changed(self, x: Tensor, seed: int) -> Tensor:
+        """The images ``[B, C, H, W]`` uint8 after ``data.augment`` and ``data.erase``, each changed in its own way."""
+        steps = [AUGMENT[self.cfg.augment]()] if self.cfg.augment is not None else []
+        change = v2.Compose([*steps, v2.RandomErasing(p=self.cfg.erase)])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return torch.stack([change(image) for image in x])
 
 
 def flip_and_crop(x: Tensor, rng: np.random.Generator, flip: bool, pad: int) -> tuple[Tensor, Tensor]:
@@ -108,7 +143,8 @@ class ImagesModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.dataset = Batches(images.train, images.train_labels, cfg, seed, augment)
-        self.sampler = Shuffle(len(images.train), batch, seed, limit, easy)
+        labels = images.train_labels if images.train_labels.dim() == 1 else images.train_labels[0].argmax(1)
+        self.sampler = Shuffle(len(images.train), batch, seed, limit, easy, labels.numpy() if cfg.balanced else None)
 
     @property
     def steps_per_epoch(self) -> int:

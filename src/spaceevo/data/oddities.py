@@ -26,7 +26,7 @@ def oddities(own: Own, parts: dict[str, np.ndarray]) -> Iterator[str]:
     if counts[most] > IMBALANCE * counts[least]:
         yield (
             f"imbalance: {counts[most]:,} images of {names[most]}, {counts[least]:,} of {names[least]}: who always says "
-            f"{names[most]} is right for {100 * counts[most] / len(labels):.0f} %"
+            f"{names[most]} is right for {100 * counts[most] / len(labels):.0f} %; data.balanced=true learns all classes alike"
         )
     for part, word in (("val", "validation"), ("test", "test")):
         none = [name for label, name in enumerate(names) if label not in labels[parts[part]]]
