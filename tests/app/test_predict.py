@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, Command
@@ -85,3 +86,14 @@ def test_what_cannot_be_predicted_is_told_in_a_line(model: Path, photos: Path, c
     done = command("predict", f"path={model}", "image=mixed", "out_dir=null")
     assert done.returncode == 0 and done.stderr.startswith("predict: passed over: image=mixed/bad.PNG: ")
     assert done.stdout.startswith("good.png: ")
+
+
+def test_an_imagenet_model_sees_the_centre_that_its_card_s_accuracy_is_of(tmp_path: Path) -> None:
+    from spaceevo.data.imagenet import FolderImages
+    from spaceevo.deploy.claims.predictor import _square
+
+    path = tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 61, 3), dtype=np.uint8)).save(path)
+    with Image.open(path) as image:
+        seen = _square({"name": "imagenet", "image_size": 32}, 3)(image)
+    np.testing.assert_array_equal(seen, FolderImages((str(path),), 32)[:1][0].numpy())

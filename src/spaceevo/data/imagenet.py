@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,8 +31,7 @@ class FolderImages:
         return len(self.files)
 
     def __getitem__(self, which: slice) -> Tensor:
-        centre = T.Compose([T.Resize(round(self.size / CENTRE)), T.CenterCrop(self.size), T.PILToTensor()])
-        return self._stack(self.files[which], centre)
+        return self._stack(self.files[which], partial(centre, size=self.size))
 
     def chosen(self, indices: Sequence[int] | Tensor) -> FolderImages:
         """Some of the images, still undecoded."""
@@ -49,6 +49,12 @@ class FolderImages:
         for image, path in zip(images, files, strict=True):
             image.copy_(transform(_decoded(path)))
         return images
+
+
+def centre(image: Image.Image, size: int) -> Tensor:
+    """What is evaluated of an RGB ``image``: ``[3, size, size]`` uint8."""
+    pixels: Tensor = T.Compose([T.Resize(round(size / CENTRE)), T.CenterCrop(size), T.PILToTensor()])(image)
+    return pixels
 
 
 def _decoded(path: str) -> Image.Image:

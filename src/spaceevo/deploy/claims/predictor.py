@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from spaceevo.data import decode
 from spaceevo.data.config import DataConfig
+from spaceevo.data.imagenet import centre
 from spaceevo.deploy.claims.reading import read_card, read_files
 from spaceevo.deploy.inputs import FileInput, shown
 from spaceevo.deploy.runtimes.registry import open_file, runtime_of
@@ -22,12 +26,12 @@ WHITE = 255  # behind transparent pixels, where the card says nothing of it
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model file, open, with what its card says of the images that it takes. ``labels``: the classes' names."""
+    """A model file, open, with what its card says of the images that it takes. ``labels``: the classes' names;
+    ``square``: from an opened image to ``[C, S, S]`` uint8, as the images became that the card's accuracy is of."""
 
     labels: list[str]
     given: FileInput
-    size: int
-    background: int
+    square: Callable[[Image.Image], np.ndarray]
     logits: Callable[[np.ndarray], np.ndarray]
 
     @staticmethod
@@ -46,7 +50,7 @@ class Predictor:
                 labels = card.get("labels") or [str(i) for i in range(data["classes"])]
                 opened = open_file(folder / name, files[name], threads)
                 given = FileInput.read(card["input"])
-                return Predictor(labels, given, data["image_size"], data.get("background", WHITE), opened)
+                return Predictor(labels, given, _square(data, given.channels), opened)
         raise UserError(f"path={folder}: its card has no INT8 file for runtime={runtime}")
 
     def pixels(self, image: Path | bytes, name: str) -> np.ndarray:
@@ -57,7 +61,7 @@ class Predictor:
         """
         try:
             with decode.opened(image) as opened:
-                return decode.to_square(opened, self.size, self.given.channels, self.background)
+                return self.square(opened)
         except Exception as error:  # decoders raise whatever they like
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
             raise UserError(f"image={name}: {reason.splitlines()[0]}") from None
@@ -71,3 +75,11 @@ class Predictor:
         ms = 1e3 * (time.perf_counter() - began)
         shares = np.exp(scores - scores.max(1, keepdims=True))
         return shares / shares.sum(1, keepdims=True), ms
+
+
+def _square(data: Mapping[str, Any], channels: int) -> Callable[[Image.Image], np.ndarray]:
+    """How a card's ``data`` become pixels."""
+    size = data["image_size"]
+    if data["name"] == "imagenet":
+        return lambda image: centre(image.convert("RGB"), size).numpy()
+    return partial(decode.to_square, size=size, channels=channels, background=data.get("background", WHITE))
