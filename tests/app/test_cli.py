@@ -56,7 +56,7 @@ BAD = {
     "blocks.blocks.0.kernels=[4]": "blocks.blocks.0.kernels=4: must be odd and positive",
     "hyperspace.stem.kernel=2": "hyperspace.stem.kernel=2: must be odd and positive",
     "bkd.epochs=-1": "bkd.epochs=-1: must be 0 or more",
-    "finish.epochs=2": "finish.seconds=72.0 finish.epochs=2.0: both are given, must be one",
+    "finish.epochs=2": "finish.seconds=62.0 finish.epochs=2.0: both are given, must be one",
     "finish.seconds=null": "finish.seconds=None finish.epochs=None: neither is given, must be one",
     "supernet.batch=0": "supernet.batch=0: must be more than 0",
     "search_space.sample=1000": "search_space.sample=1000: must be at most search_space.population=500",

@@ -329,7 +329,7 @@ def test_what_is_odd_is_said_in_a_line_each(tmp_path: Path) -> None:
     (root / "0/a.heic").write_text("x")
     assert odd(root) == [
         "classes with fewer than 5 images: 1 (4)",
-        "imbalance: 126 images of 0, 4 of 1: who always says 0 is right for 78 %",
+        "imbalance: 126 images of 0, 4 of 1: who always says 0 is right for 78 %; data.balanced=true learns all classes alike",
         "the same image in two classes, 1 times: 0/0.png = 1/0-too.png",
         "labels are numbers without 2, 3: the model's outputs are numbered from 0 to 2, and named 0, 1, 4",
         "images with a side of fewer than 8 pixels: 4/small.png (1x1)",

@@ -77,6 +77,10 @@ def command_lines(text: str) -> Iterator[tuple[str | None, list[str]]]:
         yield found["command"], [word for word in found["arguments"].split() if word != "check"]
 
 
+#: Folders of one's own images, as the pages call them.
+OWN = ("data.root=photos", "data.root=shoes", "data.root=flowers")
+
+
 @functools.cache
 def composed(command: str, *arguments: str) -> Any:
     """The config of a command line; of a sweep's values the first; without what a reader fills in (``<folder>``, ``...``)."""
@@ -90,9 +94,9 @@ def composed(command: str, *arguments: str) -> Any:
             sweeps = "-m" in arguments and value[0] not in "[{"
             overrides.append(f"{key}={value.split(',')[0] if sweeps else value}")
     _, read = schema_of(command)
-    if any(override.startswith("data.root=photos") for override in overrides):
+    if any(override.startswith(OWN) for override in overrides):
         photos = two_classes(Path(tempfile.mkdtemp()) / "photos")
-        overrides = [override.replace("data.root=photos", f"data.root={photos}") for override in overrides]
+        overrides = [f"data.root={photos}" if override.startswith(OWN) else override for override in overrides]
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return read(hydra.compose(command, overrides))
 
