@@ -24,6 +24,7 @@ from spaceevo.data.listing import list_files
 from spaceevo.data.oddities import oddities
 from spaceevo.data.own import Own, own_images, parts_of
 from spaceevo.data.scan import spread
+from spaceevo.data.split import Members, split
 from spaceevo.errors import UserError
 
 
@@ -410,3 +411,9 @@ def test_own_knows_all_broken_files(tmp_path: Path) -> None:
     found = {Path(path).name: why for path, why in Own.at(str(root)).broken.items()}
     assert set(found) == {"0.png", "1.png", "2.jpg", "3.png"} and found["0.png"] == "0 bytes"
     assert found["2.jpg"] == "not an image that can be read" and "more than 178,956,970 pixels" in found["3.png"]
+
+
+def test_validation_images_are_a_share_of_those_that_were_not_put_aside_for_the_test() -> None:
+    labels, parts = np.repeat([0, 1], 700), np.array((["train"] * 100 + ["test"] * 600) * 2)
+    members = Members(labels, np.array([f"{i:04}" for i in range(1400)]), parts, ("train", "test"))
+    assert {part: len(indices) for part, indices in split(members, 0, 0).items()} == {"train": 170, "val": 30, "test": 1200}

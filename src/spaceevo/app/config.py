@@ -179,7 +179,7 @@ def check(cfg: Config) -> None:
     space = hyperspace(cfg)
     if cfg.space is None and space.spaces == 1:
         cfg.space = str(only_space(space))  # a hand-designed space: nothing to search
-    if cfg.lut is None:
+    if cfg.lut is None and cfg.from_ is None:  # a model's resolution is its own
         check_images(cfg)
 
 

@@ -36,7 +36,7 @@ def split(members: Members, validation: int, seed: int) -> dict[str, np.ndarray]
     order = np.lexsort((members.labels, members.contents))
     side = np.array([PARTS.index(part) if part else 0 for part in members.parts])
     rng = np.random.default_rng([seed, 0x5EED])
-    sizes = np.bincount(members.labels)
+    sizes = np.bincount(members.labels[members.parts != "test"], minlength=members.labels.max() + 1)
     if "test" not in members.given:
         for label in range(len(sizes)):
             mine = order[(members.labels[order] == label) & (side[order] == 0)]
@@ -81,7 +81,7 @@ def _drawn(pool: np.ndarray, contents: np.ndarray, count: int, rng: np.random.Ge
 
 
 def _counts(pools: Sequence[int], sizes: Sequence[int], validation: int) -> list[int]:
-    """How many validation images each class has: ``validation`` (0: the share of all ``sizes`` of the classes) in proportion to
+    """How many validation images each class has: ``validation`` (0: the share of the ``sizes`` of the classes) in proportion to
     the pools, one at least where they suffice; one image of a pool stays for training."""
     pool = np.array(pools)
     most = np.maximum(0, pool - 1)
