@@ -132,7 +132,7 @@ def test_given_parts_are_taken_as_they_are_and_the_others_from_train(tmp_path: P
         settled(config(root, validation=5))
     shutil.rmtree(root / "val")
     images = load_data(settled(config(root)), test=True)
-    assert sizes(images) == (66, 14, 16)
+    assert sizes(images) == (68, 12, 16)
     shutil.rmtree(root / "test")
     images = load_data(settled(config(root)), test=True)
     assert sizes(images) == (56, 12, 12)
