@@ -10,10 +10,13 @@ import pytest
 import torch
 from conftest import Command, kill_when
 
+from spaceevo.app.artifacts import config_subset
+from spaceevo.app.config import compose
 from spaceevo.nn.elastic import Elastic
 from spaceevo.nn.evaluate import recalibrated, top1
 from spaceevo.space.graph import graph_of
 from spaceevo.space.standard import standard_graph
+from spaceevo.steps import STEPS
 from spaceevo.training.head import fit_classifier
 
 OTHER = ("experiment=tiny", "stage=finetune", "threads=1", "data=fashion_mnist", "data.train_limit=400", "data.test_limit=200")
@@ -41,6 +44,11 @@ def test_a_model_learns_other_images_and_leaves_with_files_and_a_card(model: Pat
     assert "Trained on for these images" in page and f"<td>{card['top1_inherited']:.2f}" in page
     again = command("train", *OTHER, *SHORT, f"from={model}")
     assert "up to date" in again.stdout
+
+
+def test_another_model_to_start_from_is_another_config() -> None:
+    first, second = (compose("train", ["experiment=tiny", "stage=finetune", f"from_={name}"]) for name in ("a", "b"))
+    assert config_subset(STEPS["finetune"], first) != config_subset(STEPS["finetune"], second)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from spaceevo.settings import setting
 from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import Exported, Trained
 from spaceevo.steps.step import DATA, MODEL_FILES, TIMING, Step
-from spaceevo.training.config import TimedConfig
+from spaceevo.training.config import TimedConfig, check_length
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,9 +33,7 @@ class FinetuneConfig(TimedConfig):
         """Raises:
         UserError: seconds and epochs, or neither of them.
         """
-        if (self.seconds is None) == (self.epochs is None):
-            both = "both are" if self.epochs is not None else "neither is"
-            raise UserError(f"finetune.seconds={self.seconds} finetune.epochs={self.epochs}: {both} given, must be one of them")
+        check_length("finetune", self)
 
 
 class Needs(Exported, Trained, Protocol):
@@ -187,6 +185,7 @@ STEP = Step(
     "train stage=finetune",
     "trains an exported model on for other images, with a classifier of their own (not in the pipeline)",
     (
+        "from_",
         *DATA,
         "data.test_limit",
         "device",
@@ -201,5 +200,4 @@ STEP = Step(
     run,
     optional=True,
     examples=("stage=finetune run_dir=runs/flowers from=runs/photos/models/host-4ms data=cifar10",),
-    takes=("from_",),
 )

@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from spaceevo.errors import UserError
 from spaceevo.settings import setting
 from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import Calibrated, InASpace, OnADevice, Trained, hyperspace
 from spaceevo.steps.step import DATA, JUDGED, SCHEME, SPACE, Step
-from spaceevo.training.config import TimedConfig
+from spaceevo.training.config import TimedConfig, check_length
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,9 +40,7 @@ class FinishConfig(TimedConfig):
         """Raises:
         UserError: seconds and epochs, or neither of them.
         """
-        if (self.seconds is None) == (self.epochs is None):
-            both = "both are" if self.epochs is not None else "neither is"
-            raise UserError(f"finish.seconds={self.seconds} finish.epochs={self.epochs}: {both} given, must be one of them")
+        check_length("finish", self)
 
 
 class Needs(Trained, InASpace, OnADevice, Protocol):

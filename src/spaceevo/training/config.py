@@ -130,6 +130,17 @@ class TimedConfig(AloneConfig):
         return bool(self.seconds or self.epochs)
 
 
+def check_length(section: str, recipe: TimedConfig) -> None:
+    """Raises:
+    UserError: ``section`` gives its ``recipe`` seconds and epochs, or neither of them.
+    """
+    if (recipe.seconds is None) == (recipe.epochs is None):
+        both = "both are" if recipe.epochs is not None else "neither is"
+        raise UserError(
+            f"{section}.seconds={recipe.seconds} {section}.epochs={recipe.epochs}: {both} given, must be one of them"
+        )
+
+
 def check_widths(widths: list[int] | None, stages: int) -> None:
     """Raises:
     UserError: a teacher's ``widths`` are not one for the stem and one a stage.
