@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import field, fields, is_dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from spaceevo.errors import bad_choice, bad_value
+
+Section = TypeVar("Section")
 
 # Most that keys of many sections may be: far above what anybody means, and below what fills a memory or runs for ever
 EPOCHS = 100_000
@@ -112,6 +114,17 @@ def _allowed_list(may: Mapping[str, Any]) -> str:
 def in_full(value: float) -> str:
     """A bound as it is typed: without an exponent."""
     return f"{value:.15g}"
+
+
+def typed(kind: type[Section], cfg: DictConfig) -> Section:
+    """The composed config as a ``kind``, every value of it checked.
+
+    Raises:
+        UserError: the key, the value and what is allowed.
+    """
+    config = cast(Section, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), plain(cfg))))
+    check_section("", config)
+    return config
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
@@ -16,7 +16,7 @@ from spaceevo.deploy.config import PIXELS, ExportConfig, holds_pixels
 from spaceevo.errors import UserError, bad_value
 from spaceevo.latency.config import DeviceConfig, LatencyConfig
 from spaceevo.paths import conf_dir
-from spaceevo.settings import SEED, THREADS, check_section, plain, setting
+from spaceevo.settings import SEED, THREADS, check_section, setting, typed
 from spaceevo.space.config import BlocksConfig, HyperspaceConfig
 from spaceevo.space.searchspace import only_space
 from spaceevo.space.standard import STANDARD
@@ -131,9 +131,7 @@ def to_config(cfg: DictConfig) -> Config:
     Raises:
         UserError: an impossible value, with its key.
     """
-    typed = OmegaConf.merge(OmegaConf.structured(Config), plain(cfg))
-    config = cast(Config, OmegaConf.to_object(typed))
-    check_section("", config)
+    config = typed(Config, cfg)
     settle(config)
     check(config)
     return config

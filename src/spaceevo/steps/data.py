@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from spaceevo.data.config import DataConfig
 from spaceevo.errors import UserError, bad_value
-from spaceevo.settings import check_section, plain, setting
+from spaceevo.settings import setting, typed
 from spaceevo.steps.folder import say
 from spaceevo.steps.step import Command
 
@@ -41,8 +41,7 @@ def read(cfg: DictConfig) -> DataCheckConfig:
     """
     if OmegaConf.is_missing(cfg, "do"):
         raise UserError("do: has no value; there is `python -m spaceevo.data check data.root=<folder of images>`")
-    config = cast(DataCheckConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DataCheckConfig), plain(cfg))))
-    check_section("", config)
+    config = typed(DataCheckConfig, cfg)
     if config.data.name != "folder":
         raise bad_value("data.name", config.data.name, "folder: of the others it is known what they are")
     return config

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from spaceevo.data.config import DataConfig
 from spaceevo.deploy.config import CALIBRATE
 from spaceevo.errors import UserError
-from spaceevo.settings import COUNT, IMAGES, PIXELS, SECONDS, SEED, THREADS, check_section, plain, setting
+from spaceevo.settings import COUNT, IMAGES, PIXELS, SECONDS, SEED, THREADS, setting, typed
 from spaceevo.steps.folder import say
 from spaceevo.steps.step import Command
 
@@ -47,8 +47,7 @@ def read(cfg: DictConfig) -> QuantizeConfig:
     """
     if OmegaConf.is_missing(cfg, "model"):
         raise UserError("model: has no value; give a classifier of torchvision, e.g. model=mobilenet_v2")
-    config = cast(QuantizeConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(QuantizeConfig), plain(cfg))))
-    check_section("", config)
+    config = typed(QuantizeConfig, cfg)
     if config.data.name == "folder":
         from spaceevo.data.folder import settled
 
