@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,18 +77,32 @@ def test_the_rate_rises_and_falls_to_nothing() -> None:
 def test_seconds_become_steps_once(tmp_path: Path) -> None:
     alone, record = module(0.5, 0), tmp_path / "pace.json"
     before = {name: value.clone() for name, value in alone.net.state_dict().items()}
-    batch = torch.randn(64, 1, 16, 16), torch.arange(64) % 10
-    set_pace(alone, 2.0, batch, "auto", tmp_path)
+    cfg = compose("train", ["experiment=tiny"])
+    data = ImagesModule(load_data(cfg.data), cfg.data, 64, 0)
+    set_pace(alone, 2.0, data, CPU, True, tmp_path)
     told, steps, bf16 = json.loads(record.read_text()), alone.steps, alone.bf16
     taken = told["step_s"]
     assert bf16 is told["bf16"] is (taken["bf16"] < taken["fp32"])
-    step = (taken["quantizing"] + min(taken["bf16"], taken["fp32"])) / 2
+    step = (taken["quantizing"] + min(taken["bf16"], taken["fp32"])) / 2 + told["loop_s"]
     assert steps == told["steps"] == max(1, round(2.0 / step)) and told["seconds"] == 2.0
     record.write_text(json.dumps(told | {"bf16": not bf16}))
-    set_pace(alone, 1e6, batch, "auto", tmp_path)  # a resumed run does what it began
+    set_pace(alone, 1e6, data, CPU, True, tmp_path)  # a resumed run does what it began
     assert alone.steps == steps and alone.bf16 is not bf16
     for name, value in alone.net.state_dict().items():
         assert torch.equal(value, before[name]), name  # measured on a copy
+
+
+def test_a_trial_of_the_loop_counts_what_a_step_costs_beside_its_arithmetic(tmp_path: Path) -> None:
+    cfg = compose("train", ["experiment=tiny"])
+
+    class Slow(ImagesModule):
+        def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            time.sleep(0.2)
+            return super().on_after_batch_transfer(batch, dataloader_idx)
+
+    set_pace(module(0.5, 0), 60.0, Slow(load_data(cfg.data), cfg.data, 64, 0), CPU, False, tmp_path)
+    told = json.loads((tmp_path / "pace.json").read_text())
+    assert told["loop_s"] > 0.19 and told["steps"] < 60 / 0.2
 
 
 @pytest.mark.parametrize("quantized_from", [0.0, 1.0])
@@ -167,7 +182,7 @@ def test_a_batch_has_the_answers_to_its_own_images_mirrored_or_not() -> None:
         assert torch.equal(halves, answers_)
 
 
-def test_all_are_taught_by_the_largest_itself_too(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_largest_teaches_the_others(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "run"
     shutil.copytree(tiny_run, folder, ignore=shutil.ignore_patterns("finished", "partial", "models"))
     found = yaml.safe_load((folder / "pareto.yaml").read_text())
@@ -181,15 +196,15 @@ def test_all_are_taught_by_the_largest_itself_too(tiny_run: Path, tmp_path: Path
     def told(
         folder: Folder, cfg: Config, recipe: FinishConfig, name: str, own: Elastic, graph: Graph, images: Images, *more: Any
     ) -> int:
-        assert (more[-1] is None) == (name == "large-before")  # nobody told it what is easy
+        assert (more[-1] is None) == (name == "large")  # nobody told it what is easy
         taught.append((name, images.train_labels.dim() == 3, recipe.epochs))
         return trained(folder, cfg, recipe, name, own, graph, images, *more)
 
     monkeypatch.setattr(finishing, "train_alone", told)
     finish(compose("train", [*TINY, f"run_dir={folder}", "finish.first=3"]))
-    assert taught == [("large-before", False, 3), ("large", True, 1), ("small", True, 1)]
+    assert taught == [("large", False, 3), ("small", True, 1)]
     steps = [load_checkpoint(folder / f"finished/{name}.ckpt")["steps"] for name in ("large", "small")]
-    assert steps[0] > 3 * steps[1]  # those before too, and an epoch of fewer images
+    assert steps[0] > 3 * steps[1]  # whose epoch has fewer images
 
 
 def told_bits(path: Path) -> int:

@@ -12,7 +12,7 @@ from spaceevo.data import Images, ImagesModule
 from spaceevo.data.module import Easy
 from spaceevo.nn.elastic import Elastic
 from spaceevo.space import Graph
-from spaceevo.steps.common import quantizer, rates_of, train
+from spaceevo.steps.common import quantizer, rates_of, train, trainer_arguments
 from spaceevo.steps.folder import Folder
 from spaceevo.steps.needs import OfASpace, OnADevice, Trained
 from spaceevo.training.alone import AloneModule, set_pace
@@ -48,7 +48,8 @@ def train_alone(
     if recipe.epochs is not None:
         module.steps = round(recipe.epochs * data.steps_per_epoch)
     if recipe.seconds or module.steps:
-        set_pace(module, recipe.seconds, data.example(), cfg.trainer.precision, part)
+        auto = cfg.trainer.precision == "auto"
+        set_pace(module, recipe.seconds, data, trainer_arguments(cfg.trainer), auto, part)
     epochs = math.ceil(module.steps / data.steps_per_epoch)
     bar, rates = Bar.of(cfg.data.classes, recipe.batch), rates_of(folder.step, recipe)
     train(folder, cfg, f"{folder.step}-{name}", rates, module, data, part, epochs, module.steps, bar)

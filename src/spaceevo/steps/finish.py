@@ -26,13 +26,13 @@ ANSWERS = "answers.safetensors"  # of the first model, for the others
 
 @dataclass
 class FinishConfig(TimedConfig):
-    """Every chosen subnet trained on alone. The largest is trained from the labels before, and its answers then teach the
-    others, and itself; for 0 the weights are the inherited ones, as the paper has it."""
+    """Every chosen subnet trained on alone. The largest is trained first, from the labels, and its answers then teach the
+    others; for 0 the weights are the inherited ones, as the paper has it."""
 
     distill: float = setting(
         "share of what subnets learn that is the largest's answer; the rest is the label", least=0, below=1
     )
-    first: float = setting("times as long that the largest is trained from the labels before, to teach", most=1000)
+    first: float = setting("times as long as the others that the largest is trained, which teaches them", most=1000)
     sure: float = setting("the teacher is sure of an image to whose label it gives this probability", most=1)
     easy: float = setting("share of the images that it is sure of that an epoch has then", most=1)
 
@@ -53,8 +53,8 @@ class Needs(Trained, InASpace, OnADevice, Protocol):
 
 
 def run(folder: Folder, cfg: Needs) -> None:
-    """One ``finished/<model>.ckpt`` for every entry of ``pareto.yaml``: that of the largest limit first, from the labels and
-    then from its own answers, and the others, side by side, from its answers too; accuracy inherited and finished, on the
+    """One ``finished/<model>.ckpt`` for every entry of ``pareto.yaml``: that of the largest limit first, from the labels,
+    then the others, side by side, from its answers too; accuracy inherited and finished, on the
     validation images that chose nothing."""
     from spaceevo.data.imagenet import FolderImages
     from spaceevo.steps.beside import at_once, side_by_side
@@ -66,8 +66,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     given = Given.of(folder, cfg)
     if cfg.finish.at_all and cfg.finish.distill > 0 and len(subnets) > 1 and not isinstance(given.images.train, FolderImages):
         first = next(iter(subnets))
-        _teach(folder, cfg, given, first, subnets[first])
-        _finish(folder, cfg, given, first, subnets.pop(first), cfg.finish, _answers(folder))
+        _teach(folder, cfg, given, first, subnets.pop(first))
     workers = at_once(cfg, len(subnets))
     if workers == 1:
         said = _answers(folder)
@@ -129,8 +128,7 @@ def _finish(
 
 
 def _teach(folder: Folder, cfg: Needs, given: Given, name: str, subnet: str) -> None:
-    """Train ``subnet``, the model ``name``, from the labels, and keep what it answers to the training images; unless a killed
-    run did."""
+    """Finish ``subnet``, the model ``name``, from the labels, and keep what it answers to the training images."""
     from safetensors.torch import save
 
     from spaceevo.atomic import atomic_write
@@ -139,20 +137,17 @@ def _teach(folder: Folder, cfg: Needs, given: Given, name: str, subnet: str) -> 
     from spaceevo.training.answers import answers
     from spaceevo.training.checkpoint import load_finished
 
-    if _answers(folder) is not None:
-        return
-    path = _before(folder, name)
-    if not path.exists():
-        _train(folder, cfg, given, subnet, longer(cfg.finish, cfg.finish.first), None, path)
-    net, _ = load_finished(path, given.space, quantizer(cfg).weight_bits)
-    said = answers(cfg.data, net, subnet_graph(Subnet.parse(given.space, subnet)), given.images, given.calibration)
-    atomic_write(folder.partial / ANSWERS, save({"said": said}))
+    _finish(folder, cfg, given, name, subnet, longer(cfg.finish, cfg.finish.first), None)
+    if _answers(folder) is None:
+        net, _ = load_finished(folder.output(f"finished/{name}.ckpt"), given.space, quantizer(cfg).weight_bits)
+        said = answers(cfg.data, net, subnet_graph(Subnet.parse(given.space, subnet)), given.images, given.calibration)
+        atomic_write(folder.partial / ANSWERS, save({"said": said}))
 
 
 def _train(
     folder: Folder, cfg: Needs, given: Given, subnet: str, recipe: FinishConfig, said: Tensor | None, path: Path
 ) -> None:
-    """Train ``subnet`` into ``path``, from the weights it inherits, or goes on with if it has taught."""
+    """Train ``subnet`` into ``path``, from the weights it inherits."""
     import torch
 
     from spaceevo.nn.evaluate import recalibrated_top1
@@ -161,18 +156,15 @@ def _train(
     from spaceevo.steps.alone import train_alone
     from spaceevo.steps.common import check_learned, quantizer, rates_of
     from spaceevo.training.answers import easy_images, targets
-    from spaceevo.training.checkpoint import load_finished, save_supernet
+    from spaceevo.training.checkpoint import save_supernet
 
-    graph, images, easy, before = subnet_graph(Subnet.parse(given.space, subnet)), given.images, None, 0
+    graph, images, easy = subnet_graph(Subnet.parse(given.space, subnet)), given.images, None
     own = Extracted(given.net, graph, {}).net.to(memory_format=torch.channels_last)
     inherited = recalibrated_top1(own, graph, quantizer(cfg), given.calibration, *given.validation)
-    if _before(folder, path.stem).exists():
-        own, told = load_finished(_before(folder, path.stem), given.space, quantizer(cfg).weight_bits)
-        before = told["steps"]
     if said is not None:
         easy = easy_images(said, images.train_labels, recipe.sure, recipe.label_smoothing), recipe.easy
         images = replace(images, train_labels=targets(recipe.distill, cfg.data, images, said))
-    steps = before + train_alone(folder, cfg, recipe, path.stem, own, graph, images, given.calibration, easy)
+    steps = train_alone(folder, cfg, recipe, path.stem, own, graph, images, given.calibration, easy)
     finished = recalibrated_top1(own, graph, quantizer(cfg), given.calibration, *given.validation)
     judged = len(given.validation[1]), inherited
     check_learned(f"finish: {path.stem}", rates_of("finish", recipe), finished, cfg.data.classes, *judged)
@@ -180,11 +172,6 @@ def _train(
     more: dict[str, Any] = dict(subnet=subnet, graph=graph.as_data(), steps=steps, split=images.split)
     more["weight_bits"] = quantizer(cfg).weight_bits
     save_supernet(path, own, given.space, top1_val=finished, top1_inherited=inherited, **more)
-
-
-def _before(folder: Folder, name: str) -> Path:
-    """The checkpoint of the model ``name`` with which it taught."""
-    return folder.partial / f"{name}-before.ckpt"
 
 
 def _answers(folder: Folder) -> Tensor | None:
@@ -241,6 +228,6 @@ STEP = Step(
     ("finished/*.ckpt",),
     run,
     free=("latency",),
-    version=5,
+    version=6,
     examples=("stage=finish finish.seconds=120",),
 )

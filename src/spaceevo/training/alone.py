@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -13,13 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spaceevo.atomic import write_json
+from spaceevo.data import ImagesModule
 from spaceevo.nn.elastic import Elastic, Quantizer, resize
 from spaceevo.space import Graph
 from spaceevo.training.fit import average_gradients, falling, set_lr, step_rng
 from spaceevo.training.optimizer import make_optimizer
-from spaceevo.training.pace import Way, step_seconds
+from spaceevo.training.pace import Way, loop_seconds, step_seconds
 
 INIT_IMAGES = 256
+TRIAL_STEPS = 10**6  # of a training whose first steps are timed
 LOGGED = 10  # steps from one logged loss to the next: to log each costs a small network a twentieth of its time
 
 
@@ -61,28 +64,41 @@ class AloneModule(L.LightningModule):
         return loss
 
 
-def set_pace(module: AloneModule, seconds: float | None, batch: tuple[Tensor, Tensor], precision: str, folder: Path) -> None:
-    """Sets ``module.bf16`` (in ``precision`` ``auto`` the faster), and where ``seconds`` are given ``module.steps`` to as many
-    as take so long, by the first of them; what was found once stands in ``folder``, so that a resumed run does as many."""
+def set_pace(
+    module: AloneModule, seconds: float | None, data: ImagesModule, trainer: dict[str, Any], auto: bool, folder: Path
+) -> None:
+    """Sets ``module.bf16`` (with ``auto`` to the faster), and where ``seconds`` are given ``module.steps`` to as many as take
+    so long with ``trainer`` (its arguments), by the first of them; what was found once stands in ``folder``, so that a resumed
+    run does as many."""
     record = folder / "pace.json"
     if not record.exists():
-        ways: dict[str, Way] = {"fp32": (None, False)}
-        if precision == "auto":
-            ways["bf16"] = (None, True)
-        if seconds is not None:
-            ways["quantizing"] = (module.quantizer, False)
-        taken = step_seconds(module.net, module.graph, batch, module.recipe, list(ways.values())) if len(ways) > 1 else [0.0]
-        write_json(record, _pace(dict(zip(ways, taken, strict=True)), seconds, module.recipe.quantized_from))
+        write_json(record, _pace(module, seconds, data, trainer, auto))
     told = json.loads(record.read_text())
     module.bf16 = told["bf16"]
     module.steps = told.get("steps", module.steps)
 
 
-def _pace(step_s: dict[str, float], seconds: float | None, quantized_from: float) -> dict[str, Any]:
-    """What is recorded of steps that take ``step_s``, by how they are done."""
-    bf16 = step_s.get("bf16", math.inf) < step_s["fp32"]
-    pace: dict[str, Any] = {"bf16": bf16, "step_s": step_s}
+def _pace(
+    module: AloneModule, seconds: float | None, data: ImagesModule, trainer: dict[str, Any], auto: bool
+) -> dict[str, Any]:
+    """What is recorded: how long steps take, ``step_s`` by how they are done, and what of the loop around them comes to it."""
+    ways: dict[str, Way] = {"fp32": (None, False)}
+    if auto:
+        ways["bf16"] = (None, True)
     if seconds is not None:
-        step = (1 - quantized_from) * step_s["quantizing"] + quantized_from * step_s["bf16" if bf16 else "fp32"]
-        pace |= {"seconds": seconds, "steps": max(1, round(seconds / step))}
-    return pace
+        ways["quantizing"] = (module.quantizer, False)
+    taken = (
+        step_seconds(module.net, module.graph, data.example(), module.recipe, list(ways.values())) if len(ways) > 1 else [0.0]
+    )
+    step_s = dict(zip(ways, taken, strict=True))
+    plain = "bf16" if step_s.get("bf16", math.inf) < step_s["fp32"] else "fp32"
+    pace: dict[str, Any] = {"bf16": plain == "bf16", "step_s": step_s}
+    if seconds is None:
+        return pace
+    first = "quantizing" if module.recipe.quantized_from == 0 else plain
+    trial = copy.deepcopy(module)
+    trial.bf16, trial.steps = pace["bf16"], TRIAL_STEPS
+    loop_s = max(0.0, loop_seconds(trial, data, trainer, step_s[first]) - step_s[first])
+    share = module.recipe.quantized_from
+    step = (1 - share) * step_s["quantizing"] + share * step_s[plain] + loop_s
+    return pace | {"loop_s": loop_s, "seconds": seconds, "steps": max(1, round(seconds / step))}

@@ -8,7 +8,7 @@ import multiprocessing
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +83,13 @@ def fit(
     steps: int = -1,
     bar: Bar | None = None,
     tell: Callable[[str], object] = print,
+    more: Sequence[Callback] = (),
 ) -> None:
     """Train ``module`` for ``epochs`` (or, sooner, ``steps``), going on from ``folder/last.ckpt`` where there is one. If it
     diverges (``bar``: also if its loss comes to that), it goes back to the last checkpoint, once, and on at lower rates.
 
-    ``trainer``: arguments of ``lightning.Trainer`` (accelerator, devices, strategy, precision, ...); ``tell``: is given a line.
+    ``trainer``: arguments of ``lightning.Trainer`` (accelerator, devices, strategy, precision, ...); ``tell``: is given a line;
+    ``more`` callbacks.
 
     Raises:
         Diverged: it does so again.
@@ -99,7 +101,7 @@ def fit(
     once, again = folder / "diverged.json", folder / "diverged_again.json"
     if not once.exists():  # else it diverged before it was killed
         try:
-            _fit(module, data, trainer, logger, folder, epochs, steps, Watch(once, bar))
+            _fit(module, data, trainer, logger, folder, epochs, steps, [Watch(once, bar), *more])
             return
         except Exception:  # a spawned process' own is lost, but not what it wrote
             if not once.exists():
@@ -109,7 +111,7 @@ def fit(
         module.load_state_dict(start)
     again.unlink(missing_ok=True)
     try:
-        _fit(module, data, trainer, logger, folder, epochs, steps, Watch(again, bar, SLOWER))
+        _fit(module, data, trainer, logger, folder, epochs, steps, [Watch(again, bar, SLOWER), *more])
     except Exception:
         if not again.exists():
             raise
@@ -136,14 +138,14 @@ def _fit(
     folder: Path,
     epochs: int,
     steps: int,
-    watch: Watch,
+    callbacks: Sequence[Callback],
 ) -> None:
     trainer = dict(trainer)
     progress = bool(trainer.pop("enable_progress_bar", True))
     if trainer.get("strategy") == "ddp":
         trainer["strategy"] = OneProcessADevice()
     saver = ModelCheckpoint(folder, filename="epoch", save_top_k=1, save_last="link", enable_version_counter=False)
-    callbacks: list[Callback] = [watch, saver, *([Ends(steps)] if steps > 0 else [])]
+    callbacks = [*callbacks, saver, *([Ends(steps)] if steps > 0 else [])]
     bars = on_terminal() and multiprocessing.parent_process() is None
     if progress:
         callbacks.append(TQDMProgressBar(refresh_rate=5) if bars else Told(folder.name, steps))

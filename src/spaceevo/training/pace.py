@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import copy
 import json
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import numpy as np
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from spaceevo.atomic import write_json
+from spaceevo.data import ImagesModule
 from spaceevo.nn.elastic import Elastic, Quantizer, resize
 from spaceevo.space import Graph
+from spaceevo.training.fit import fit
 from spaceevo.training.optimizer import make_optimizer
+from spaceevo.training.watch import Diverged
 
 WARM_UP, ROUNDS, STEPS = 5, 7, 4  # steps before a measurement; its rounds; steps in each
+LOOP_S, LOOP_STEPS = 3.0, (24, 200)  # of a trial of the whole loop: seconds, and fewest and most steps
+BUSY = 20  # the longest step of so many is a busy moment's
 #: How a step is done: quantization-aware or not, in bf16 or not.
 Way = tuple[Quantizer | None, bool]
 
@@ -36,6 +44,31 @@ def step_seconds(net: Elastic, graph: Graph, batch: tuple[Tensor, Tensor], recip
         for _ in range(WARM_UP):
             step()
     return np.median([[_seconds(step) for step in steppers] for _ in range(ROUNDS)], axis=0).tolist()
+
+
+class Clock(Callback):
+    """When each step ended."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """A step did."""
+        self.ends.append(time.perf_counter())
+
+
+def loop_seconds(module: L.LightningModule, data: ImagesModule, trainer: dict[str, Any], step_s: float) -> float:
+    """One step of ``module``, which is trained for a few, as ``fit`` does it: beside what :func:`step_seconds` found
+    (``step_s``) it loads images, calls Lightning's hooks and saves checkpoints, 3 ms more to a small network's 11."""
+    steps, clock = int(np.clip(LOOP_S / step_s, *LOOP_STEPS)), Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            quiet = trainer | {"enable_progress_bar": False}
+            fit(module, data, quiet, False, Path(folder), -(-steps // data.steps_per_epoch), steps, more=[clock])
+        except Diverged:  # the training itself will, and say so
+            return step_s
+    taken = np.sort(np.diff(clock.ends[WARM_UP:]))
+    return float(taken[: len(taken) - len(taken) // BUSY].mean())
 
 
 def _stepper(net: Elastic, graph: Graph, batch: tuple[Tensor, Tensor], recipe: Any, way: Way) -> Callable[[], None]:
