@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup ## the whole pipeline on this CPU with Fashion-MNIST; prints where the report is
-	@$(RUN) -m spaceevo.pipeline experiment=demo $$([ -d $(FASHION) ] || echo data.download=true)
+	@$(RUN) -m spaceevo.pipeline experiment=demo $(if $(runtime),runtime=$(runtime) name=demo-$(runtime)) $$([ -d $(FASHION) ] || echo data.download=true)
 
 test: setup ## the fast tests, of always the same random examples
 	HYPOTHESIS_PROFILE=same OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist worksteal -m 'not slow' $(TESTS)

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from spaceevo.deploy.claims.gate import FLOOR, broken_claims, compare, digest, judge_ops, parity_report, refusal
 from spaceevo.deploy.files.onnx_writer import write_int8
-from spaceevo.deploy.files.tflite_writer import IDENTIFIER, write_tflite
+from spaceevo.deploy.files.tflite_graph import IDENTIFIER
+from spaceevo.deploy.files.tflite_writer import write_tflite
 from spaceevo.deploy.inputs import Shown
 from spaceevo.deploy.integer.fold import integer_model
 from spaceevo.deploy.integer.model import IntegerModel

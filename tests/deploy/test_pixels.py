@@ -139,7 +139,8 @@ def test_the_gate_lets_right_pixel_files_leave_and_names_what_is_wrong_in_others
     assert first["op"] == case.graph.ops[0].name
     scale, zero = pair.integer.qparams["input"]
     moved = replace(pair.integer, qparams={**pair.integer.qparams, "input": (scale, zero + 1)})
-    wrong_pair = replace(pair, int8=write_int8(moved, given=case.given), tflite=write_tflite(moved, given=case.given))
+    files = {"model.onnx": write_int8(moved, given=case.given), "model.tflite": write_tflite(moved, given=case.given)}
+    wrong_pair = replace(pair, files={**pair.files, **files})
     first = parity_report(checks["files"], export.judged_ops(wrong_pair, case.seen, 32), 32, 99.0, 0.25)["first_apart"]
     assert first["op"] == "input"
 

@@ -10,6 +10,7 @@ import onnx
 import pandas as pd
 import pytest
 
+from spaceevo.deploy.runtimes.registry import RUNTIMES, Runtime
 from spaceevo.deploy.runtimes.timing import timing_writer
 from spaceevo.latency.measure import COLD_CALLS, PATIENCE, cold_ms, latency, measure, quantiles
 from spaceevo.latency.measure import GROUP as SESSIONS
@@ -120,6 +121,15 @@ def test_timed_models_pad_as_the_device_does() -> None:
             (node,) = (node for node in onnx.load_from_string(content).graph.node if node.name == op.name)
             pads = next(list(attribute.ints) for attribute in node.attribute if attribute.name == "pads")
             assert pads == [before, before, after, after]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES.values(), ids=lambda runtime: runtime.name)
+def test_every_runtime_has_files_to_time_in_both_precisions(runtime: Runtime) -> None:
+    net = Subnet.largest(SearchSpace.parse("demo-001-111", load_hyperspace("demo")))
+    files = dict(zip(("int8", "fp32"), timing_writer(8, "symmetric", runtime.name)(subnet_graph(net)), strict=True))
+    assert len(files["int8"]) < len(files["fp32"])
+    times = measure(files, rounds=2, runs=2, open_call=runtime.call)
+    assert all(np.all(taken > 0) for taken in times.values())
 
 
 class Writer:

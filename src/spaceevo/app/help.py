@@ -19,6 +19,7 @@ from spaceevo.steps.step import Command, Step
 WIDTH = 118
 #: Groups whose options set keys of a section with another name, or of many.
 MORE_GROUPS = {
+    "runtime": "what latencies are measured in, and limits hold for, where not as the device says",
     "search": "how search spaces are searched",
     "subnet_search": "how subnets are searched",
     "experiment": "a whole run: many of the above at once",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from spaceevo.deploy.claims.gate import COMPARED, compare, digest, judge_ops
 from spaceevo.deploy.claims.parity import agreement, float_convolutions, label_agreement, same_integers
 from spaceevo.deploy.file_input import FileInput
 from spaceevo.deploy.files.onnx_writer import write_fp32, write_int8
+from spaceevo.deploy.files.tflite_float import write_float_tflite
 from spaceevo.deploy.files.tflite_writer import write_tflite
 from spaceevo.deploy.inputs import AtSize, Shown
 from spaceevo.deploy.integer.fold import float_model, integer_model
@@ -22,7 +23,7 @@ from spaceevo.deploy.integer.reference import Arrays, run_integer
 from spaceevo.deploy.integer.trained import Trained
 from spaceevo.deploy.ptq import post_training_quantized
 from spaceevo.deploy.runtimes.ort import integer_op_report
-from spaceevo.deploy.runtimes.registry import RUNTIMES, open_file, outputs
+from spaceevo.deploy.runtimes.registry import RUNTIMES, Runtime, open_file, outputs, runtime_called
 from spaceevo.nn.elastic import Elastic, Quantizer
 from spaceevo.nn.evaluate import calibrate, resized, top1
 from spaceevo.space import Graph
@@ -30,20 +31,15 @@ from spaceevo.space import Graph
 
 @dataclass(frozen=True)
 class ModelPair:
-    """The INT8 files (ONNX and TFLite) and the FP32 file (ONNX) of the same weights, and what they are judged by: the
-    ``trained`` fake-quant model; ``integer`` and ``real``: what the INT8 files and the FP32 file were written from."""
+    """The INT8 files (ONNX and TFLite) and the FP32 file of the same weights, by their names in the model's folder;
+    ``runtime``: whose latency is the model's, and which runs the FP32 file; and what they are judged by: the ``trained``
+    fake-quant model; ``integer`` and ``real``: what the INT8 files and the FP32 file were written from."""
 
-    int8: bytes
-    tflite: bytes
-    fp32: bytes
+    files: Mapping[str, bytes]
+    runtime: Runtime
     trained: Trained
     integer: IntegerModel
     real: FloatModel
-
-    @property
-    def files(self) -> dict[str, bytes]:
-        """The files of a model's folder: a runtime is chosen by the ending."""
-        return {"model.onnx": self.int8, "model.tflite": self.tflite, "fp32.onnx": self.fp32}
 
 
 @dataclass(frozen=True)
@@ -59,21 +55,25 @@ class Form:
     float_io: bool = False
 
 
-def int8_and_fp32(net: Elastic, graph: Graph, calibration: Tensor, quantizer: Quantizer, form: Form = Form()) -> ModelPair:
-    """``graph`` in the trained ``net`` (a supernet, or a network of its own) in INT8, and the same weights in FP32; each with
-    its own BatchNorm statistics, recalibrated on ``calibration`` ``[N, C, H, W]``, normalized."""
+def int8_and_fp32(
+    net: Elastic, graph: Graph, calibration: Tensor, quantizer: Quantizer, form: Form = Form(), runtime: str = "onnxruntime"
+) -> ModelPair:
+    """``graph`` in the trained ``net`` (a supernet, or a network of its own) in INT8, and the same weights in FP32 for
+    ``runtime``; each with its own BatchNorm statistics, recalibrated on ``calibration`` ``[N, C, H, W]``, normalized."""
     trained, unquantized = (recalibrated(net, graph, calibration, scheme) for scheme in (quantizer, None))
     integer = integer_model(net, graph, trained.stats, quantizer)
     real = float_model(net, graph, unquantized.stats)
     batch, given, softmax = None if form.dynamic_batch else 1, form.given, form.probabilities
-    return ModelPair(
-        int8=write_int8(integer, batch, form.labels, given, softmax),
-        tflite=write_tflite(integer, form.float_io, form.labels, given=given, probabilities=softmax),
-        fp32=write_fp32(real, batch, form.labels, given, softmax),
-        trained=trained,
-        integer=integer,
-        real=real,
-    )
+    run_by = runtime_called(runtime)
+    fp32 = write_fp32(real, batch, form.labels, given, softmax)
+    if run_by.name == "litert":
+        fp32 = write_float_tflite(real, form.labels, given, softmax)
+    files = {
+        "model.onnx": write_int8(integer, batch, form.labels, given, softmax),
+        "model.tflite": write_tflite(integer, form.float_io, form.labels, given=given, probabilities=softmax),
+        run_by.fp32: fp32,
+    }
+    return ModelPair(files, run_by, trained, integer, real)
 
 
 def recalibrated(net: Elastic, graph: Graph, calibration: Tensor, quantizer: Quantizer | None) -> Trained:
@@ -85,7 +85,7 @@ def judged_ops(pair: ModelPair, images: Shown, count: int) -> dict[str, list[dic
     """:func:`spaceevo.deploy.claims.gate.judge_ops` of every INT8 file over the first ``count`` ``images``."""
     seen, fed = AtSize(images.normalized, pair.trained.graph.input.hw)[:count], images.fed[:count]
     names = [op.name for op in pair.integer.graph.ops]
-    files = {name: content for name, content in pair.files.items() if name != "fp32.onnx"}
+    files = {name: content for name, content in pair.files.items() if name != pair.runtime.fp32}
     return {
         name: judge_ops(pair.trained, RUNTIMES[Path(name).suffix].inspect(content, names, fed), seen)
         for name, content in files.items()
@@ -109,25 +109,25 @@ def check(pair: ModelPair, images: Shown, labels: Tensor) -> dict[str, Any]:
         given = outputs(open_file(Path(name), content), images.fed)
         files[name] = dict(
             runtime=RUNTIMES[Path(name).suffix].name,
-            precision="fp32" if name == "fp32.onnx" else "int8",
+            precision="fp32" if name == pair.runtime.fp32 else "int8",
             top1=agreement(given.argmax(1), labels.numpy()),
             outputs_sha256=digest(given),
         )
-        if name != "fp32.onnx":
+        if name != pair.runtime.fp32:
             files[name] |= dict(
                 **compare(given, fake.numpy(), step),
                 agreement_reference=label_agreement(reference, given),
                 identical_integers=same_integers(given, reference),
             )
-    int8 = files["model.onnx"]
+    int8, fp32 = files[pair.runtime.int8], files[pair.runtime.fp32]
     return dict(
         top1_fake_quant=top1(fake, labels),
         top1_reference=agreement(reference.argmax(1), labels.numpy()),
         top1_runtime=int8["top1"],
-        top1_fp32=files["fp32.onnx"]["top1"],
-        quantization_loss=files["fp32.onnx"]["top1"] - int8["top1"],
+        top1_fp32=fp32["top1"],
+        quantization_loss=fp32["top1"] - int8["top1"],
         **{key: int8[key] for key in COMPARED},
-        float_convolutions=float_convolutions(integer_op_report(pair.int8)),
+        float_convolutions=float_convolutions(integer_op_report(pair.files["model.onnx"])),
         classes=by_class(reference, labels),
         files=files,
     )

@@ -16,7 +16,10 @@ class DeviceConfig:
     """The device models are made for."""
 
     name: str = setting("names it, and its models")
-    runtime: str = setting("what measures here; none: the device is not here", choices=("onnxruntime", "none"))
+    runtime: str = setting(
+        "what latencies are measured in, and limits hold for; none: the device is not here",
+        choices=("onnxruntime", "litert", "none"),
+    )
     threads: int = setting("CPU threads of the runtime", least=1, most=THREADS)
     weight_bits: int | str = setting(
         "of a weight; auto: 8 where this CPU has VNNI or is no x86, else 7", choices=("auto", 7, 8)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spaceevo.atomic import write_parquet
-from spaceevo.latency.measure import latency, measure, quantiles
+from spaceevo.latency.measure import Call, latency, measure, quantiles
 from spaceevo.latency.sampling import Sample
 from spaceevo.space import Graph
 
@@ -26,10 +26,12 @@ def profile(
     threads: int,
     part: Path,
     progress: Callable[[int], object],
+    open_call: Call | None = None,
 ) -> pd.DataFrame:
     """One row a sample and precision (int8, fp32): ms and quantiles over ``rounds * runs`` calls.
 
-    ``write`` makes the INT8 and the FP32 model of a graph. Finished groups are kept in ``part``.
+    ``write`` makes the INT8 and the FP32 model of a graph, for the runtime that ``open_call`` calls (None: onnxruntime).
+    Finished groups are kept in ``part``.
     """
     import pandas as pd
 
@@ -40,7 +42,7 @@ def profile(
         models = {}
         for sample in group:
             models[f"{sample.name}/int8"], models[f"{sample.name}/fp32"] = write(graph(sample))
-        times = measure(models, rounds, runs, threads)
+        times = measure(models, rounds, runs, threads, open_call=open_call)
         for sample in group:
             for precision in ("int8", "fp32"):
                 taken = times[f"{sample.name}/{precision}"]

@@ -42,6 +42,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     import pandas as pd
 
     from spaceevo.atomic import write_parquet
+    from spaceevo.deploy.runtimes.registry import runtime_called
     from spaceevo.deploy.runtimes.timing import timing_writer
     from spaceevo.latency.host import weight_bits
     from spaceevo.latency.measure import latency, measure, quantiles
@@ -51,20 +52,21 @@ def run(folder: Folder, cfg: Needs) -> None:
 
     space = found_space(folder, cfg, hyperspace(cfg))
     predictor = Predictor.load(folder.input(PREDICTOR))
-    models, rows = {}, []
+    runtime, models, rows = runtime_called(cfg.device.runtime), {}, []
     for path in folder.inputs("models/*/card.json"):
         card = json.loads(path.read_text())
-        models[f"{card['name']}/int8"] = (path.parent / "model.onnx").read_bytes()
-        models[f"{card['name']}/fp32"] = (path.parent / "fp32.onnx").read_bytes()
+        models[f"{card['name']}/int8"] = (path.parent / runtime.int8).read_bytes()
+        models[f"{card['name']}/fp32"] = (path.parent / runtime.fp32).read_bytes()
         accuracy = {key: card[key] for key in ("limit_ms", "top1_runtime", "top1_fake_quant")}
         rows.append(dict(name=card["name"], kind="exported", subnet=card["encoding"], **accuracy))
     rng = np.random.default_rng([cfg.seed, 0xBE7C])
-    write = timing_writer(weight_bits(cfg.device.weight_bits), cfg.device.padding)
+    write = timing_writer(weight_bits(cfg.device.weight_bits), cfg.device.padding, runtime.name)
     for i in range(cfg.benchmark.random_subnets):
         subnet = Subnet.sample(space, rng)
         models[f"random-{i}/int8"], models[f"random-{i}/fp32"] = write(subnet_graph(subnet))
         rows.append(dict(name=f"random-{i}", kind="random", subnet=str(subnet), limit_ms=None))
-    times = measure(models, cfg.benchmark.rounds, cfg.benchmark.runs, cfg.device.threads, spread_s=cfg.benchmark.spread_s)
+    b = cfg.benchmark
+    times = measure(models, b.rounds, b.runs, cfg.device.threads, spread_s=b.spread_s, open_call=runtime.call)
     for row in rows:
         subnet = Subnet.parse(space, row["subnet"])
         int8 = times[f"{row['name']}/int8"]
@@ -101,7 +103,7 @@ STEP = Step(
     "benchmark",
     "measures the exported models and random subnets on the device",
     (*SPACE, "space", "device", "benchmark"),
-    ("models/*/model.onnx", "models/*/fp32.onnx", "models/*/card.json", "space.yaml", PREDICTOR),
+    ("models/*/model.onnx", "models/*/model.tflite", "models/*/fp32.*", "models/*/card.json", "space.yaml", PREDICTOR),
     ("benchmark.parquet",),
     run,
     needs_latency=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from spaceevo.deploy.runtimes.registry import runtime_called
 from spaceevo.deploy.runtimes.timing import timing_writer
 from spaceevo.errors import LimitError
 from spaceevo.evolution import Archive
@@ -68,14 +69,16 @@ def within(cfg: Needs, limit: float, ranked: list[Subnet], few: int, judge: Judg
     """
     if cfg.device.runtime == "none":
         return _best(ranked[:few], judge), None
-    write = timing_writer(weight_bits(cfg.device.weight_bits), cfg.device.padding)
+    runtime = runtime_called(cfg.device.runtime)
+    write = timing_writer(weight_bits(cfg.device.weight_bits), cfg.device.padding, runtime.name)
     measured: dict[Subnet, float] = {}
     fitting: list[Subnet] = []
     for start in range(0, len(ranked), few):
         group = ranked[start : start + few]
         models = {str(subnet): write(subnet_graph(subnet))[0] for subnet in group}
         spread_s = cfg.benchmark.spread_s / 4  # the claim is measured at the export
-        times = measure(models, cfg.benchmark.rounds, cfg.benchmark.runs, cfg.device.threads, spread_s=spread_s)
+        rounds, runs, threads = cfg.benchmark.rounds, cfg.benchmark.runs, cfg.device.threads
+        times = measure(models, rounds, runs, threads, spread_s=spread_s, open_call=runtime.call)
         measured |= {subnet: latency(times[str(subnet)]) for subnet in group}
         fitting = [subnet for subnet, ms in measured.items() if ms <= MEASURED_HEADROOM * limit][:few]
         if len(fitting) == few:

@@ -79,7 +79,7 @@ def run(folder: Folder, cfg: Needs) -> None:
         side_by_side(_finish_beside, [(folder, cfg, *model, recipe) for model in subnets.items()], workers)
     for name, *others in names.values():
         _copy(folder, name, others)
-    _tell_outdone(folder, [models[0] for models in names.values()])
+    _tell_outdone(folder, cfg, [models[0] for models in names.values()])
 
 
 @dataclass(frozen=True)
@@ -205,15 +205,15 @@ def _copy(folder: Folder, name: str, others: list[str]) -> None:
             say(f"finish: {other}: the same subnet as {name}")
 
 
-def _tell_outdone(folder: Folder, names: list[str]) -> None:
-    """Which of the models, those of the largest limit first, are less accurate than one that is faster: a larger network learns
-    less in the same time."""
+def _tell_outdone(folder: Folder, cfg: Needs, names: list[str]) -> None:
+    """Which of the models, those of the largest limit first, are less accurate than one that is faster, by more than a standard
+    error: a larger network learns less in the same time."""
     from spaceevo.training.checkpoint import load_checkpoint
 
     top1 = {name: load_checkpoint(folder.output(f"finished/{name}.ckpt"))["top1_val"] for name in names}
     for place, name in enumerate(names):
         best = max(names[place:], key=lambda faster: top1[faster])
-        if top1[best] > top1[name]:
+        if top1[best] - top1[name] > math.sqrt(top1[best] * (100 - top1[best]) / cfg.search_subnet.judge_images):
             words = f"{top1[name]:.2f} % validation top-1 and {top1[best]:.2f} %: take that, or give more finish.seconds"
             say(f"finish: {name} is less accurate than {best}, which is faster: {words}")
 

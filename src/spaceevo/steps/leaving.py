@@ -37,6 +37,8 @@ from spaceevo.steps.common import quantizer
 from spaceevo.steps.needs import Exported
 from spaceevo.steps.step import MISTAKES, REFUSED
 
+PROFILED = {"int8": "model.onnx", "fp32": "fp32.onnx"}  # onnxruntime tells how long each op takes
+
 
 @dataclass(frozen=True)
 class Judges:
@@ -96,7 +98,8 @@ def judged(cfg: Exported, name: str, folder: Path, net: Elastic, graph: Graph, b
     ``facts``: what else its card tells."""
     given, labels, cost = file_input(cfg, graph), class_names(cfg.data), graph_cost(graph)
     form = Form(given, cfg.export.output == PROBABILITIES, labels, cfg.export.dynamic_batch, cfg.export.float_io)
-    pair, images = int8_and_fp32(net, graph, by.calibrated(given), quantizer(cfg), form), by.shown(given)
+    pair = int8_and_fp32(net, graph, by.calibrated(given), quantizer(cfg), form, cfg.device.runtime)
+    images = by.shown(given)
     checks = check(pair, images, by.labels)
     compared = min(len(by.test), images_to_compare(pair.trained.graph))
     limits = cfg.export.tolerance, cfg.export.mean_difference
@@ -186,8 +189,10 @@ def write(cfg: Exported, model: Leaving, taken: Measured, inputs: Mapping[str, s
     for file, content in files.items():
         name = f"{model.name}/{file}"
         card["files"][file] |= file_claims(content, taken.times.get(name), taken.cold.get(name))
-    int8, fp32 = card["files"]["model.onnx"], card["files"]["fp32.onnx"]
+    runtime = model.pair.runtime
+    int8, fp32 = card["files"][runtime.int8], card["files"][runtime.fp32]
     card |= dict(
+        runtime=runtime.name,
         timing=timing(cfg),
         device=cfg.device.name,
         host=host.describe(),
@@ -201,10 +206,13 @@ def write(cfg: Exported, model: Leaving, taken: Measured, inputs: Mapping[str, s
         ops=None,
     )
     if int8["measured_ms"] is not None:
-        totals = dict(int8=int8["measured_ms"], fp32=fp32["measured_ms"])
-        contents = dict(int8=files["model.onnx"], fp32=files["fp32.onnx"])
-        card["speedup"] = totals["fp32"] / totals["int8"]
-        card["ops"] = op_table(graph_rows(model.graph), contents, totals, threads=cfg.device.threads)
+        card["speedup"] = fp32["measured_ms"] / int8["measured_ms"]
+        timed = {precision: name for precision, name in PROFILED.items() if name in files}
+        totals = {precision: card["files"][name]["measured_ms"] for precision, name in timed.items()}
+        contents = {precision: files[name] for precision, name in timed.items()}
+        untold: dict[str, Any] = {"fp32_ms": None, "fp32_kernels": []}  # of an FP32 file that another runtime runs
+        table = op_table(graph_rows(model.graph), contents, totals, threads=cfg.device.threads)
+        card["ops"] = [untold | row for row in table]
     page = readme(card, model.pair.integer.qparams[INPUT], cfg.export.float_io)
     atomic_write(model.folder / "README.md", page)
     beside = ("model.safetensors", "parity.json", "README.md", MISTAKES)
@@ -221,7 +229,7 @@ def words(step: str, card: Mapping[str, Any], more: str = "") -> str:
     by_class = f", {classes['balanced']:.2f} % the mean of the classes"
     by_class += f", none of {', '.join(none[:5])}{' and others' if len(none) > 5 else ''} recognized" if none else ""
     if card["measured_ms"] is not None:
-        timed = f"measured {card['measured_ms']:.4g} ms, {card['cold_ms']:.4g} ms out of cold caches"
+        timed = f"measured {card['measured_ms']:.4g} ms in {card['runtime']}, {card['cold_ms']:.4g} ms out of cold caches"
     return (
         f"{step}: {card['name']}: test top-1 {card['top1_runtime']:.2f} % in the runtime{by_class}, {card['top1_fp32']:.2f} % "
         f"of the same weights in FP32 (quantization costs {card['quantization_loss']:.2f} points){more}, agreement "

@@ -37,27 +37,30 @@ def run(folder: Folder, cfg: Needs) -> None:
     import numpy as np
 
     from spaceevo.atomic import write_json, write_parquet
+    from spaceevo.deploy.runtimes.registry import runtime_called
     from spaceevo.deploy.runtimes.timing import timing_writer
     from spaceevo.latency import host
     from spaceevo.latency.profile import profile
     from spaceevo.latency.sampling import graph_of, sample_models
 
     bits = host.weight_bits(cfg.device.weight_bits)
-    recipe = cfg.profile
+    recipe, runtime = cfg.profile, runtime_called(cfg.device.runtime)
     hs = hyperspace(cfg)
     samples = sample_models(hs, recipe.blocks, recipe.subnets, np.random.default_rng(cfg.seed))
     with progress(total=len(samples), desc="profile", show=cfg.trainer.progress_bar) as bar:
         frame = profile(
             samples,
             lambda sample: graph_of(sample.kind, sample.spec, hs),
-            timing_writer(bits, cfg.device.padding),
+            timing_writer(bits, cfg.device.padding, runtime.name),
             recipe.rounds,
             recipe.runs,
             cfg.device.threads,
             part=folder.partial / "kernels.parquet",
             progress=lambda done: bar.update(done - bar.n),
+            open_call=runtime.call,
         )
-    write_json(folder.output("latency/host.json"), host.describe() | {"weight_bits": bits, "threads": cfg.device.threads})
+    how = dict(weight_bits=bits, threads=cfg.device.threads, runtime=runtime.name)
+    write_json(folder.output("latency/host.json"), host.describe() | how)
     write_parquet(folder.output(KERNELS), frame)
 
 

@@ -19,7 +19,7 @@ STEERED = ("search_subnet.calibration_images", "search_subnet.validation_images"
 SCHEME = ("device.name", "device.runtime", "device.weight_bits", "device.padding")
 EXAMPLES, MISTAKES = "examples.png", "mistakes.png"
 MODEL_FILES = (
-    "model.onnx", "model.tflite", "model.safetensors", "fp32.onnx", "parity.json", MISTAKES, "README.md", "card.json",
+    "model.onnx", "model.tflite", "model.safetensors", "fp32.*", "parity.json", MISTAKES, "README.md", "card.json",
 )  # fmt: skip
 #: Where a run is searched at the latencies of its baselines: a folder like a multirun's job's.
 AT_BASELINES = "baselines/at"

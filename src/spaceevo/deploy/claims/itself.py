@@ -11,20 +11,24 @@ from typing import Any
 from spaceevo.deploy.claims.card import CARD_HASH, card_hash
 from spaceevo.deploy.claims.claim import Claim
 from spaceevo.deploy.claims.gate import COMPARED
+from spaceevo.deploy.runtimes.registry import runtime_of_card
 from spaceevo.errors import UserError
 
-#: Figures that a card tells twice.
-TWICE = {
-    **{key: f"files/model.onnx/{key}" for key in ("bytes", "measured_ms", "quantiles_ms", "cold_ms")},
-    **{key: f"files/model.onnx/{key}" for key in COMPARED},
-    **{f"fp32_{key}": f"files/fp32.onnx/{key}" for key in ("quantiles_ms", "cold_ms")},
-    "fp32_ms": "files/fp32.onnx/measured_ms",
-    "top1_runtime": "files/model.onnx/top1",
-    "top1_fp32": "files/fp32.onnx/top1",
-    "data/names": "labels",
-    "input/mean": "data/mean",
-    "input/std": "data/std",
-}
+
+def twice(card: Mapping[str, Any]) -> dict[str, str]:
+    """Figures that a card tells twice: those of its runtime's files, and of its data."""
+    runtime = runtime_of_card(card)
+    int8, fp32 = f"files/{runtime.int8}", f"files/{runtime.fp32}"
+    return {
+        **{key: f"{int8}/{key}" for key in ("bytes", "measured_ms", "quantiles_ms", "cold_ms", *COMPARED)},
+        **{f"fp32_{key}": f"{fp32}/{key}" for key in ("quantiles_ms", "cold_ms")},
+        "fp32_ms": f"{fp32}/measured_ms",
+        "top1_runtime": f"{int8}/top1",
+        "top1_fp32": f"{fp32}/top1",
+        "data/names": "labels",
+        "input/mean": "data/mean",
+        "input/std": "data/std",
+    }
 
 
 def seal_claim(card: Mapping[str, Any]) -> Claim:
@@ -52,13 +56,14 @@ def repeats_claim(card: Mapping[str, Any], parity: bytes | None, where: Path, ch
 
 def _repeats(card: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     """A key, what it repeats, and whether it does."""
-    for key, other in TWICE.items():
+    told = twice(card)
+    for key, other in told.items():
         if (value := _get(card, key)) is not _NONE and (twin := _get(card, other)) is not _NONE:
             yield key, other, value == twin
     if "quantization_loss" in card:
         yield (
             "quantization_loss",
-            "files/fp32.onnx/top1 - files/model.onnx/top1",
+            f"{told['top1_fp32']} - {told['top1_runtime']}",
             _near(card["quantization_loss"], card.get("top1_fp32"), card.get("top1_runtime")),
         )
     if "speedup" in card:

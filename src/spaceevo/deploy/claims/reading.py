@@ -62,7 +62,7 @@ KINDS: dict[str, Kind] = {
     "files/*/precision": TEXT, "files/*/top1": NUMBER, "files/*/agreement": NUMBER, "files/*/measured_ms": MS,
     "files/*/cold_ms": MS, "files/*/agreement_reference": NUMBER, "files/*/identical_integers": NUMBER,
     "timing/rounds": COUNT, "timing/runs": COUNT, "timing/threads": COUNT, "timing/spread_s": SECONDS,
-    "host/cpu": TEXT, "host/flags": TEXTS, "versions/*": TEXT,
+    "runtime": TEXT, "host/cpu": TEXT, "host/flags": TEXTS, "versions/*": TEXT,
     "float_convolutions": BYTES, "limit_ms": MS, "speedup": MS, "agreement": NUMBER, "labels": TEXTS, "padding": TEXT,
     "top1_runtime": NUMBER, "top1_fp32": NUMBER, "top1_reference": NUMBER, "quantization_loss": NUMBER, "fp32_ms": MS,
     "measured_ms": MS, "mmacs": NUMBER, "params": BYTES, "parity": DICT, BESIDE: DICT,

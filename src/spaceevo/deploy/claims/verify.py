@@ -24,7 +24,14 @@ from spaceevo.deploy.claims.reading import read_files as read_files
 from spaceevo.deploy.file_input import FileInput
 from spaceevo.deploy.files.onnx_writer import LABELS
 from spaceevo.deploy.inputs import AtSize, Shown
-from spaceevo.deploy.runtimes.registry import measure_cold, measure_files, open_file, outputs, runtime_of
+from spaceevo.deploy.runtimes.registry import (
+    measure_cold,
+    measure_files,
+    open_file,
+    outputs,
+    runtime_of,
+    runtime_of_card,
+)
 from spaceevo.latency import host
 from spaceevo.latency.measure import latency
 
@@ -95,7 +102,7 @@ def run_claims(
             continue
         found.append(_runtime_claim(name, claims))
         given[name] = outputs(running[name], images.fed, partial(progress, name))
-        agreed = claims.get("agreement", card.get("agreement") if name == "model.onnx" else None)
+        agreed = claims.get("agreement", card.get("agreement") if name == runtime_of_card(card).int8 else None)
         found += accuracy_claims(name, claims, agreed, given[name], labels, points)
     found += [_file_claim(name, claims, f"{BESIDE}/{name}") for name, claims in card.get(BESIDE, {}).items()]
     found += [*image_claims(card, given, len(labels)), *onnx_claims(card, files.get("model.onnx"))]
@@ -195,12 +202,12 @@ def latency_claims(card: Mapping[str, Any], files: Mapping[str, bytes]) -> list[
         {name: timed[name] for name in timed if card["files"][name].get("cold_ms") is not None}, timing["threads"]
     )
     found += [_beside(name, "latency, cold caches", card["files"][name]["cold_ms"], ms) for name, ms in cold.items()]
-    if {"model.onnx", "fp32.onnx"} <= set(here) and card.get("speedup") is not None:
-        ratio = here["fp32.onnx"] / here["model.onnx"]
-        found.append(Claim("model.onnx", "speed-up over FP32", f"{card['speedup']:.2f}x", f"{ratio:.2f}x"))
-    if card.get("limit_ms") is not None and "model.onnx" in here:
-        kept = "kept" if here["model.onnx"] <= card["limit_ms"] else "not kept"
-        found.append(Claim("model.onnx", "latency limit", f"{card['limit_ms']:.4g} ms", kept))
+    int8, fp32 = runtime_of_card(card).int8, runtime_of_card(card).fp32
+    if {int8, fp32} <= set(here) and card.get("speedup") is not None:
+        found.append(Claim(int8, "speed-up over FP32", f"{card['speedup']:.2f}x", f"{here[fp32] / here[int8]:.2f}x"))
+    if card.get("limit_ms") is not None and int8 in here:
+        kept = "kept" if here[int8] <= card["limit_ms"] else "not kept"
+        found.append(Claim(int8, "latency limit", f"{card['limit_ms']:.4g} ms", kept))
     return found
 
 

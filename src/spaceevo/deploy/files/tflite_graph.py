@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,17 +19,19 @@ Operator = tfl.BuiltinOperator
 SINGLE = (1, 1, 1, 1)
 
 
+VERSION, IDENTIFIER = 3, b"TFL3"
+SOFTMAX = "probabilities"
+
+
 @dataclass
 class GraphWriter:
     """Tensors, buffers and operators of the TFLite graph being written; tensors are indices."""
 
-    model: IntegerModel
     tensors: list[Any] = field(default_factory=list)
     buffers: list[Any] = field(default_factory=lambda: [tfl.BufferT()])
     operators: list[Any] = field(default_factory=list)
     codes: list[tuple[int, int]] = field(default_factory=list)
     index: dict[str, int] = field(default_factory=dict)
-    zeros: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def tensor(self, name: str, shape: Sequence[int], kind: int = tfl.TensorType.INT8) -> Any:
         """A new tensor ``name``, without a scale."""
@@ -39,13 +41,9 @@ class GraphWriter:
         self.tensors.append(t)
         return t
 
-    def quantization(self, scales: Sequence[float] | np.ndarray, zero: int, axis: int = 0) -> Any:
-        """Scales along an ``axis``, and the zero point of all of them."""
-        return Quantization(scales, zero, axis, self.zeros)
-
-    def activation(self, name: str, shape: Sequence[int], qparams: QParams) -> int:
-        """An int8 tensor of one scale."""
-        self.tensor(name, shape).quantization = self.quantization([qparams[0]], qparams[1] - INT8)
+    def real(self, name: str, shape: Sequence[int]) -> int:
+        """A new float32 tensor."""
+        self.tensor(name, shape, FLOAT32)
         return self.index[name]
 
     def constant(self, name: str, value: np.ndarray, kind: int = INT32) -> Any:
@@ -57,6 +55,73 @@ class GraphWriter:
         self.buffers.append(buffer)
         return t
 
+    def operator(self, code: int, version: int, inputs: Sequence[int], output: int, options: Any = None) -> int:
+        """``options``: an object of the schema, e.g. ``Conv2DOptionsT``. Returns the ``output``."""
+        if (code, version) not in self.codes:
+            self.codes.append((code, version))
+        o = tfl.OperatorT()
+        o.opcodeIndex, o.inputs, o.outputs = self.codes.index((code, version)), list(inputs), [output]
+        if options is not None:
+            o.builtinOptions = options
+            o.builtinOptionsType = getattr(tfl.BuiltinOptions, type(options).__name__.removesuffix("T"))
+        self.operators.append(o)
+        return output
+
+    def flat(self, name: str, x: int, y: int, channels: int) -> int:
+        """``x`` ``[N, 1, 1, channels]`` as the tensor ``y`` ``[N, channels]``; ``name``: of the constant that says so."""
+        options = tfl.ReshapeOptionsT()
+        options.newShape = [-1, channels]
+        self.constant(name, np.array(options.newShape, np.int32))
+        return self.operator(Operator.RESHAPE, 1, [x, self.index[name]], y, options)
+
+    def softmax(self, logits: int) -> int:
+        """The softmax of the ``logits``; both float32."""
+        options = tfl.SoftmaxOptionsT()
+        options.beta = 1.0
+        return self.operator(Operator.SOFTMAX, 1, [logits], self.real(SOFTMAX, self.tensors[logits].shape), options)
+
+    def finish(self, x: int, outputs: Sequence[int], entries: Mapping[str, bytes]) -> bytes:
+        """The file; ``entries``: its metadata."""
+        graph, model = tfl.SubGraphT(), tfl.ModelT()
+        graph.name, graph.tensors, graph.operators = b"main", self.tensors, self.operators
+        graph.inputs, graph.outputs = [x], list(outputs)
+        model.version, model.description, model.subgraphs = VERSION, b"spaceevo", [graph]
+        model.operatorCodes = list(self._operator_codes())
+        for name, content in entries.items():
+            entry, buffer = tfl.MetadataT(), tfl.BufferT()
+            buffer.data = np.frombuffer(content, np.uint8)
+            entry.name, entry.buffer = name.encode(), len(self.buffers)
+            self.buffers.append(buffer)
+            model.metadata = [*(model.metadata or []), entry]
+        model.buffers = self.buffers
+        builder = flatbuffers.Builder(sum(len(b.data) for b in self.buffers if b.data is not None) + 2**16)
+        builder.Finish(model.Pack(builder), IDENTIFIER)
+        return bytes(builder.Output())
+
+    def _operator_codes(self) -> Iterator[Any]:
+        for code, version in self.codes:
+            o = tfl.OperatorCodeT()
+            o.builtinCode, o.version = code, version
+            o.deprecatedBuiltinCode = min(code, Operator.PLACEHOLDER_FOR_GREATER_OP_CODES)
+            yield o
+
+
+@dataclass
+class IntegerWriter(GraphWriter):
+    """The same of an integer model's."""
+
+    model: IntegerModel = field(kw_only=True)
+    zeros: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def quantization(self, scales: Sequence[float] | np.ndarray, zero: int, axis: int = 0) -> Any:
+        """Scales along an ``axis``, and the zero point of all of them."""
+        return Quantization(scales, zero, axis, self.zeros)
+
+    def activation(self, name: str, shape: Sequence[int], qparams: QParams) -> int:
+        """An int8 tensor of one scale."""
+        self.tensor(name, shape).quantization = self.quantization([qparams[0]], qparams[1] - INT8)
+        return self.index[name]
+
     def scalar(self, name: str, integer: int, qparams: QParams) -> int:
         """An int8 constant that broadcasts."""
         t = self.constant(name, np.full(SINGLE, integer - INT8, np.int8), tfl.TensorType.INT8)
@@ -67,16 +132,21 @@ class GraphWriter:
         """The op's output tensor."""
         return self.activation(op.name, (1, op.out_hw, op.out_hw, op.cout), self.model.qparams[op.name])
 
-    def operator(self, code: int, version: int, inputs: Sequence[int], output: int, options: Any = None) -> None:
-        """``options``: an object of the schema, e.g. ``Conv2DOptionsT``."""
-        if (code, version) not in self.codes:
-            self.codes.append((code, version))
-        o = tfl.OperatorT()
-        o.opcodeIndex, o.inputs, o.outputs = self.codes.index((code, version)), list(inputs), [output]
-        if options is not None:
-            o.builtinOptions = options
-            o.builtinOptionsType = getattr(tfl.BuiltinOptions, type(options).__name__.removesuffix("T"))
-        self.operators.append(o)
+
+def windowed(options: Any, op: Op, padding: str) -> tuple[int, int] | None:
+    """Sets stride and padding in the ``options`` of ``op``. Returns the rows before and after that an op of its own has to pad;
+    None where TFLite's SAME does it."""
+    options.strideH = options.strideW = op.stride
+    pads = op.pads(padding)
+    same = pads == op.pads("same")
+    options.padding = tfl.Padding.SAME if same else tfl.Padding.VALID
+    return None if same else pads
+
+
+def pad_constant(w: GraphWriter, name: str, pads: tuple[int, int]) -> int:
+    """How much PAD and PADV2 pad: rows and columns alike."""
+    w.constant(name, np.array([[0, 0], pads, pads, [0, 0]], np.int32))
+    return w.index[name]
 
 
 class Quantization(tfl.QuantizationParametersT):

@@ -9,31 +9,29 @@ own, which XNNPACK fuses into the convolution.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as tfl
 
 from spaceevo.deploy.file_input import FileInput
-from spaceevo.deploy.files.tflite_graph import FLOAT32, INT8, GraphWriter, Operator
+from spaceevo.deploy.files.tflite_graph import FLOAT32, INT8, IntegerWriter, Operator, pad_constant, windowed
 from spaceevo.deploy.files.tflite_metadata import METADATA, described, with_labels
 from spaceevo.deploy.integer.arithmetic import HALF, HALF_QPARAMS, sixth
 from spaceevo.deploy.integer.model import IntegerModel
 from spaceevo.space.graph import INPUT, Graph, Op
 
-VERSION, IDENTIFIER = 3, b"TFL3"
-IMAGE, OUTPUT, SOFTMAX = "image", "logits", "probabilities"
+IMAGE, OUTPUT = "image", "logits"
 LABELS = "labels"
 #: 127 times this scale is 1/6: multiplying by it gives x / 6, of which the integers are x's.
 SIXTH, SIXTH_QPARAMS = 127, (float(np.float32(1 / (6 * 127))), INT8)
 
 
-Emit = Callable[[GraphWriter, Op, list[int]], None]
+Emit = Callable[[IntegerWriter, Op, list[int]], None]
 
 
-def _conv(w: GraphWriter, op: Op, inputs: list[int]) -> None:
+def _conv(w: IntegerWriter, op: Op, inputs: list[int]) -> None:
     depthwise = op.kind == "depthwise"
     weights = w.model.weights[op.name].transpose((1, 2, 3, 0) if depthwise else (0, 2, 3, 1))
     t = w.constant(f"{op.name}.weight", weights, tfl.TensorType.INT8)
@@ -48,51 +46,45 @@ def _conv(w: GraphWriter, op: Op, inputs: list[int]) -> None:
     w.operator(code, 3, [x, w.index[f"{op.name}.weight"], w.index[f"{op.name}.bias"]], w.output(op), options)
 
 
-def _maxpool(w: GraphWriter, op: Op, inputs: list[int]) -> None:
+def _maxpool(w: IntegerWriter, op: Op, inputs: list[int]) -> None:
     options = tfl.Pool2DOptionsT()
     options.filterHeight = options.filterWidth = op.kernel
     x = _window(w, op, inputs[0], options, 0)
     w.operator(Operator.MAX_POOL_2D, 2, [x], w.output(op), options)
 
 
-def _window(w: GraphWriter, op: Op, x: int, options: Any, fill: int) -> int:
+def _window(w: IntegerWriter, op: Op, x: int, options: Any, fill: int) -> int:
     """Set stride and padding in ``options``; the tensor to read: x, or x padded with the integer ``fill``."""
-    options.strideH = options.strideW = op.stride
-    before, after = op.pads(w.model.padding)
-    if (before, after) == op.pads("same"):
-        options.padding = tfl.Padding.SAME
+    pads = windowed(options, op, w.model.padding)
+    if pads is None:
         return x
-    options.padding = tfl.Padding.VALID
     name, qparams = f"{op.name}.padded", w.model.qparams[op.inputs[0]]
-    hw = op.in_hw + before + after
+    hw = op.in_hw + sum(pads)
     padded = w.activation(name, (1, hw, hw, op.cin), qparams)
-    w.constant(f"{name}.by", np.array([[0, 0], [before, after], [before, after], [0, 0]], np.int32))
-    by = w.index[f"{name}.by"]
+    by = pad_constant(w, f"{name}.by", pads)
     if fill == qparams[1]:
-        w.operator(Operator.PAD, 2, [x, by], padded, tfl.PadOptionsT())
-    else:
-        t = w.constant(f"{name}.fill", np.array([fill - INT8], np.int8), tfl.TensorType.INT8)
-        t.quantization = w.quantization([qparams[0]], qparams[1] - INT8)
-        w.operator(Operator.PADV2, 2, [x, by, w.index[f"{name}.fill"]], padded, tfl.PadV2OptionsT())
-    return padded
+        return w.operator(Operator.PAD, 2, [x, by], padded, tfl.PadOptionsT())
+    t = w.constant(f"{name}.fill", np.array([fill - INT8], np.int8), tfl.TensorType.INT8)
+    t.quantization = w.quantization([qparams[0]], qparams[1] - INT8)
+    return w.operator(Operator.PADV2, 2, [x, by, w.index[f"{name}.fill"]], padded, tfl.PadV2OptionsT())
 
 
-def _mean(w: GraphWriter, op: Op, inputs: list[int]) -> None:
+def _mean(w: IntegerWriter, op: Op, inputs: list[int]) -> None:
     w.constant(f"{op.name}.axes", np.array([1, 2], np.int32))
     options = tfl.ReducerOptionsT()
     options.keepDims = True
     w.operator(Operator.MEAN, 2, [*inputs, w.index[f"{op.name}.axes"]], w.output(op), options)
 
 
-def _add(w: GraphWriter, op: Op, inputs: list[int]) -> None:
+def _add(w: IntegerWriter, op: Op, inputs: list[int]) -> None:
     w.operator(Operator.ADD, 2, inputs, w.output(op), tfl.AddOptionsT())
 
 
-def _mul(w: GraphWriter, op: Op, inputs: list[int]) -> None:
+def _mul(w: IntegerWriter, op: Op, inputs: list[int]) -> None:
     w.operator(Operator.MUL, 2, inputs, w.output(op), tfl.MulOptionsT())
 
 
-def _hsigmoid(w: GraphWriter, op: Op, inputs: list[int]) -> None:
+def _hsigmoid(w: IntegerWriter, op: Op, inputs: list[int]) -> None:
     part = w.activation(f"{op.name}.sixth", (1, op.in_hw, op.in_hw, op.cin), sixth(w.model.qparams[op.inputs[0]]))
     factor = w.scalar(f"{op.name}.factor", SIXTH + INT8, SIXTH_QPARAMS)
     w.operator(Operator.MUL, 2, [*inputs, factor], part, tfl.MulOptionsT())
@@ -100,7 +92,7 @@ def _hsigmoid(w: GraphWriter, op: Op, inputs: list[int]) -> None:
     w.operator(Operator.ADD, 2, [part, half], w.output(op), tfl.AddOptionsT())
 
 
-def _sigmoid(w: GraphWriter, op: Op, inputs: list[int]) -> None:
+def _sigmoid(w: IntegerWriter, op: Op, inputs: list[int]) -> None:
     w.operator(Operator.LOGISTIC, 2, inputs, w.output(op))
 
 
@@ -132,7 +124,7 @@ def write_tflite(
     the file takes, which the metadata tell; pixels are uint8 ``image`` ``[1, R, R, C]``, of which a Quantize op makes the int8
     of equal value. ``probabilities``: the softmax is the first output, before the logits; both are float32.
     """
-    w = GraphWriter(model)
+    w = IntegerWriter(model=model)
     graph = model.graph
     shape = (1, graph.input.hw, graph.input.hw, graph.input.channels)
     first = INPUT
@@ -149,67 +141,26 @@ def write_tflite(
         KINDS[op.kind](w, op, [w.index[name] for name in op.inputs])
     outputs = [_logits(w, graph, float_io or probabilities)]
     if probabilities:
-        outputs.insert(0, _softmax(w, outputs[0]))
+        outputs.insert(0, w.softmax(outputs[0]))
     if every_op:
         outputs += [w.index[op.name] for op in graph.ops]
-    file = _finish(w, w.index[first], outputs, labels, None if given is None else described(given, len(outputs), labels))
+    entries = {LABELS: "\n".join(labels).encode()} if labels else {}
+    if given is not None:
+        entries[METADATA] = described(given, len(outputs), labels)
+    file = w.finish(w.index[first], outputs, entries)
     return file if given is None else with_labels(file, labels)
 
 
-def _softmax(w: GraphWriter, logits: int) -> int:
-    """The softmax of the ``logits``; both float32."""
-    options = tfl.SoftmaxOptionsT()
-    options.beta = 1.0
-    w.tensor(SOFTMAX, w.tensors[logits].shape, FLOAT32)
-    w.operator(Operator.SOFTMAX, 1, [logits], w.index[SOFTMAX], options)
-    return w.index[SOFTMAX]
-
-
-def _logits(w: GraphWriter, graph: Graph, float_io: bool) -> int:
+def _logits(w: IntegerWriter, graph: Graph, float_io: bool) -> int:
     y, qparams = graph.output, w.model.output_qparams
     last, shape = w.index[y.name], [1, y.hw, y.hw, y.channels]
     if y.hw == 1:
         shape = [1, y.channels]
         flat = w.activation(f"{y.name}.flat" if float_io else OUTPUT, shape, qparams)
-        options = tfl.ReshapeOptionsT()
-        options.newShape = [-1, y.channels]
-        w.constant(f"{y.name}.shape", np.array(options.newShape, np.int32))
-        w.operator(Operator.RESHAPE, 1, [last, w.index[f"{y.name}.shape"]], flat, options)
-        last = flat
+        last = w.flat(f"{y.name}.shape", last, flat, y.channels)
     if float_io:
-        w.tensor(OUTPUT, shape, FLOAT32)
-        w.operator(Operator.DEQUANTIZE, 2, [last], w.index[OUTPUT], tfl.DequantizeOptionsT())
-        last = w.index[OUTPUT]
+        last = w.operator(Operator.DEQUANTIZE, 2, [last], w.real(OUTPUT, shape), tfl.DequantizeOptionsT())
     return last
-
-
-def _finish(w: GraphWriter, x: int, outputs: list[int], labels: Sequence[str], told: bytes | None) -> bytes:
-    graph, model = tfl.SubGraphT(), tfl.ModelT()
-    graph.name, graph.tensors, graph.operators = b"main", w.tensors, w.operators
-    graph.inputs, graph.outputs = [x], outputs
-    model.version, model.description, model.subgraphs = VERSION, b"spaceevo", [graph]
-    model.operatorCodes = list(_operator_codes(w))
-    entries = {LABELS: "\n".join(labels).encode()} if labels else {}
-    if told is not None:
-        entries[METADATA] = told
-    for name, content in entries.items():
-        entry, buffer = tfl.MetadataT(), tfl.BufferT()
-        buffer.data = np.frombuffer(content, np.uint8)
-        entry.name, entry.buffer = name.encode(), len(w.buffers)
-        w.buffers.append(buffer)
-        model.metadata = [*(model.metadata or []), entry]
-    model.buffers = w.buffers
-    builder = flatbuffers.Builder(sum(len(b.data) for b in w.buffers if b.data is not None) + 2**16)
-    builder.Finish(model.Pack(builder), IDENTIFIER)
-    return bytes(builder.Output())
-
-
-def _operator_codes(w: GraphWriter) -> Iterator[Any]:
-    for code, version in w.codes:
-        o = tfl.OperatorCodeT()
-        o.builtinCode, o.version = code, version
-        o.deprecatedBuiltinCode = min(code, Operator.PLACEHOLDER_FOR_GREATER_OP_CODES)
-        yield o
 
 
 def read_labels(file: bytes) -> list[str]:

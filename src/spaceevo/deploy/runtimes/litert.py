@@ -14,7 +14,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as tfl
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from spaceevo.deploy.files.tflite_writer import IDENTIFIER, INT8, write_tflite
+from spaceevo.deploy.files.tflite_graph import IDENTIFIER, INT8
+from spaceevo.deploy.files.tflite_writer import write_tflite
 from spaceevo.deploy.integer.model import Inspection, IntegerModel
 from spaceevo.deploy.integer.reference import quantize
 from spaceevo.latency.measure import random_image

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spaceevo.deploy.integer.model import Inspection
+from spaceevo.deploy.files.onnx_writer import write_fp32, write_int8
+from spaceevo.deploy.integer.model import FloatModel, Inspection, IntegerModel
 from spaceevo.deploy.integer.reference import Arrays
 from spaceevo.deploy.runtimes.ort import inspect, run_batches, session
 from spaceevo.errors import UserError
@@ -23,14 +24,19 @@ class Runtime:
     """One runtime.
 
     Attributes:
+        int8, fp32: what a model's files for it are called in the model's folder.
         open: a file's content and the number of threads, to a function from images ``[N, C, R, R]`` to ``[N, classes]``.
         inspect: what stands in a file and what the ops of given names give over images ``[N, C, R, R]``.
+        write: an integer and a float model to their files, of normalized floats, for timing.
         call: a file's content and the number of threads, to one call on a random image, which is timed; None: onnxruntime's.
     """
 
     name: str
+    int8: str
+    fp32: str
     open: Callable[[bytes, int], Logits]
     inspect: Callable[[bytes, Sequence[str], np.ndarray], Inspection]
+    write: Callable[[IntegerModel, FloatModel], tuple[bytes, bytes]]
     call: Call | None = None
 
 
@@ -58,10 +64,32 @@ def _tflite_call(content: bytes | Path, threads: int) -> Callable[[], object]:
     return litert.timed_call(litert.interpreter(content, threads))
 
 
+def _write_onnx(integer: IntegerModel, real: FloatModel) -> tuple[bytes, bytes]:
+    return write_int8(integer), write_fp32(real)
+
+
+def _write_tflite(integer: IntegerModel, real: FloatModel) -> tuple[bytes, bytes]:
+    from spaceevo.deploy.files.tflite_float import write_float_tflite
+    from spaceevo.deploy.files.tflite_writer import write_tflite
+
+    return write_tflite(integer), write_float_tflite(real)
+
+
+#: By the ending of their files.
 RUNTIMES: dict[str, Runtime] = {
-    ".onnx": Runtime("onnxruntime", _onnx, inspect),
-    ".tflite": Runtime("litert", _tflite, _inspect_tflite, _tflite_call),
+    ".onnx": Runtime("onnxruntime", "model.onnx", "fp32.onnx", _onnx, inspect, _write_onnx),
+    ".tflite": Runtime("litert", "model.tflite", "fp32.tflite", _tflite, _inspect_tflite, _write_tflite, _tflite_call),
 }
+
+
+def runtime_called(name: str) -> Runtime:
+    """The runtime of that name (``device.runtime``); of ``none``, a device that is not here, onnxruntime."""
+    return next((runtime for runtime in RUNTIMES.values() if runtime.name == name), RUNTIMES[".onnx"])
+
+
+def runtime_of_card(card: Mapping[str, object]) -> Runtime:
+    """The runtime whose latency is the model's: what a card of an older version does not say is onnxruntime."""
+    return runtime_called(str(card.get("runtime")))
 
 
 def runtime_of(path: Path | str) -> Runtime | None:
