@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spaceevo.app.config import compose
 from spaceevo.data.imagenet import FolderImages
-from spaceevo.evolution import AdditiveCost, GeneCode, QTScore, Table
+from spaceevo.evolution import GeneCode, QTScore, Table
 from spaceevo.latency.predictor import Predictor, op_features
 from spaceevo.nn.elastic import Quantizer, resize
 from spaceevo.nn.lsq import fake_quant_activation
@@ -171,7 +171,7 @@ def subnet_proposals() -> None:
     names = sorted({name for net in nets for op in subnet_graph(net).ops for name in op_features(op)})
     predictor = Predictor({"int8": dict(zip(names, rng.random(len(names)) * 1e-6, strict=True))})
     begin = time.perf_counter()
-    cost = AdditiveCost(code, predictor.graph_ms, predictor.op_ms)
+    cost = predictor.costs(code)
     built, genes = time.perf_counter() - begin, code.sample(many, rng)
     slow = milliseconds(lambda: [predictor.graph_ms(subnet_graph(net.mutate(rng))) for net in nets]) / plain
     fast = milliseconds(lambda: cost(code.mutate(genes, 0.1, rng))) / many

@@ -105,6 +105,6 @@ def test_shipped_predictors_come_near_the_latencies_of_table_1(name: str, within
     model = published_model(name)
     space = SearchSpace.parse(model.space)
     predictor, scores = given("shipped", space.hyperspace.device, space.hyperspace, 0)
-    ms = predictor.graph_ms(subnet_graph(Subnet.parse(space, model.subnet)))
+    ms = predictor.subnet_ms(Subnet.parse(space, model.subnet))
     assert ms == pytest.approx(model.paper["int8_ms"], rel=within)
     assert scores["within_10pct"] > 70

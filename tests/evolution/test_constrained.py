@@ -15,6 +15,7 @@ from scipy.stats import kendalltau
 
 from spaceevo.errors import LimitError, UserError
 from spaceevo.evolution import AdditiveCost, Archive, GeneCode, constrained_evolution, hypervolume, pareto_front
+from spaceevo.evolution.additive import of_ops
 from spaceevo.evolution.nsr_sums import NsrSums
 from spaceevo.evolution.quality_fit import QualityFit, guessed_by_the_others
 from spaceevo.space import (
@@ -27,7 +28,6 @@ from spaceevo.space import (
     Stage,
     Subnet,
     any_space,
-    graph_cost,
     load_hyperspace,
     subnet_graph,
 )
@@ -38,15 +38,11 @@ CODE = GeneCode(SPACE)
 SPACES = ("tiny-0212-0122", "small-5312-1020", "onnxw-151122-023231", "mobilew-122222-155400")
 
 
-def whole_mmacs(graph: Graph) -> float:
-    return graph_cost(graph).mmacs
-
-
 def op_mmacs(op: Op) -> float:
     return op.macs / 1e6
 
 
-MMACS = AdditiveCost(CODE, whole_mmacs, op_mmacs)
+MMACS = AdditiveCost(CODE, lambda net: net.cost().mmacs, of_ops(op_mmacs))
 
 
 @functools.cache
@@ -131,8 +127,8 @@ def test_cost_from_tables_is_the_cost_of_the_graph(name: str) -> None:
         return 0.5 + 1e-3 * graph.input.hw + sum(map(op, graph.ops))
 
     genes = code.sample(50, rng)
-    graphs = map(subnet_graph, code.decode(genes))
-    np.testing.assert_allclose(AdditiveCost(code, whole, op)(genes), [whole(graph) for graph in graphs], rtol=1e-12)
+    costs = AdditiveCost(code, lambda net: whole(subnet_graph(net)), of_ops(op))(genes)
+    np.testing.assert_allclose(costs, [whole(subnet_graph(net)) for net in code.decode(genes)], rtol=1e-12)
 
 
 def test_search_finds_the_optimum_of_every_limit() -> None:
@@ -259,7 +255,7 @@ def test_the_cheapest_subnet_is_the_cheapest_of_all(space: SearchSpace, seed: in
         return float(prices[op.kind] @ (1, op.macs / 1e5, 8 / op.cout))
 
     code = GeneCode(space)
-    cost = AdditiveCost(code, lambda graph: sum(map(price, graph.ops)), price)
+    cost = AdditiveCost(code, lambda net: sum(map(price, subnet_graph(net).ops)), of_ops(price))
     every = every_subnet(space)
     assert len(every) == space.subnets
     costs = cost(code.encode(every))
@@ -270,7 +266,7 @@ def test_the_cheapest_subnet_is_the_cheapest_of_all(space: SearchSpace, seed: in
 def test_a_limit_that_only_other_subnets_than_the_least_of_every_choice_keep_is_searched() -> None:
     space = bare_of_expanding()
     code = GeneCode(space)
-    cost = AdditiveCost(code, whole_mmacs, op_mmacs)
+    cost = AdditiveCost(code, lambda net: net.cost().mmacs, of_ops(op_mmacs))
     (cheapest,) = code.decode(cost.cheapest())
     smallest = min(mmacs(Subnet.smallest(space, r)) for r in space.hyperspace.resolutions)
     assert mmacs(cheapest) < smallest

@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import kendalltau
 
 from spaceevo.evolution import Ends, QTScore, Rows, Table
+from spaceevo.evolution.additive import of_ops
 from spaceevo.evolution.dense import SUB_STAGES, DenseRows
 from spaceevo.evolution.halves import agreement, halves
 from spaceevo.evolution.points import choose, points, sub_stages
@@ -64,7 +65,7 @@ def sparse(seed: int, count: int = 6) -> Table:
 
 @cache
 def dense_rows() -> DenseRows:
-    return DenseRows(sparse(0), op_ms, ENDS)
+    return DenseRows(sparse(0), of_ops(op_ms), ENDS)
 
 
 def rows_of(table: Table) -> Rows:

@@ -126,7 +126,7 @@ def test_search_in_one_dimension_keeps_the_other(table: Table, dimensions: str, 
 
 def test_blocks_of_an_additive_table_are_recovered(table: Table) -> None:
     """Latencies made of blocks come back block by block, for subnets that the table has no row of too."""
-    from spaceevo.evolution.between_rows import _block_table
+    from spaceevo.evolution.block_latency import _block_table
 
     assert table.rows is not None
     row, blocks = _block_table(HS, table.rows)

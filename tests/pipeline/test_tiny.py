@@ -18,7 +18,7 @@ from conftest import TINY, Command
 from spaceevo.app.config import compose
 from spaceevo.data import load_data, normalize
 from spaceevo.deploy.claims.card import REQUIRED
-from spaceevo.evolution import AdditiveCost, GeneCode, hypervolume, pareto_front
+from spaceevo.evolution import GeneCode, hypervolume, pareto_front
 from spaceevo.latency.limits import HEADROOM
 from spaceevo.latency.predictor import Predictor
 from spaceevo.space import SearchSpace, Subnet
@@ -180,7 +180,7 @@ def test_found_space_has_a_subnet_within_the_smallest_limit_and_else_that_is_tol
     predictor = Predictor.load(folder / "latency/predictor.json")
 
     def fastest_ms(space: SearchSpace) -> float:
-        predicted_ms = AdditiveCost(GeneCode(space), predictor.graph_ms, predictor.op_ms)
+        predicted_ms = predictor.costs(GeneCode(space))
         return float(predicted_ms(predicted_ms.cheapest())[0])
 
     def found(limit: float) -> subprocess.CompletedProcess[str]:

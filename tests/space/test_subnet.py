@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from spaceevo.errors import UserError
 from spaceevo.evolution import AdditiveCost, GeneCode
+from spaceevo.evolution.additive import of_ops
 from spaceevo.space import (
     ElasticStage,
     Hyperspace,
@@ -370,7 +371,7 @@ def price(op: Op) -> float:
 @given(spaces(), SEEDS)
 def test_no_subnet_costs_less_than_the_cheapest(space: SearchSpace, seed: int) -> None:
     code, rng = GeneCode(space), np.random.default_rng(seed)
-    cost = AdditiveCost(code, lambda graph: sum(map(price, graph.ops)), price)
+    cost = AdditiveCost(code, lambda net: sum(map(price, subnet_graph(net).ops)), of_ops(price))
     (cheapest,) = code.decode(cost.cheapest())
     assert_within(space, cheapest)
     assert (code.encode([cheapest]) == cost.cheapest()).all()

@@ -19,7 +19,7 @@ from spaceevo.data import Images, ImagesModule, Normalized, normalize
 from spaceevo.nn.elastic import Quantizer, resize
 from spaceevo.nn.evaluate import calibrate
 from spaceevo.nn.nsr import nsr_at, nsr_loss
-from spaceevo.space import Graph, Hyperspace, extreme_stage, parse_stage, stage_cost
+from spaceevo.space import ElasticStage, Hyperspace, Stage, extreme_stage, parse_stage, stage_cost, stage_graph
 from spaceevo.steps.needs import hyperspace
 from spaceevo.training import features
 from spaceevo.training.bkd import BKDModule, Student, StudentSpec, student_specs
@@ -244,8 +244,8 @@ def examiner(folder: Path, targets: str = "full") -> Examiner:
 
 
 def rows_of(student: Student, folder: Path, seed: int = 0, targets: str = "full") -> list[dict]:
-    def milliseconds(graph: Graph) -> float:
-        return len(graph.ops) / 100
+    def milliseconds(stage: ElasticStage, blocks: Stage, cin: int, hw: int) -> float:
+        return len(stage_graph(stage, blocks, cin, hw).ops) / 100
 
     spec = tiny()[1].stages[student.spec.stage - 1]
     return tabulate(student, spec, SAMPLES, examiner(folder, targets), milliseconds, seed)

@@ -3,8 +3,9 @@ over subnets, and what a table says of subnets that it has no rows of."""
 
 from spaceevo.evolution.additive import AdditiveCost
 from spaceevo.evolution.aging import Evolution, Individual, aging_evolution, random_search
-from spaceevo.evolution.between_rows import BlockLatency, NsrTrees, fit_nsr, recover_blocks
+from spaceevo.evolution.between_rows import NsrTrees, fit_nsr
 from spaceevo.evolution.binding import binding
+from spaceevo.evolution.block_latency import BlockLatency, recover_blocks
 from spaceevo.evolution.constrained import Archive, constrained_evolution
 from spaceevo.evolution.edges import space_edge, subnet_edge
 from spaceevo.evolution.exhaustive import exhaustive_search

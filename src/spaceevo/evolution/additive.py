@@ -1,4 +1,4 @@
-"""A cost that adds up over ops, for a whole batch of subnets: tables of what every block costs, looked up by genes.
+"""A cost that adds up over blocks, for a whole batch of subnets: tables of what every block costs, looked up by genes.
 
 What a block costs depends on its stage, its place (the first has the stage's stride), the input size, the input width and
 its own three genes, and on nothing else: so each is built and priced once, and no graph is built in the search.
@@ -6,16 +6,19 @@ its own three genes, and on nothing else: so each is built and priced once, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 
 from spaceevo.evolution.genes import FIELDS, HEAD_WIDTH, RESOLUTION, STEM_DEPTH, STEM_WIDTH, GeneCode, Genes, StageGenes
-from spaceevo.space import BlockConfig, ElasticStage, Graph, Op, Subnet, stage_graph, subnet_graph
+from spaceevo.space import BlockConfig, ElasticStage, Op, Stage, Subnet, stage_graph
 
 OpCost = Callable[[Op], float]
+#: What a block costs, as one of a stage of its stride, by its input's width and size.
+BlockCost = Callable[[ElasticStage, BlockConfig, int, int], float]
+Placed = tuple[ElasticStage, BlockConfig, int, int]
 #: By the width that a subnet under way has got to (its index): the least cost of getting there, and the genes that do, but
 #: for those before the first stage's.
 Reached = dict[int, tuple[float, tuple[int, ...]]]
@@ -49,12 +52,36 @@ class _StageTable:
         return ends
 
 
+def of_ops(op: OpCost) -> BlockCost:
+    """What a block costs whose ops cost ``op`` each."""
+
+    def cost(stage: ElasticStage, block: BlockConfig, cin: int, hw: int) -> float:
+        return sum(map(op, stage_graph(stage, (block,), cin, hw).ops))
+
+    return cost
+
+
+def placed(stage: ElasticStage, configs: Stage, cin: int, hw: int) -> Iterator[Placed]:
+    """What a ``BlockCost`` is given of every block of a sub-stage, on an input ``[B, cin, hw, hw]``."""
+    for config in configs:
+        yield stage, config, cin, hw
+        cin, hw, stage = config.width, -(-hw // stage.stride), replace(stage, stride=1)
+
+
+def placed_in(net: Subnet) -> Iterator[Placed]:
+    """The same of every block of a subnet."""
+    cin, hw = net.stem_width, -(-net.resolution // net.space.hyperspace.stem.reduction)
+    for stage, configs in zip(net.space.all_stages, net.stages, strict=True):
+        yield from placed(stage, configs, cin, hw)
+        cin, hw = configs[-1].width, -(-hw // stage.stride)
+
+
 class AdditiveCost:
     """``cost(genes) -> [N]``, in the unit of its two parts."""
 
-    def __init__(self, code: GeneCode, whole: Callable[[Graph], float], op: OpCost) -> None:
-        """``whole``: the cost of a graph, which is the sum of ``op`` over its ops and of something that depends on its
-        input and output alone."""
+    def __init__(self, code: GeneCode, whole: Callable[[Subnet], float], block: BlockCost) -> None:
+        """``whole``: the cost of a subnet, which is the sum of ``block`` over its blocks and of something that depends on stem,
+        resolution, head and the last block's width alone."""
         self.code = code
         hs = code.space.hyperspace
         sizes = [-(-r // hs.stem.reduction) for r in hs.resolutions]
@@ -62,10 +89,10 @@ class AdditiveCost:
         self._stages = []
         for here in code.stages:
             stage = here.stage
-            first, rest = block_costs(stage, inputs, sizes, op)
+            first, rest = block_costs(stage, inputs, sizes, block)
             self._stages.append(_StageTable(here, len(inputs), first.ravel(), rest.ravel()))
             sizes, inputs = [-(-hw // stage.stride) for hw in sizes], stage.widths
-        self._fixed = _fixed(code, whole, op)
+        self._fixed = _fixed(code, whole, block)
 
     def __call__(self, genes: Genes) -> np.ndarray:
         resolution, cin = genes[:, RESOLUTION].astype(np.int32), genes[:, STEM_WIDTH].astype(np.int32)
@@ -112,38 +139,34 @@ def _with_block(before: Reached, costs: np.ndarray, same_width: bool) -> Reached
     return after
 
 
-def block_costs(stage: ElasticStage, inputs: tuple[int, ...], sizes: list[int], op: OpCost) -> tuple[np.ndarray, np.ndarray]:
+def block_costs(
+    stage: ElasticStage, inputs: tuple[int, ...], sizes: list[int], block: BlockCost
+) -> tuple[np.ndarray, np.ndarray]:
     """Of every block as the first of ``stage`` ``[sizes, inputs, kernels, widths, expands]``, and after the first ``[sizes,
     widths before, kernels, widths, expands]``; ``sizes``: of the stage's input, pixels."""
     out = [-(-hw // stage.stride) for hw in sizes]
-    return _table(stage, inputs, sizes, op), _table(replace(stage, stride=1), stage.widths, out, op)
+    return _table(stage, inputs, sizes, block), _table(replace(stage, stride=1), stage.widths, out, block)
 
 
-def _table(stage: ElasticStage, inputs: tuple[int, ...], sizes: list[int], op: OpCost) -> np.ndarray:
-    block = (stage.block.kernels, stage.widths, stage.block.expands)
-    blocks = [BlockConfig(*c) for c in product(*block)]
-
-    def at(hw: int) -> list[float]:
-        return [sum(map(op, stage_graph(stage, (block,), cin, hw).ops)) for cin in inputs for block in blocks]
-
-    known = {hw: at(hw) for hw in sorted(set(sizes))}
-    return np.array([known[hw] for hw in sizes]).reshape(len(sizes), len(inputs), *map(len, block))
+def _table(stage: ElasticStage, inputs: tuple[int, ...], sizes: list[int], block: BlockCost) -> np.ndarray:
+    choices = (stage.block.kernels, stage.widths, stage.block.expands)
+    configs = [BlockConfig(*choice) for choice in product(*choices)]
+    known = {hw: [block(stage, config, cin, hw) for cin in inputs for config in configs] for hw in sorted(set(sizes))}
+    return np.array([known[hw] for hw in sizes]).reshape(len(sizes), len(inputs), *map(len, choices))
 
 
-def _fixed(code: GeneCode, whole: Callable[[Graph], float], op: OpCost) -> np.ndarray:
+def _fixed(code: GeneCode, whole: Callable[[Subnet], float], block: BlockCost) -> np.ndarray:
     """Of all but the stages: ``[resolutions, stem widths, stem depths, widths of the last stage, head widths]``."""
     hs, last = code.space.hyperspace, code.stages[-1].stage.widths
     choices = (hs.resolutions, hs.stem.widths, hs.stem.depths, last, code.head_widths)
-    stages = {here.stage.name for here in code.stages}
 
     def cost(resolution: int, stem_width: int, stem_depth: int, width: int, head_width: int | None) -> float:
         small = Subnet.smallest(code.space, resolution)
-        ends = tuple(replace(block, width=width) for block in small.stages[-1])
+        ends = tuple(replace(config, width=width) for config in small.stages[-1])
         net = replace(
             small, stem_width=stem_width, stem_depth=stem_depth, head_width=head_width, stages=(*small.stages[:-1], ends)
         )
-        graph = subnet_graph(net)
-        return whole(graph) - sum(op(o) for o in graph.ops if o.name.split(".")[0] in stages)
+        return whole(net) - sum(block(*one) for one in placed_in(net))
 
     values = [cost(*choice) for choice in product(*choices)]
     return np.array(values).reshape([len(c) for c in choices])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spaceevo.evolution.additive import OpCost, block_costs
+from spaceevo.evolution.additive import BlockCost, block_costs
 from spaceevo.evolution.points import Chosen, choose, points
 from spaceevo.evolution.smooth import SmoothNsr, features_of
 from spaceevo.evolution.table import Ends, Key, Rows, Table, assemble
@@ -20,8 +20,8 @@ SUB_STAGES = 256  # a key; a power of 2, as the points want it
 class DenseRows:
     """The dense table's sub-stages and their ms; ``table(rows)`` judges them by a sparse table's rows."""
 
-    def __init__(self, sparse: Table, op_ms: OpCost, ends: Ends) -> None:
-        """``op_ms``: the predicted ms of an op; ``ends``: of what surrounds the stages."""
+    def __init__(self, sparse: Table, block_ms: BlockCost, ends: Ends) -> None:
+        """``block_ms``: the predicted ms of a block; ``ends``: of what surrounds the stages."""
         hs, self._ends, self.hyperspace = sparse.hyperspace, ends, sparse.hyperspace
         parts, deepest = [], max(max(spec.depths) for spec in hs.stages)
         for stage, spec in enumerate(hs.stages):
@@ -29,7 +29,7 @@ class DenseRows:
             for block in spec.types:
                 elastic, inputs = hs.elastic(stage, block), hs.input_widths(stage)
                 sizes = [stage_input_hw(hs, r)[stage] for r in sparse.resolutions]
-                costs = block_costs(elastic, inputs, sizes, op_ms)
+                costs = block_costs(elastic, inputs, sizes, block_ms)
                 for window in range(spec.windows):
                     chosen = choose(spread, elastic, len(inputs), window, spec.window)
                     for i, resolution in enumerate(sparse.resolutions):

@@ -33,7 +33,7 @@ def _entry(predictor: Predictor, hs: Hyperspace, resolution: int) -> dict[int, f
     if hs.stage0 is None:
         return dict(zip(hs.stem.widths, ms.tolist(), strict=True))
     stage, hw = any_space(hs).all_stages[0], -(-resolution // hs.stem.reduction)
-    costs = block_costs(stage, hs.stem.widths, [hw], predictor.op_ms)
+    costs = block_costs(stage, hs.stem.widths, [hw], predictor.block_ms)
     first, rest = (part[0].mean((1, 3)) for part in costs)  # [widths before, widths]
     ms, after = (ms[:, None] + first).mean(0), {}
     for depth in range(1, max(stage.depths) + 1):

@@ -7,9 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
-from spaceevo.evolution import AdditiveCost, GeneCode, Table
+from spaceevo.evolution import GeneCode, Table
 from spaceevo.latency.predictor import Predictor
-from spaceevo.space import Hyperspace, SearchSpace, Subnet, subnet_graph
+from spaceevo.space import Hyperspace, SearchSpace, Subnet
 
 DRAWS, TABLE_DRAWS = 400, 4000
 HEADROOM = 0.95  # of a limit that predicted latencies keep: the rest is for the predictor's errors
@@ -30,16 +30,16 @@ def resolve_limits(latency: Limits, predictor: Predictor, hs: Hyperspace, seed: 
     if latency.limits_ms is not None:
         return [float(limit) for limit in latency.limits_ms]
     rng = np.random.default_rng([seed, 0x1A7])
-    ms = [predictor.graph_ms(subnet_graph(Subnet.sample(SearchSpace.sample(hs, rng), rng))) for _ in range(DRAWS)]
+    ms = [predictor.subnet_ms(Subnet.sample(SearchSpace.sample(hs, rng), rng)) for _ in range(DRAWS)]
     return limits_at(latency.quantiles or (), ms)
 
 
 def fastest_ms(predictor: Predictor, space: SearchSpace, enough: float = 0.0) -> float:
     """The predicted ms of the fastest subnet of ``space``, or of one that takes ``enough`` at most."""
-    smallest = predictor.graph_ms(subnet_graph(Subnet.smallest(space, min(space.hyperspace.resolutions))))
+    smallest = predictor.subnet_ms(Subnet.smallest(space, min(space.hyperspace.resolutions)))
     if smallest <= enough:
         return smallest
-    predicted_ms = AdditiveCost(GeneCode(space), predictor.graph_ms, predictor.op_ms)
+    predicted_ms = predictor.costs(GeneCode(space))
     return float(predicted_ms(predicted_ms.cheapest())[0])
 
 

@@ -8,17 +8,32 @@ coefficients on the features below. All coefficients are at least 0, so a larger
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from spaceevo.atomic import write_json
 from spaceevo.errors import UserError
+from spaceevo.evolution import AdditiveCost, GeneCode
+from spaceevo.evolution.additive import placed, placed_in
+from spaceevo.latency.blocks import BlockTable
 from spaceevo.latency.sampling import graph_of
-from spaceevo.space import Graph, Hyperspace, Op
+from spaceevo.space import (
+    BlockConfig,
+    ElasticStage,
+    Graph,
+    Hyperspace,
+    Op,
+    SearchSpace,
+    Stage,
+    Subnet,
+    stage_graph,
+    subnet_graph,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,9 +71,11 @@ def border_features(graph: Graph) -> Features:
 
 @dataclass
 class Predictor:
-    """Coefficients (ms an amount) per precision: ``int8``, and ``fp32`` where that was measured."""
+    """Coefficients (ms an amount) per precision: ``int8``, and ``fp32`` where that was measured. ``blocks``: the INT8 latency
+    of blocks that are known as a whole; others add up their ops."""
 
     coefficients: dict[str, dict[str, float]]
+    blocks: BlockTable | None = None
     _cache: dict[tuple[str, Op], float] = field(default_factory=dict, repr=False)
 
     def op_ms(self, op: Op, precision: str = "int8") -> float:
@@ -79,6 +96,61 @@ class Predictor:
         border = sum(known.get(name, 0.0) * amount for name, amount in border_features(graph).items())
         return border + sum(self.ops_ms(graph, precision))
 
+    def block_ms(self, stage: ElasticStage, block: BlockConfig, cin: int, hw: int) -> float:
+        """Milliseconds of a block in INT8, as one of ``stage`` of its stride, on an input ``[B, cin, hw, hw]``."""
+        known = None if self.blocks is None else self.blocks.block_ms(stage, block, cin, hw)
+        return sum(self.ops_ms(stage_graph(stage, (block,), cin, hw))) if known is None else known
+
+    def blocks_ms(self, stage: ElasticStage, blocks: Stage, cin: int, hw: int) -> float:
+        """The same of a sub-stage."""
+        return sum(self.block_ms(*one) for one in placed(stage, blocks, cin, hw))
+
+    def stage_ms(
+        self, hs: Hyperspace, stage: int, block: int, cin: int, hw: int, blocks: Sequence[tuple[int, int, float | None]]
+    ) -> float:
+        """INT8 milliseconds of a sub-stage of ``hs``: of ``stage`` (from 1, as in the tables) and type ``block`` (its index),
+        on an input ``[B, cin, hw, hw]``; ``blocks``: kernel, width and expand ratio each."""
+        return self.blocks_ms(hs.elastic(stage - 1, block), tuple(BlockConfig(*b) for b in blocks), cin, hw)
+
+    def subnet_ms(self, net: Subnet) -> float:
+        """INT8 milliseconds of a whole subnet."""
+        graph = subnet_graph(net)
+        if self.blocks is None:
+            return self.graph_ms(graph)
+        stages = {stage.name for stage in net.space.all_stages}
+        within = sum(self.op_ms(op) for op in graph.ops if op.name.split(".")[0] in stages)
+        return self.graph_ms(graph) - within + sum(self.block_ms(*one) for one in placed_in(net))
+
+    def net_ops_ms(self, net: Subnet) -> list[float]:
+        """INT8 milliseconds of each op of ``subnet_graph(net)``: those of a block that is known as a whole add up to it."""
+        graph = subnet_graph(net)
+        each = self.ops_ms(graph)
+        if self.blocks is None:
+            return each
+        blocks = [".".join(op.name.split(".")[:2]) for op in graph.ops]
+        known: dict[str, float] = {}
+        for stage, block, cin, hw in placed_in(net):
+            place = sum(name.startswith(f"{stage.name}.") for name in known)
+            known[f"{stage.name}.{place}"] = self.block_ms(stage, block, cin, hw)
+        sums = {name: sum(ms for ms, block in zip(each, blocks, strict=True) if block == name) for name in known}
+        scale = {name: known[name] / sums[name] for name in known}
+        return [ms * scale.get(name, 1.0) for ms, name in zip(each, blocks, strict=True)]
+
+    def costs(self, code: GeneCode) -> AdditiveCost:
+        """INT8 milliseconds of subnets of a space by their genes, many at a time."""
+        return AdditiveCost(code, self.subnet_ms, self.block_ms)
+
+    def subnets_ms(self, nets: Sequence[Subnet]) -> np.ndarray:
+        """INT8 milliseconds of each of many subnets: those of a space are looked up in tables of its blocks."""
+        found = np.empty(len(nets))
+        by_space: dict[SearchSpace, list[int]] = {}
+        for i, net in enumerate(nets):
+            by_space.setdefault(net.space, []).append(i)
+        for space, places in by_space.items():
+            code = GeneCode(space)
+            found[places] = self.costs(code)(code.encode([nets[i] for i in places]))
+        return found
+
     def unknown(self, graph: Graph) -> list[str]:
         """Kinds of ops in ``graph`` that nothing was learned of: they count 0 ms."""
         known = {name.split(".")[0] for name in self.coefficients["int8"]}
@@ -86,7 +158,8 @@ class Predictor:
 
     def save(self, path: Path, **more: Any) -> None:
         """``more``: what else the file tells of itself."""
-        write_json(path, {"unit": "ms", **more, "coefficients": self.coefficients})
+        known = {} if self.blocks is None else {"blocks": self.blocks.as_data()}
+        write_json(path, {"unit": "ms", **more, "coefficients": self.coefficients, **known})
 
     @staticmethod
     def load(path: Path) -> Predictor:
@@ -94,10 +167,12 @@ class Predictor:
         UserError: the file is not a predictor's.
         """
         try:
-            coefficients = json.loads(path.read_text())["coefficients"]
+            held = json.loads(path.read_text())
+            coefficients = held["coefficients"]
             found = {p: {name: float(ms) for name, ms in coefficients[p].items()} for p in coefficients}
-            return Predictor({"int8": found.pop("int8"), **found})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            blocks = BlockTable.of_data(held["blocks"]) if "blocks" in held else None
+            return Predictor({"int8": found.pop("int8"), **found}, blocks)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
             raise UserError(f"{path}: not a latency predictor ({type(error).__name__}); make it anew") from None
 
 

@@ -12,7 +12,6 @@ from itertools import pairwise
 from spaceevo.report.table import text_table
 from spaceevo.space import (
     ElasticStage,
-    Graph,
     Hyperspace,
     Op,
     PublishedModel,
@@ -24,8 +23,8 @@ from spaceevo.space import (
     subnet_graph,
 )
 
-#: Milliseconds of every op of a graph and of the whole of it.
-Times = Callable[[Graph], tuple[list[float], float]]
+#: Of a subnet: ms of each op of its graph, and of the whole.
+Times = Callable[[Subnet], tuple[list[float], float]]
 INK, SOFT, RANGE, WINDOW, PAPER = "#1f2933", "#5f6c7b", "#d9e2ec", "#2f6fb0", "#ffffff"
 
 
@@ -64,7 +63,7 @@ def space_text(space: SearchSpace, times: Times | None, device: str) -> str:
     for label, net in (("least", Subnet.smallest(space)), ("most", Subnet.largest(space))):
         graph = subnet_graph(net)
         cost = graph_cost(graph)
-        ms = "-" if times is None else f"{times(graph)[1]:.2f}"
+        ms = "-" if times is None else f"{times(net)[1]:.2f}"
         costs.append((label, net.resolution, f"{cost.mmacs:,.1f}", f"{cost.params / 1e6:,.2f}", ms))
     headers = ("stage", "block", "act", "widths", "depths", "kernels", "expands", "stride", "sub-stages")
     return "\n".join(
@@ -83,7 +82,7 @@ def space_text(space: SearchSpace, times: Times | None, device: str) -> str:
 def model_text(net: Subnet, model: PublishedModel | None, times: Times | None, device: str) -> str:
     """Layer by layer: shapes, MMACs, parameters, bytes and ms; the totals; the paper's figures where it has some."""
     graph = subnet_graph(net)
-    each, total_ms = ([None] * len(graph.ops), None) if times is None else times(graph)
+    each, total_ms = ([None] * len(graph.ops), None) if times is None else times(net)
     rows = [_op_row(op, ms) for op, ms in zip(graph.ops, each, strict=True)]
     cost = graph_cost(graph)
     total = f"total: {cost.mmacs:,.2f} MMACs, {cost.params:,} parameters, {sum(map(op_bytes, graph.ops)):,} bytes in INT8"
@@ -185,7 +184,7 @@ def hyperspace_svg(hs: Hyperspace) -> str:
 def model_svg(net: Subnet, title: str, times: Times | None) -> str:
     """Two bars a stage: its share of the MMACs and of the milliseconds."""
     graph = subnet_graph(net)
-    each = [0.0] * len(graph.ops) if times is None else times(graph)[0]
+    each = [0.0] * len(graph.ops) if times is None else times(net)[0]
     shares: dict[str, list[float]] = {}
     for op, ms in zip(graph.ops, each, strict=True):
         found = shares.setdefault(op.name.split(".")[0].removesuffix("_act"), [0.0, 0.0])

@@ -75,7 +75,7 @@ def run(folder: Folder, cfg: Needs) -> None:
             resolution=subnet.resolution,
             mmacs=subnet.cost().mmacs,
             params=subnet.cost().params,
-            predicted_ms=predictor.graph_ms(subnet_graph(subnet)),
+            predicted_ms=predictor.subnet_ms(subnet),
             measured_ms=latency(int8),
             p10_ms=q["p10"],
             p50_ms=q["p50"],

@@ -69,7 +69,7 @@ def _times(cfg: Needs, hs: Hyperspace) -> tuple[Times | None, str]:
     if setting is None or (device, setting) == ("host", SHIPPED):
         return None, device
     predictor, _ = given(setting, device, hs, cfg.seed)
-    return (lambda graph: (predictor.ops_ms(graph), predictor.graph_ms(graph))), device
+    return (lambda net: (predictor.net_ops_ms(net), predictor.subnet_ms(net))), device
 
 
 COMMAND = Command(

@@ -148,13 +148,13 @@ def _best(
 ) -> list[dict[str, Any]]:
     """The best subnet within each of ``limits``, which rise: its top-1 in percent on the images that steer the search, and its
     predicted ms. The best of a limit is among those tried for every larger one."""
-    from spaceevo.evolution import AdditiveCost, GeneCode, constrained_evolution
+    from spaceevo.evolution import GeneCode, constrained_evolution
     from spaceevo.space import Subnet
     from spaceevo.steps.judges import searching
 
     judge = searching(cfg, net, images, cache)
     code = GeneCode(space)
-    predicted_ms = AdditiveCost(code, predictor.graph_ms, predictor.op_ms)
+    predicted_ms = predictor.costs(code)
     best: list[dict[str, Any]] = []
     for limit in limits:
         archive = constrained_evolution(

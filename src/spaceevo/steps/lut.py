@@ -81,7 +81,7 @@ def run(folder: Folder, cfg: Needs) -> None:
         path = part_of(student)
         if not path.exists():
             spec = hs.stages[student.spec.stage - 1]
-            rows = tabulate(student, spec, cfg.tabulate.samples, examiner, lambda g: sum(predictor.ops_ms(g)), cfg.seed)
+            rows = tabulate(student, spec, cfg.tabulate.samples, examiner, predictor.blocks_ms, cfg.seed)
             write_parquet(path, pd.DataFrame(rows))
         return pd.read_parquet(path)
 

@@ -120,7 +120,7 @@ def tables_of(folder: Folder, cfg: Scored) -> tuple[Tables, list[float]]:
     parts = [table, *(halves(table) or ())]
     few = len(table.rows or ()) < FEW_ROWS * len(table.nsr)
     if rows == "model" or (rows == "auto" and few):
-        dense = DenseRows(table, predictor.op_ms, ends_of(predictor, hs))
+        dense = DenseRows(table, predictor.block_ms, ends_of(predictor, hs))
         parts = [dense.table(part.rows) for part in parts if part.rows is not None]
     enough = min(predicted(cfg, limits))
     return Tables(parts[0], tuple(parts[1:]), cache(lambda space: fastest_ms(predictor, space, enough))), limits

@@ -76,7 +76,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     """Constrained evolution (paper section 5) for all limits; a limit's best that also measures within it."""
 
     from spaceevo.atomic import write_parquet, write_yaml
-    from spaceevo.evolution import AdditiveCost, hypervolume
+    from spaceevo.evolution import hypervolume
     from spaceevo.latency.limits import resolve_limits
     from spaceevo.latency.predictor import Predictor
     from spaceevo.steps.common import start
@@ -90,7 +90,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     total = recipe.population * (recipe.generations * len(limits) + 1)
     with progress(total=total, desc="subnets", show=cfg.trainer.progress_bar) as bar:
         judge = (supernet_judge if recipe.quality == "supernet" else lut_judge)(folder, cfg, hs, bar.update, total, limits)
-        predicted_ms = AdditiveCost(judge.code, predictor.graph_ms, predictor.op_ms)
+        predicted_ms = predictor.costs(judge.code)
         _tell_far_off(cfg, judge.space, predictor, limits)
         archive = _evolved(cfg, judge, predicted_ms, limits)
     chosen: list[dict[str, Any]] = []
@@ -125,10 +125,10 @@ def run(folder: Folder, cfg: Needs) -> None:
 
 def _tell_far_off(cfg: Needs, space: SearchSpace, predictor: Predictor, limits: list[float]) -> None:
     """Where there was a search of the space, it has told."""
-    from spaceevo.space import Subnet, subnet_graph
+    from spaceevo.space import Subnet
 
     if cfg.space is not None:
-        tell_far_off("search_subnet", limits, predictor.graph_ms(subnet_graph(Subnet.largest(space))))
+        tell_far_off("search_subnet", limits, predictor.subnet_ms(Subnet.largest(space)))
 
 
 def _evolved(cfg: Needs, judge: Judge, predicted_ms: AdditiveCost, limits: Sequence[float]) -> Archive:

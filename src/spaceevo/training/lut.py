@@ -15,11 +15,13 @@ from spaceevo.evolution.points import choose, points, sub_stages
 from spaceevo.nn.elastic import Quantizer
 from spaceevo.nn.evaluate import calibrate
 from spaceevo.nn.nsr import nsr_at
-from spaceevo.space import Graph, StageSpec, format_stage, random_stage, row_cost
+from spaceevo.space import ElasticStage, Graph, Stage, StageSpec, format_stage, random_stage, row_cost
 from spaceevo.training.bkd import Student, StudentSpec
 from spaceevo.training.features import BoundaryFeatures
 
 Row = dict[str, Any]
+#: ms of a sub-stage, by its stage, its blocks, and the width and size of its input.
+StageMs = Callable[[ElasticStage, Stage, int, int], float]
 TRIES = 20  # points a row at most, of which the first that are different sub-stages are taken
 
 
@@ -60,11 +62,9 @@ class Examiner:
             self.nsr(student, [student.graph(cin, blocks, hw)], resolution)
 
 
-def tabulate(
-    student: Student, spec: StageSpec, samples: int, examiner: Examiner, stage_ms: Callable[[Graph], float], seed: int
-) -> list[Row]:
+def tabulate(student: Student, spec: StageSpec, samples: int, examiner: Examiner, stage_ms: StageMs, seed: int) -> list[Row]:
     """Rows of one (stage, block type): ``samples`` distinct sub-stages a width window and resolution, all of them together
-    spread evenly. ``ms``: the predictor's sum over the sub-stage's ops.
+    spread evenly. ``ms``: the predictor's, by stage, blocks, input width and size.
     """
     s = student.spec
     rows: list[Row] = []
@@ -91,7 +91,7 @@ def tabulate(
                     nsr=float(nsr),
                     mmacs=cost.mmacs,
                     params=cost.params,
-                    ms=stage_ms(graph),
+                    ms=stage_ms(s.elastic, blocks, cin, hw),
                 )
             )
     return rows
