@@ -12,7 +12,7 @@ from spaceevo.app import cli
 from spaceevo.app.config import Config
 from spaceevo.app.help import description, entrypoint_help, group_options, groups
 from spaceevo.paths import conf_dir
-from spaceevo.steps import STEPS
+from spaceevo.steps import COMMANDS, STEPS
 
 Run = Callable[..., tuple[int, str, list[Config]]]
 
@@ -155,6 +155,12 @@ def test_help_explains_groups_and_keys(name: str) -> None:
     for group in groups():
         for option in group_options(group):
             assert group == "stage" or f" {option} " in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_help(name: str) -> None:
+    text = entrypoint_help(name)
+    assert text.startswith(f"python -m spaceevo.{name} ") and "Examples:" in text
 
 
 def test_every_option_has_a_description_in_its_first_comment() -> None:

@@ -39,6 +39,13 @@ def test_demo_is_the_default() -> None:
     assert compose("pipeline", ["experiment=demo"]) == compose("train")
 
 
+def test_another_runtime_is_asked_for_by_its_name() -> None:
+    assert compose("profile").device.runtime == "onnxruntime"
+    assert compose("profile", ["runtime=litert"]).device.runtime == "litert"
+    with pytest.raises(UserError, match="runtime=litert: device=pixel4 is not here, and nothing is measured"):
+        compose("profile", ["device=pixel4", "hyperspace=demo", "runtime=litert"])
+
+
 def test_the_paper_s_subnet_search_is_the_same_by_either_name() -> None:
     sizes = [
         (search.population, search.parents, search.generations)

@@ -57,6 +57,10 @@ class Config:
     )
     debug: bool = setting("show the Python traceback of an error")
     threads: int = setting("CPU threads of PyTorch; 0: all; weights are the same bit for bit only at 1", least=0, most=THREADS)
+    runtime: str | None = setting(
+        "what latencies are measured in, and limits hold for, if not in device.runtime",
+        choices=("onnxruntime", "litert", "null"),
+    )
     space: str | None = setting("a search space to use in place of the found one, e.g. demo-012-123")
     model: str | None = setting("what describe tells of: a published model, or with space= a subnet's encoding")
     lut: str | None = setting(
@@ -138,11 +142,16 @@ def to_config(cfg: DictConfig) -> Config:
 
 
 def settle(cfg: Config) -> None:
-    """Fill what is left to one's own images (data=folder): what they are, and what follows from their size and number.
+    """Fill what is left to one's own images (data=folder): what they are, and what follows from their size and number; and the
+    device's runtime, where another is asked for.
 
     Raises:
-        UserError: they cannot be learned from, or are not as the config describes them.
+        UserError: they cannot be learned from, or are not as the config describes them; the device is not here.
     """
+    if cfg.runtime is not None:
+        if cfg.device.runtime == "none":
+            raise UserError(f"runtime={cfg.runtime}: device={cfg.device.name} is not here, and nothing is measured")
+        cfg.device.runtime = cfg.runtime
     if cfg.data.name == "folder":
         from spaceevo.data.folder import settled
 

@@ -19,13 +19,12 @@ from spaceevo.steps.step import Command, Step
 WIDTH = 118
 #: Groups whose options set keys of a section with another name, or of many.
 MORE_GROUPS = {
-    "runtime": "what latencies are measured in, and limits hold for, where not as the device says",
     "search": "how search spaces are searched",
     "subnet_search": "how subnets are searched",
     "experiment": "a whole run: many of the above at once",
 }
 #: Keys of the top that every command of a run has.
-COMMON = ("name", "run_dir", "seed", "threads", "start_over", "debug")
+COMMON = ("name", "run_dir", "seed", "threads", "runtime", "start_over", "debug")
 #: Sections that are chosen by name as a whole.
 CHOSEN = ("device", "latency", "hyperspace", "blocks")
 PIPELINE = (
@@ -134,15 +133,17 @@ def _alone(command: Command) -> str:
     """The help of a command with a config of its own."""
     assert command.config is not None
     defaults = yaml.safe_load((conf_dir() / f"{command.name}.yaml").read_text())
-    chosen = _default_of(command.name, "data")
     kinds = get_type_hints(command.config)
     lines = [f"python -m spaceevo.{command.name} [key=value ...]", "", *_wrapped("", f"{_sentence(command.summary)}."), ""]
     lines += ["Keys (key=value):"]
     for key in fields(command.config):
         if not is_dataclass(kinds[key.name]):
             lines += _key(key.name, defaults[key.name], key)
-    whose = " (default: as the card says)" if chosen is None else ""
-    lines += ["", f"  data: {_what(kinds['data'])}{whose}", *_options("data", chosen), "", "Examples:"]
+    if "data" in kinds:
+        chosen = _default_of(command.name, "data")
+        whose = " (default: as the card says)" if chosen is None else ""
+        lines += ["", f"  data: {_what(kinds['data'])}{whose}", *_options("data", chosen)]
+    lines += ["", "Examples:"]
     return "\n".join([*lines, *(f"  python -m spaceevo.{command.name} {text}" for text in command.examples)])
 
 
