@@ -69,19 +69,11 @@ def run(folder: Folder, cfg: Needs) -> None:
     times = measure(models, b.rounds, b.runs, cfg.device.threads, spread_s=b.spread_s, open_call=runtime.call)
     for row in rows:
         subnet = Subnet.parse(space, row["subnet"])
-        int8 = times[f"{row['name']}/int8"]
-        q = quantiles(int8)
-        row |= dict(
-            resolution=subnet.resolution,
-            mmacs=subnet.cost().mmacs,
-            params=subnet.cost().params,
-            predicted_ms=predictor.subnet_ms(subnet),
-            measured_ms=latency(int8),
-            p10_ms=q["p10"],
-            p50_ms=q["p50"],
-            p90_ms=q["p90"],
-            fp32_ms=latency(times[f"{row['name']}/fp32"]),
-        )
+        int8, fp32 = times[f"{row['name']}/int8"], times[f"{row['name']}/fp32"]
+        row |= dict(resolution=subnet.resolution, mmacs=subnet.cost().mmacs, params=subnet.cost().params)
+        row |= dict(predicted_ms=predictor.subnet_ms(subnet), measured_ms=latency(int8))
+        row |= {f"{place}_ms": ms for place, ms in quantiles(int8).items() if place != "min"}
+        row |= dict(fp32_ms=latency(fp32))
     frame = pd.DataFrame(rows)
     write_parquet(folder.output("benchmark.parquet"), frame)
     _tell(frame)
