@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from spaceevo.errors import UserError
+from spaceevo.latency import host
 from spaceevo.latency.host import FLAGS, describe, flags, versions, weight_bits
 
 CASCADE_LAKE = "processor\t: 0\nmodel name\t: Xeon\nflags\t\t: fpu sse avx2 avx512f avx512_vnni\nvmx flags\t: vnmi\n"
@@ -61,3 +63,14 @@ def test_this_host_is_described_in_plain_data() -> None:
     assert set(host["flags"]) <= set(FLAGS)
     assert weight_bits("auto") in (7, 8)
     assert {"python", "onnxruntime", "torch", "numpy"} <= set(versions())
+
+
+def test_conditions_are_what_the_system_tells(tmp_path: Path) -> None:
+    assert host.conditions(tmp_path) | {"load": 0.0} == {"governor": None, "celsius": None, "load": 0.0}
+    for name, content in ((host.GOVERNOR, "powersave\n"), (host.THERMAL, "48500\n")):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(content)
+    told = host.conditions(tmp_path)
+    assert (told["governor"], told["celsius"]) == ("powersave", 48.5) and told["load"] >= 0
+    (tmp_path / host.THERMAL).write_text("hot")
+    assert host.conditions(tmp_path)["celsius"] is None

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from spaceevo.errors import UserError
 from spaceevo.latency.limits import resolve_limits
-from spaceevo.latency.predictor import Predictor, fit, held_out_scores
+from spaceevo.latency.predictor import Predictor, fit, held_out_scores, interval_of
 from spaceevo.latency.sampling import graph_of, sample_models
 from spaceevo.space import Graph, SearchSpace, Subnet, load_hyperspace, subnet_graph
 
@@ -114,6 +114,18 @@ def test_json_of_something_else_is_named(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(UserError, match=r"predictor\.json: not a latency predictor"):
         Predictor.load(path)
+
+
+def test_nine_of_ten_subnets_measure_within_the_interval(tmp_path: Path) -> None:
+    noisy = fit(measured(240, 80, noise=ROUGH), HS)
+    noisy.interval = interval_of(measured(240, 80, noise=ROUGH), HS, seed=0)
+    low, high = noisy.interval
+    assert 1 - 3 * ROUGH < low < 1 - ROUGH and 1 + ROUGH < high < 1 + 3 * ROUGH
+    rng = np.random.default_rng(5)
+    ratios = [true_ms(g, "int8") * (1 + ROUGH * rng.standard_normal()) / noisy.graph_ms(g) for g in unseen(300)]
+    assert 0.8 < np.mean([low <= ratio <= high for ratio in ratios]) < 0.98
+    noisy.save(tmp_path / "predictor.json")
+    assert Predictor.load(tmp_path / "predictor.json").interval == noisy.interval
 
 
 def test_held_out_scores_of_an_additive_device_are_perfect(frame: pd.DataFrame) -> None:

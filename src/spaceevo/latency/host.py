@@ -12,6 +12,7 @@ from spaceevo.errors import bad_value
 
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
 VNNI = ("avx512_vnni", "avx_vnni")
+GOVERNOR, THERMAL = "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "sys/class/thermal/thermal_zone0/temp"
 RUNTIMES = ("onnxruntime", "ai-edge-litert", "onnx", "torch", "numpy")
 
 
@@ -63,6 +64,24 @@ def describe() -> dict[str, Any]:
         ram_gib=round(pages / 2**30, 1),
         system=f"{platform.system()} {platform.machine()}",
     )
+
+
+def conditions(root: Path = Path("/")) -> dict[str, Any]:
+    """What a measurement depends on and nobody has set: how the frequency is governed, the temperature in degrees Celsius, and
+    how many processes wanted to run in the last minute; None of what the system does not tell."""
+    governor, heat = _told(root / GOVERNOR), _told(root / THERMAL)
+    return dict(
+        governor=governor,
+        celsius=float(heat) / 1000 if heat is not None and heat.lstrip("-").isdigit() else None,
+        load=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+    )
+
+
+def _told(path: Path) -> str | None:
+    try:
+        return path.read_text().strip() or None
+    except OSError:
+        return None
 
 
 def versions() -> dict[str, str]:

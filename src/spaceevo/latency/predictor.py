@@ -72,10 +72,12 @@ def border_features(graph: Graph) -> Features:
 @dataclass
 class Predictor:
     """Coefficients (ms an amount) per precision: ``int8``, and ``fp32`` where that was measured. ``blocks``: the INT8 latency
-    of blocks that are known as a whole; others add up their ops."""
+    of blocks that are known as a whole; others add up their ops. ``interval``: what nine of ten subnets measure at least and at
+    most, over what is predicted of them; None where that is not known."""
 
     coefficients: dict[str, dict[str, float]]
     blocks: BlockTable | None = None
+    interval: tuple[float, float] | None = None
     _cache: dict[tuple[str, Op], float] = field(default_factory=dict, repr=False)
 
     def op_ms(self, op: Op, precision: str = "int8") -> float:
@@ -158,7 +160,9 @@ class Predictor:
 
     def save(self, path: Path, **more: Any) -> None:
         """``more``: what else the file tells of itself."""
-        known = {} if self.blocks is None else {"blocks": self.blocks.as_data()}
+        known: dict[str, Any] = {} if self.blocks is None else {"blocks": self.blocks.as_data()}
+        if self.interval is not None:
+            known["interval"] = list(self.interval)
         write_json(path, {"unit": "ms", **more, "coefficients": self.coefficients, **known})
 
     @staticmethod
@@ -171,7 +175,9 @@ class Predictor:
             coefficients = held["coefficients"]
             found = {p: {name: float(ms) for name, ms in coefficients[p].items()} for p in coefficients}
             blocks = BlockTable.of_data(held["blocks"]) if "blocks" in held else None
-            return Predictor({"int8": found.pop("int8"), **found}, blocks)
+            low, high = map(float, held["interval"]) if "interval" in held else (None, None)
+            interval = None if low is None or high is None else (low, high)
+            return Predictor({"int8": found.pop("int8"), **found}, blocks, interval)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
             raise UserError(f"{path}: not a latency predictor ({type(error).__name__}); make it anew") from None
 
@@ -194,6 +200,7 @@ def fit(frame: pd.DataFrame, hs: Hyperspace) -> Predictor:
 
 
 SUBNET_WEIGHT = 3.0
+FOLDS = 5  # of which each is predicted by a fit to the others
 
 
 def _matrix(graphs: Iterable[Graph]) -> tuple[list[str], np.ndarray]:
@@ -206,6 +213,20 @@ def _matrix(graphs: Iterable[Graph]) -> tuple[list[str], np.ndarray]:
         rows.append(total)
     names = sorted({name for row in rows for name, amount in row.items() if amount})
     return names, np.array([[row.get(name, 0.0) for name in names] for row in rows])
+
+
+def interval_of(frame: pd.DataFrame, hs: Hyperspace, seed: int) -> tuple[float, float]:
+    """Measured over predicted INT8 ms of the measured subnets, each predicted by a fit that did not see it: what all but one in
+    twenty reach, and what all but one in twenty do not exceed."""
+    subnets = np.random.default_rng(seed).permutation(frame[frame.kind == "subnet"].name.unique())
+    ratios = []
+    for held in np.array_split(subnets, min(FOLDS, len(subnets))):
+        predictor = fit(frame[~frame.name.isin(held)], hs)
+        rows = frame[frame.name.isin(held) & (frame.precision == "int8")]
+        graphs = [graph_of(kind, spec, hs) for kind, spec in zip(rows.kind, rows.spec, strict=True)]
+        ratios += [ms / predictor.graph_ms(graph) for ms, graph in zip(rows.ms, graphs, strict=True)]
+    low, high = np.quantile(ratios, 0.05, method="lower"), np.quantile(ratios, 0.95, method="higher")
+    return float(low), float(high)
 
 
 def held_out_scores(frame: pd.DataFrame, hs: Hyperspace, fraction: float, seed: int) -> dict[str, Any]:

@@ -76,15 +76,18 @@ def run(folder: Folder, cfg: Needs) -> None:
         row |= dict(fp32_ms=latency(fp32))
     frame = pd.DataFrame(rows)
     write_parquet(folder.output("benchmark.parquet"), frame)
-    _tell(frame)
+    _tell(frame, predictor.interval)
 
 
-def _tell(frame: pd.DataFrame) -> None:
+def _tell(frame: pd.DataFrame, interval: tuple[float, float] | None) -> None:
     """How near the predictions are, and which models keep their limits."""
     random = frame[frame.kind == "random"]
     if len(random):
         close = ((random.predicted_ms / random.measured_ms - 1).abs() <= WITHIN).sum()
         say(f"benchmark: predicted within 10 % of measured for {close} of {len(random)} random subnets")
+    if len(random) and interval is not None:
+        held = (random.measured_ms / random.predicted_ms).between(*interval).sum()
+        say(f"benchmark: measured within the interval that holds nine of ten: {held} of {len(random)} random subnets")
     exported = frame[frame.kind == "exported"]
     kept = (exported.measured_ms <= exported.limit_ms.astype(float)).sum()
     say(f"benchmark: {kept} of {len(exported)} exported models measured within their latency limit")

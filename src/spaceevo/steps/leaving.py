@@ -195,7 +195,7 @@ def write(cfg: Exported, model: Leaving, taken: Measured, inputs: Mapping[str, s
         runtime=runtime.name,
         timing=timing(cfg),
         device=cfg.device.name,
-        host=host.describe(),
+        host=host.describe() | host.conditions(),
         versions=host.versions(),
         code_version=code_version(),
         inputs=dict(inputs),

@@ -41,10 +41,12 @@ def run(folder: Folder, cfg: Needs) -> None:
     if cfg.device.predictor is None:
         import pandas as pd
 
-        from spaceevo.latency.predictor import fit, held_out_scores
+        from spaceevo.latency.predictor import fit, held_out_scores, interval_of
 
         frame = pd.read_parquet(folder.input(KERNELS))
         predictor, scores = fit(frame, hs), held_out_scores(frame, hs, cfg.predictor.held_out, cfg.seed)
+        if (frame.kind == "subnet").any():
+            predictor.interval = interval_of(frame, hs, cfg.seed)
         what = "held-out subnets"
     else:
         from spaceevo.latency.published import given
@@ -58,6 +60,9 @@ def run(folder: Folder, cfg: Needs) -> None:
     write_json(folder.output("latency/predictor_scores.json"), scores)
     if scores:
         say(f"predictor: {scores['within_10pct']:.0f} % of {scores['n']:,} {what} within 10 %")
+    if predictor.interval is not None:
+        low, high = (100 * ratio - 100 for ratio in predictor.interval)
+        say(f"predictor: nine of ten subnets measure between {low:+.1f} % and {high:+.1f} % of what is predicted")
     unknown = sorted({kind for space in one_of_each(hs) for kind in predictor.unknown(superset_graph(space))})
     if unknown:
         say(f"predictor: knows nothing of {', '.join(unknown)}, which {hs.name} has: they count 0 ms")

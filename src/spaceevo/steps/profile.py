@@ -43,7 +43,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     from spaceevo.latency.profile import profile
     from spaceevo.latency.sampling import graph_of, sample_models
 
-    bits = host.weight_bits(cfg.device.weight_bits)
+    bits, before = host.weight_bits(cfg.device.weight_bits), host.conditions()
     recipe, runtime = cfg.profile, runtime_called(cfg.device.runtime)
     hs = hyperspace(cfg)
     samples = sample_models(hs, recipe.blocks, recipe.subnets, np.random.default_rng(cfg.seed))
@@ -59,7 +59,7 @@ def run(folder: Folder, cfg: Needs) -> None:
             progress=lambda done: bar.update(done - bar.n),
             open_call=runtime.call,
         )
-    how = dict(weight_bits=bits, threads=cfg.device.threads, runtime=runtime.name)
+    how = dict(weight_bits=bits, threads=cfg.device.threads, runtime=runtime.name, before=before, after=host.conditions())
     write_json(folder.output("latency/host.json"), host.describe() | how)
     write_parquet(folder.output(KERNELS), frame)
 
