@@ -3,7 +3,8 @@
 The published latencies are sums over blocks, and those of ``mobilew`` also sums over the ops of our graphs. So: what the rows
 say of every op by least squares (ops that no row has: trees over the ops); then what they say of every block, by the least
 departure from its ops' sum. How blocks depart from that is learned by trees too, for blocks that no row has, and the blocks
-are settled once more about what these expect. All errors and departures are relative ones.
+are settled once more about what these expect. All errors and departures are relative ones, but for the last: what is left of a
+few rows by then, of blocks that took many times what anything foretells, is spread over their blocks.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Ops = dict[tuple[Any, ...], int]
 OP_DAMP, BLOCK_DAMP, ITERATIONS = 1e-4, 1e-6, 3000  # of least squares
 TREES = 300
 OFTEN = 20  # rows that an op or a block is in, beyond which the trees trust it no more
-LEAST = 0.05  # of what is expected, that the rows' least squares may say of an op or a block
+LEAST = 1e-3  # of what is expected, that the rows' least squares may say of an op or a block
 
 
 @dataclass
@@ -72,6 +73,7 @@ def recover_blocks(table: Table, rows: np.ndarray | None = None, seed: int = 0) 
         UserError: a table without configurations.
     """
     from scipy.sparse import csr_array, diags_array
+    from scipy.sparse.linalg import lsmr
 
     source, hs = rows_of(table), table.hyperspace
     row, blocks = _block_table(hs, source)
@@ -83,7 +85,8 @@ def recover_blocks(table: Table, rows: np.ndarray | None = None, seed: int = 0) 
         row, blocks, target = place[row[used]], blocks[used], target[rows]
     keys, first, column = np.unique(_scaled(blocks), axis=0, return_index=True, return_inverse=True)
     blocks = blocks[first]
-    sums = diags_array(1 / target) @ csr_array((np.ones(len(row)), (row, column.reshape(-1))), (len(target), len(keys)))
+    counts = csr_array((np.ones(len(row)), (row, column.reshape(-1))), (len(target), len(keys)))
+    sums = diags_array(1 / target) @ counts
     matrix, ops = _ops_of(hs, blocks)
     by_op = sums @ matrix
     rough = _rough(by_op, list(ops))
@@ -93,8 +96,9 @@ def recover_blocks(table: Table, rows: np.ndarray | None = None, seed: int = 0) 
     ms = _settled(sums, total, BLOCK_DAMP)
     trees = _trees(seed).fit(_sizes(blocks, total), np.log(ms / total), sample_weight=_often(sums))
     ms = _settled(sums, _expected(trees, blocks, total), BLOCK_DAMP)
-    residual = float((np.abs(sums @ ms - 1) * target).max())
-    known = dict(zip(map(tuple, keys.tolist()), map(float, ms), strict=True))
+    ms = ms + lsmr(counts, target - counts @ ms, atol=1e-10, btol=1e-10, maxiter=ITERATIONS)[0]
+    residual = float(np.abs(counts @ ms - target).max())
+    known = {key: value for key, value in zip(map(tuple, keys.tolist()), ms.tolist(), strict=True) if value > 0}
     return BlockLatency(hs, known, dict(zip(ops, map(float, each), strict=True)), op_trees, trees, residual)
 
 
