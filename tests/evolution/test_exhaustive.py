@@ -169,5 +169,5 @@ def test_branch_and_bound_misses_nothing_of_a_part_of_onnxw(monkeypatch: pytest.
 @pytest.mark.slow
 def test_published_latencies_are_additive_over_blocks_and_nsr_is_predictable() -> None:
     table = load_table(PUBLISHED / "onnxw", "onnxw")
-    assert recover_blocks(table).residual < 1e-4
+    assert recover_blocks(table).residual < 2e-4  # printed to 1e-4, of rows of up to 57 ms; errors count relative to them
     assert all(error["r2"] > 0.99 for error in fit_nsr(table).held_out.values())

@@ -3,8 +3,7 @@
 The published latencies are sums over blocks, and those of ``mobilew`` also sums over the ops of our graphs. So: what the rows
 say of every op by least squares (ops that no row has: trees over the ops); then what they say of every block, by the least
 departure from its ops' sum. How blocks depart from that is learned by trees too, for blocks that no row has, and the blocks
-are settled once more about what these expect. All errors and departures are relative ones, but for the last: what is left of a
-few rows by then, of blocks that took many times what anything foretells, is spread over their blocks.
+are settled once more about what these expect. All errors and departures are relative ones.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ OP_KINDS, ACTS = ("conv", "depthwise", "mean", "maxpool", "mul", "add", "hswish"
 Ops = dict[tuple[Any, ...], int]
 OP_DAMP, BLOCK_DAMP, ITERATIONS = 1e-4, 1e-6, 3000  # of least squares
 TREES = 300
+AGAIN = 3  # times that blocks are settled once more about what they were settled at: a few took many times what was expected
 OFTEN = 20  # rows that an op or a block is in, beyond which the trees trust it no more
 LEAST = 1e-3  # of what is expected, that the rows' least squares may say of an op or a block
 
@@ -73,7 +73,6 @@ def recover_blocks(table: Table, rows: np.ndarray | None = None, seed: int = 0) 
         UserError: a table without configurations.
     """
     from scipy.sparse import csr_array, diags_array
-    from scipy.sparse.linalg import lsmr
 
     source, hs = rows_of(table), table.hyperspace
     row, blocks = _block_table(hs, source)
@@ -96,7 +95,8 @@ def recover_blocks(table: Table, rows: np.ndarray | None = None, seed: int = 0) 
     ms = _settled(sums, total, BLOCK_DAMP)
     trees = _trees(seed).fit(_sizes(blocks, total), np.log(ms / total), sample_weight=_often(sums))
     ms = _settled(sums, _expected(trees, blocks, total), BLOCK_DAMP)
-    ms = ms + lsmr(counts, target - counts @ ms, atol=1e-10, btol=1e-10, maxiter=ITERATIONS)[0]
+    for _ in range(AGAIN):
+        ms = _settled(sums, ms, BLOCK_DAMP)
     residual = float(np.abs(counts @ ms - target).max())
     known = {key: value for key, value in zip(map(tuple, keys.tolist()), ms.tolist(), strict=True) if value > 0}
     return BlockLatency(hs, known, dict(zip(ops, map(float, each), strict=True)), op_trees, trees, residual)
