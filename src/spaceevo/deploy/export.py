@@ -65,9 +65,10 @@ def int8_and_fp32(
     real = float_model(net, graph, unquantized.stats)
     batch, given, softmax = None if form.dynamic_batch else 1, form.given, form.probabilities
     run_by = runtime_called(runtime)
-    fp32 = write_fp32(real, batch, form.labels, given, softmax)
     if run_by.name == "litert":
         fp32 = write_float_tflite(real, form.labels, given, softmax)
+    else:
+        fp32 = write_fp32(real, batch, form.labels, given, softmax)
     files = {
         "model.onnx": write_int8(integer, batch, form.labels, given, softmax),
         "model.tflite": write_tflite(integer, form.float_io, form.labels, given=given, probabilities=softmax),

@@ -46,7 +46,7 @@ class BlockLatency:
     def ms(self, blocks: np.ndarray) -> np.ndarray:
         """Of each of ``[blocks, 7]``."""
         blocks = np.atleast_2d(blocks)
-        found = np.array([self.known.get(key, np.nan) for key in map(tuple, _scaled(blocks).tolist())])
+        found = np.array([self.known.get(key, np.nan) for key in map(tuple, scaled(blocks).tolist())])
         unseen = np.flatnonzero(np.isnan(found))
         if len(unseen):
             matrix, ops = _ops_of(self.hyperspace, blocks[unseen])
@@ -82,14 +82,13 @@ def recover_blocks(table: Table, rows: np.ndarray | None = None, seed: int = 0) 
         place[rows] = np.arange(len(rows))
         used = place[row] >= 0
         row, blocks, target = place[row[used]], blocks[used], target[rows]
-    keys, first, column = np.unique(_scaled(blocks), axis=0, return_index=True, return_inverse=True)
+    keys, first, column = np.unique(scaled(blocks), axis=0, return_index=True, return_inverse=True)
     blocks = blocks[first]
     counts = csr_array((np.ones(len(row)), (row, column.reshape(-1))), (len(target), len(keys)))
     sums = diags_array(1 / target) @ counts
     matrix, ops = _ops_of(hs, blocks)
     by_op = sums @ matrix
-    rough = _rough(by_op, list(ops))
-    each = _settled(by_op, rough, OP_DAMP)
+    each = _settled(by_op, _rough(by_op, list(ops)), OP_DAMP)
     op_trees = _trees(seed).fit(_op_sizes(list(ops)), np.log(each), sample_weight=_often(by_op))
     total = matrix @ each
     ms = _settled(sums, total, BLOCK_DAMP)
@@ -98,7 +97,7 @@ def recover_blocks(table: Table, rows: np.ndarray | None = None, seed: int = 0) 
     for _ in range(AGAIN):
         ms = _settled(sums, ms, BLOCK_DAMP)
     residual = float(np.abs(counts @ ms - target).max())
-    known = {key: value for key, value in zip(map(tuple, keys.tolist()), ms.tolist(), strict=True) if value > 0}
+    known = dict(zip(map(tuple, keys.tolist()), ms.tolist(), strict=True))
     return BlockLatency(hs, known, dict(zip(ops, map(float, each), strict=True)), op_trees, trees, residual)
 
 
@@ -113,20 +112,26 @@ def _settled(sums: Any, expected: np.ndarray, damp: float) -> np.ndarray:
 
 def _rough(by_op: Any, ops: Sequence[tuple[Any, ...]]) -> np.ndarray:
     """Of each op: a start, and an amount a multiply-add and an element, of its kind and kernel; none below 0."""
-    from scipy.optimize import nnls
-
     kinds = sorted({(op[0], op[5]) for op in ops})
     amounts = np.zeros((len(ops), 3 * len(kinds)))
     for i, (kind, cin, cout, in_hw, out_hw, kernel, _, _) in enumerate(ops):
         at, fan_in = 3 * kinds.index((kind, kernel)), 1 if kind == "depthwise" else cin
         amounts[i, at : at + 3] = 1, out_hw**2 * cout * fan_in * kernel**2, cin * in_hw**2 + cout * out_hw**2
-    totals = by_op @ amounts
-    scale = totals.max(0)
-    gram = (totals / scale).T @ (totals / scale)
-    root = np.linalg.cholesky(gram + 1e-12 * np.trace(gram) * np.eye(len(gram)))
-    solution, _ = nnls(root.T, np.linalg.solve(root, (totals / scale).sum(0)), maxiter=100 * len(gram))
-    rough = amounts @ (solution / scale)
+    rough = amounts @ least_relative(by_op @ amounts)
     return np.maximum(rough, rough[rough > 0].min())
+
+
+def least_relative(amounts: np.ndarray) -> np.ndarray:
+    """Coefficients, none below 0, by which each row of ``amounts`` adds up to about 1, by least squares: amounts over what they
+    are to add up to, so that errors count relative to it. On the normal equations, whose size is the columns'."""
+    from scipy.optimize import nnls
+
+    scale = amounts.max(0)
+    weighted = amounts / scale
+    gram = weighted.T @ weighted
+    root = np.linalg.cholesky(gram + 1e-12 * np.trace(gram) * np.eye(len(gram)))
+    solution, _ = nnls(root.T, np.linalg.solve(root, weighted.sum(0)), maxiter=100 * len(gram))
+    return solution / scale
 
 
 def _often(sums: Any) -> np.ndarray:
@@ -216,7 +221,7 @@ def _blocks_of(hs: Hyperspace, stage: int, block: int, cin: int, hw: int, blocks
     return np.stack([np.full(depth, block), sizes, widths, kernel, width, np.nan_to_num(expand), strides], 1)
 
 
-def _scaled(blocks: np.ndarray) -> np.ndarray:
+def scaled(blocks: np.ndarray) -> np.ndarray:
     """``BLOCK`` rows as whole numbers, expand ratios in hundredths: what they are looked up by."""
     return np.rint(blocks * [1, 1, 1, 1, 1, 100, 1]).astype(np.int64)
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from spaceevo.evolution import BlockLatency
+from spaceevo.evolution.block_latency import scaled
 from spaceevo.space import BlockChoice, BlockConfig, ElasticStage, Hyperspace, stage_input_hw
 
 #: The columns of a key, and how many values each may have: together they are one whole number.
@@ -65,8 +66,7 @@ class BlockTable:
 def table_of(latency: BlockLatency) -> BlockTable:
     """What ``latency`` says of every block of its hyperspace."""
     hs, blocks = latency.hyperspace, all_blocks(latency.hyperspace)
-    keys = np.rint(blocks * [1, 1, 1, 1, 1, 100, 1]).astype(np.int64)
-    return BlockTable([kind_of(choice) for choice in hs.blocks], keys, latency.ms(blocks))
+    return BlockTable([kind_of(choice) for choice in hs.blocks], scaled(blocks), latency.ms(blocks))
 
 
 def all_blocks(hs: Hyperspace) -> np.ndarray:

@@ -219,12 +219,11 @@ def interval_of(frame: pd.DataFrame, hs: Hyperspace, seed: int) -> tuple[float, 
     """Measured over predicted INT8 ms of the measured subnets, each predicted by a fit that did not see it: what all but one in
     twenty reach, and what all but one in twenty do not exceed."""
     subnets = np.random.default_rng(seed).permutation(frame[frame.kind == "subnet"].name.unique())
-    ratios = []
+    ratios: list[float] = []
     for held in np.array_split(subnets, min(FOLDS, len(subnets))):
         predictor = fit(frame[~frame.name.isin(held)], hs)
         rows = frame[frame.name.isin(held) & (frame.precision == "int8")]
-        graphs = [graph_of(kind, spec, hs) for kind, spec in zip(rows.kind, rows.spec, strict=True)]
-        ratios += [ms / predictor.graph_ms(graph) for ms, graph in zip(rows.ms, graphs, strict=True)]
+        ratios += (rows.ms.to_numpy() / _of_rows(predictor, rows, hs)).tolist()
     low, high = np.quantile(ratios, 0.05, method="lower"), np.quantile(ratios, 0.95, method="higher")
     return float(low), float(high)
 
@@ -236,10 +235,7 @@ def held_out_scores(frame: pd.DataFrame, hs: Hyperspace, fraction: float, seed: 
     held = set(np.random.default_rng(seed).permutation(subnets)[: max(1, round(fraction * len(subnets)))])
     predictor = fit(frame[~frame.name.isin(held)], hs)
     rows = frame[frame.name.isin(held) & (frame.precision == "int8")]
-    predicted = np.array(
-        [predictor.graph_ms(graph_of(kind, spec, hs)) for kind, spec in zip(rows.kind, rows.spec, strict=True)]
-    )
-    error = predicted / rows.ms.to_numpy() - 1
+    error = _of_rows(predictor, rows, hs) / rows.ms.to_numpy() - 1
     return dict(
         n=len(rows),
         within_5pct=float((np.abs(error) <= 0.05).mean() * 100),
@@ -247,3 +243,8 @@ def held_out_scores(frame: pd.DataFrame, hs: Hyperspace, fraction: float, seed: 
         median_error_pct=float(np.median(np.abs(error)) * 100),
         above_q95=float(np.quantile(1 / (1 + error), 0.95)),
     )
+
+
+def _of_rows(predictor: Predictor, rows: pd.DataFrame, hs: Hyperspace) -> np.ndarray:
+    """Predicted INT8 ms of each row of ``kernels.parquet``."""
+    return np.array([predictor.graph_ms(graph_of(kind, spec, hs)) for kind, spec in zip(rows.kind, rows.spec, strict=True)])

@@ -14,6 +14,7 @@ import numpy as np
 
 from spaceevo.errors import UserError
 from spaceevo.evolution import Table, load_table, recover_blocks
+from spaceevo.evolution.block_latency import least_relative
 from spaceevo.latency.blocks import table_of
 from spaceevo.latency.predictor import Predictor, op_features
 from spaceevo.paths import PACKAGE
@@ -46,7 +47,7 @@ def fit_published(folder: Path, hs: Hyperspace, seed: int) -> tuple[Predictor, d
         median_error_pct=float(np.median(error) * 100),
         worst_pct=float(error.max() * 100),
     )
-    coefficients = dict(zip(names, _solve(features, ms).tolist(), strict=True))
+    coefficients = dict(zip(names, least_relative(features / ms[:, None]).tolist(), strict=True))
     return Predictor({"int8": coefficients}, table_of(recover_blocks(table, seed=seed))), scores
 
 
@@ -89,18 +90,6 @@ def _block_features(hs: Hyperspace, key: np.ndarray) -> dict[str, float]:
         for name, amount in op_features(op).items():
             total[name] = total.get(name, 0.0) + amount
     return total
-
-
-def _solve(features: np.ndarray, ms: np.ndarray) -> np.ndarray:
-    """Non-negative coefficients of least relative error: on the normal equations, whose size is the features'."""
-    from scipy.optimize import nnls
-
-    scale = features.max(0)
-    weighted = features / scale / ms[:, None]
-    gram = weighted.T @ weighted
-    root = np.linalg.cholesky(gram + 1e-12 * np.trace(gram) * np.eye(len(gram)))
-    solution, _ = nnls(root.T, np.linalg.solve(root, weighted.sum(0)), maxiter=100 * len(gram))
-    return solution / scale
 
 
 def given(setting: str, device: str, hs: Hyperspace, seed: int) -> tuple[Predictor, dict[str, Any]]:
