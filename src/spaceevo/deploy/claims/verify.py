@@ -105,7 +105,8 @@ def run_claims(
         agreed = claims.get("agreement", card.get("agreement") if name == runtime_of_card(card).int8 else None)
         found += accuracy_claims(name, claims, agreed, given[name], labels, points)
     found += [_file_claim(name, claims, f"{BESIDE}/{name}") for name, claims in card.get(BESIDE, {}).items()]
-    found += [*image_claims(card, given, len(labels)), *onnx_claims(card, files.get("model.onnx"))]
+    found += [*image_claims(card, given, len(labels)), *precision_claims(card, files)]
+    found += onnx_claims(card, files.get("model.onnx"))
     found += input_claims(card)
     floats = AtSize(images.normalized, card["input"]["shape"][-1])
     found += integer_claims(card, folder / INTEGER, floats, labels, given)
@@ -153,6 +154,17 @@ def input_claims(card: Mapping[str, Any]) -> list[Claim]:
     keys = tuple(f"input/{key}" for key in told if key not in ("shape", "mean", "std"))
     here = f"other {', '.join(wrong)}" if wrong else "the same"
     return [Claim("card", "input", told["kind"], here, not wrong, must=True, keys=keys)]
+
+
+def precision_claims(card: Mapping[str, Any], files: Mapping[str, bytes]) -> list[Claim]:
+    """Whether an ONNX file holds integers or floats, as the card says: one of floats may answer as one of integers does."""
+    found = []
+    for name, claims in card["files"].items():
+        if Path(name).suffix == ".onnx":
+            ops = {node.op_type for node in onnx.load_from_string(files[name]).graph.node}
+            told, here = claims["precision"], "int8" if "QuantizeLinear" in ops else "fp32"
+            found.append(Claim(name, "precision", told, here, told == here, must=True, keys=(f"files/{name}/precision",)))
+    return found
 
 
 def onnx_claims(card: Mapping[str, Any], content: bytes | None) -> list[Claim]:
