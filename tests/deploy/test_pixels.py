@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import flatbuffers
@@ -35,8 +36,9 @@ from spaceevo.deploy.integer.fold import float_model, integer_model
 from spaceevo.deploy.integer.model import FloatModel, IntegerModel
 from spaceevo.deploy.integer.reference import run_integer
 from spaceevo.deploy.runtimes import litert, ort
-from spaceevo.deploy.runtimes.registry import RUNTIMES, measure_files
+from spaceevo.deploy.runtimes.registry import measure_files, open_file
 from spaceevo.errors import UserError
+from spaceevo.latency.machines.machine import HERE
 from spaceevo.nn.elastic import Elastic, resize
 from spaceevo.nn.lsq import TensorQuantizer, fake_quant_activation, zero_point
 from spaceevo.paths import conf_dir
@@ -80,7 +82,7 @@ def test_pixel_files_give_the_integers_of_normalized_files_and_of_the_reference(
     expected = run_integer(case.model, normalized)
     assert len(np.unique(expected)) > 20
     today = {".onnx": write_int8(case.model), ".tflite": write_tflite(case.model)}
-    given = {ending: RUNTIMES[ending].open(file, 1)(normalized) for ending, file in today.items()}
+    given = {ending: open_file(Path(f"model{ending}"), file)(normalized) for ending, file in today.items()}
     files = [
         (".onnx", write_int8(case.model, given=case.given)),
         (".onnx", write_int8(case.model, None, given=case.given, probabilities=True)),
@@ -88,7 +90,7 @@ def test_pixel_files_give_the_integers_of_normalized_files_and_of_the_reference(
         (".tflite", write_tflite(case.model, float_io=True, given=case.given, probabilities=True)),
     ]
     for ending, file in files:
-        found = RUNTIMES[ending].open(file, 1)(pixels)
+        found = open_file(Path(f"model{ending}"), file)(pixels)
         np.testing.assert_array_equal(found, given[ending])
         np.testing.assert_array_equal(found, expected)
 
@@ -103,7 +105,7 @@ def test_a_pixel_is_its_own_integer_in_litert_for_all_256() -> None:
     builder = flatbuffers.Builder(0)
     builder.Finish(file.Pack(builder), b"TFL3")
     for xnnpack in (True, False):
-        integers = litert._invoke(litert.interpreter(bytes(builder.Output()), xnnpack=xnnpack), every)[-1]
+        integers = litert.invoke(litert.interpreter(bytes(builder.Output()), xnnpack=xnnpack), every)[-1]
         assert (integers.astype(int).reshape(-1) + 128).tolist() == list(range(256))
 
 
@@ -122,7 +124,7 @@ def test_probabilities_are_the_first_output_and_the_softmax_of_the_logits(case: 
     np.testing.assert_allclose(first, expected, atol=1e-6)
     running = litert.interpreter(write_tflite(case.model, given=case.given, probabilities=True))
     assert running.get_output_details()[0]["dtype"] == np.float32
-    np.testing.assert_allclose(litert._invoke(running, pixels)[0], expected, atol=1e-6)
+    np.testing.assert_allclose(litert.invoke(running, pixels)[0], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("probabilities", [False, True])
@@ -179,7 +181,7 @@ def test_pixel_files_are_timed_with_pixels(case: Case) -> None:
         "b.tflite": write_tflite(case.model, given=case.given, probabilities=True),
         "c.onnx": write_fp32(case.real, given=case.given),
     }
-    assert all((ms > 0).all() for ms in measure_files(files, 1, 2, 1, 0).values())
+    assert all((ms > 0).all() for ms in measure_files(files, HERE, None, 1, 2, 1, 0).values())
 
 
 def data_of(mean: list[float], std: list[float]) -> DataConfig:

@@ -15,6 +15,7 @@ from spaceevo.deploy.runtimes.timing import timing_writer
 from spaceevo.latency.measure import COLD_CALLS, PATIENCE, cold_ms, latency, measure, quantiles
 from spaceevo.latency.measure import GROUP as SESSIONS
 from spaceevo.latency.profile import GROUP, profile
+from spaceevo.latency.runtimes.call import opener
 from spaceevo.latency.sampling import Sample, graph_of, sample_models
 from spaceevo.space import Graph, SearchSpace, Subnet, load_hyperspace, subnet_graph
 from spaceevo.space.graph import PADDINGS
@@ -128,7 +129,7 @@ def test_every_runtime_has_files_to_time_in_both_precisions(runtime: Runtime) ->
     net = Subnet.largest(SearchSpace.parse("demo-001-111", load_hyperspace("demo")))
     files = dict(zip(("int8", "fp32"), timing_writer(8, "symmetric", runtime.name)(subnet_graph(net)), strict=True))
     assert len(files["int8"]) < len(files["fp32"])
-    times = measure(files, rounds=2, runs=2, open_call=runtime.call)
+    times = measure(files, rounds=2, runs=2, open_call=opener(runtime.name))
     assert all(np.all(taken > 0) for taken in times.values())
 
 
@@ -144,7 +145,7 @@ class Writer:
 
 
 def run_profile(samples: Sequence[Sample], write: Writer, part: Path, progress=lambda done: None) -> pd.DataFrame:  # type: ignore[no-untyped-def]
-    return profile(samples, graph, write, rounds=2, runs=2, threads=1, part=part, progress=progress)
+    return profile(samples, graph, write, lambda models: measure(models, 2, 2), part=part, progress=progress)
 
 
 def test_stopped_profile_goes_on_without_measuring_anew(tmp_path: Path) -> None:

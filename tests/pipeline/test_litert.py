@@ -12,6 +12,7 @@ from conftest import TINY
 from processes import forked
 
 from spaceevo.deploy.runtimes.registry import RUNTIMES, measure_files
+from spaceevo.latency.machines.machine import HERE
 from spaceevo.latency.measure import latency
 
 #: Of LiteRT's files that a tiny run left on one machine; another machine's latency may be another.
@@ -31,7 +32,9 @@ def test_limits_cards_and_files_are_litert_s(tmp_path: Path) -> None:
         assert card["measured_ms"] == card["files"][runtime.int8]["measured_ms"] <= card["limit_ms"]
         assert card["fp32_ms"] == card["files"][runtime.fp32]["measured_ms"]
         assert all(card["files"][name]["identical_integers"] == 100 for name in ("model.onnx", "model.tflite"))
-        (times,) = measure_files({"model.tflite": (path.parent / "model.tflite").read_bytes()}, 3, 20, 1, 0.0).values()
+        (times,) = measure_files(
+            {"model.tflite": (path.parent / "model.tflite").read_bytes()}, HERE, None, 3, 20, 1, 0.0
+        ).values()
         assert 1 / FAR < latency(times) / card["measured_ms"] < FAR
         line = [sys.executable, "-m", "spaceevo.verify", f"path={path.parent}", f"out_dir={tmp_path}"]
         verified = forked(line, tmp_path)

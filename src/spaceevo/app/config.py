@@ -66,6 +66,9 @@ class Config:
     lut: str | None = setting(
         "an accuracy table to use in place of lut.parquet: such a file, or a folder of the authors' CSV files"
     )
+    adapt: str | None = setting(
+        "for predictor: models measured on another device, a CSV or Parquet file, to which device's predictor is moved"
+    )
     from_: str | None = setting("typed from=: the folder of an exported model, which finetune starts from")
     baselines: list[str] = setting(
         "the standard networks to train, one or more of these", choices=tuple(STANDARD), distinct=True

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from spaceevo.errors import UserError
+from spaceevo.errors import UserError, bad_value
 from spaceevo.settings import COUNT, THREADS, setting
 from spaceevo.space.graph import PADDINGS
 
@@ -20,6 +20,11 @@ class DeviceConfig:
         "what latencies are measured in, and limits hold for; none: the device is not here",
         choices=("onnxruntime", "litert", "none"),
     )
+    at: str = setting("where it is: this machine, or one behind ssh or adb", choices=("here", "ssh", "adb"))
+    host: str | None = setting("for ssh: whom it connects to, e.g. pi@raspberrypi")
+    python: str = setting("for ssh: the interpreter there, with numpy and the runtime")
+    serial: str | None = setting("for adb: the phone's serial; null: the only one")
+    benchmark_model: str = setting("for adb: TFLite's benchmark_model, a file here or its path on the phone")
     threads: int = setting("CPU threads of the runtime", least=1, most=THREADS)
     weight_bits: int | str = setting(
         "of a weight; auto: 8 where this CPU has VNNI or is no x86, else 7", choices=("auto", 7, 8)
@@ -30,7 +35,13 @@ class DeviceConfig:
     )
 
     def check(self) -> None:
-        """A number as the command line gives it."""
+        """A number as the command line gives it.
+
+        Raises:
+            UserError: bits of this CPU for another one.
+        """
+        if self.at != "here" and self.weight_bits == "auto":
+            raise bad_value("device.weight_bits", "auto", f"7 or 8 for device.at={self.at}: auto looks at this machine's CPU")
         if isinstance(self.weight_bits, str) and self.weight_bits not in ("auto", MISSING):
             self.weight_bits = int(self.weight_bits)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,11 @@ def weight_bits(setting: str | int, text: str | None = None, machine: str | None
     return 7 if x86 and not set(VNNI) & set(flags(text)) else 8
 
 
+def saturates(machine: Mapping[str, Any]) -> bool:
+    """Whether onnxruntime's products with 8-bit weights saturate on the machine of that description (:func:`describe`)."""
+    return "x86_64" in machine["system"] and not set(VNNI) & set(machine["flags"])
+
+
 def check_threads(threads: int) -> None:
     """Raises:
     UserError: more of them than there are cores would be measured waiting for each other.
@@ -82,6 +88,20 @@ def _told(path: Path) -> str | None:
         return path.read_text().strip() or None
     except OSError:
         return None
+
+
+def facts() -> dict[str, Any]:
+    """All of it: what this machine is, the versions it has, and the conditions it works under."""
+    return dict(host=describe(), versions=versions(), conditions=conditions())
+
+
+def unpinned(conditions: Mapping[str, Any]) -> str | None:
+    """What may move latencies from one day to the next, in words; None where the frequency is pinned."""
+    governor = conditions["governor"]
+    if governor == "performance":
+        return None
+    told = "does not tell how its frequency is governed" if governor is None else f"lets {governor} govern its frequency"
+    return f"the machine {told}: latencies may move with it"
 
 
 def versions() -> dict[str, str]:

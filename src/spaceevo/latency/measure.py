@@ -1,4 +1,4 @@
-"""Timing models: one thread, rounds interleaved over models, a low quantile as *the* latency.
+"""Timing model files: one thread, rounds interleaved over models, a low quantile as *the* latency.
 
 A timed call is what an app does with a prepared image: the input tensor, in the form that the file takes, is given to the
 runtime, the model run, and the output fetched. Calls follow each other at once, as is the field's convention: the model's
@@ -8,19 +8,18 @@ weights and buffers are then in the CPU's caches. :func:`cold_ms` is the other e
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
 from spaceevo.latency.host import check_threads
+from spaceevo.latency.runtimes.call import Call, opener
 
 GROUP = 40  # sessions held at once
 WARM_UP = 3
 LOW = 0.2  # the quantile that is called the latency: a noisy neighbour only ever adds
 COLD_CALLS, EVICTED = 15, 64 * 2**20  # of a model; bytes of other traffic before each
-Call = Callable[[bytes | Path, int], Callable[[], object]]
 DISTURBED, PATIENCE = 1.1, 3  # that quantile over the fastest call, of most models; how many times the rounds at most
 
 
@@ -41,11 +40,11 @@ def measure(
     ``open_call``: loads a model for a number of threads in another runtime than onnxruntime, and gives its call.
     """
     check_threads(threads)
-    names = list(models)
+    open_one, names = open_call or opener("onnxruntime"), list(models)
     times: dict[str, np.ndarray] = {}
     for start in range(0, len(names), GROUP):
         group = names[start : start + GROUP]
-        calls = {name: (open_call or _onnx_call)(models[name], threads) for name in group}
+        calls = {name: open_one(models[name], threads) for name in group}
         taken: dict[str, list[float]] = {name: [] for name in group}
         turn = 0
         while turn < rounds or (turn < PATIENCE * rounds and _disturbed(taken.values())):
@@ -62,7 +61,8 @@ def measure(
 
 def cold_ms(models: Mapping[str, bytes | Path], threads: int = 1, open_call: Call | None = None) -> dict[str, float]:
     """The median ms of calls that each come after ``EVICTED`` bytes of other traffic, the models in turn."""
-    calls = {name: (open_call or _onnx_call)(model, threads) for name, model in models.items()}
+    open_one = open_call or opener("onnxruntime")
+    calls = {name: open_one(model, threads) for name, model in models.items()}
     others = np.zeros(EVICTED // 8, np.int64)
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
@@ -87,30 +87,6 @@ def quantiles(times: np.ndarray) -> dict[str, float]:
 
 def _disturbed(taken: Iterable[list[float]]) -> bool:
     return float(np.median([np.quantile(values, LOW) / min(values) for values in taken])) > DISTURBED
-
-
-def _onnx_call(model: bytes | Path, threads: int) -> Callable[[], object]:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    source = model if isinstance(model, bytes) else str(model)
-    session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    feed = random_feed(session)
-    return lambda: session.run(None, feed)
-
-
-def random_feed(session: ort.InferenceSession) -> dict[str, np.ndarray]:
-    """One random image for a model's one input: pixels for a uint8 input, else float32 noise."""
-    (tensor,) = session.get_inputs()
-    shape = [size if isinstance(size, int) else 1 for size in tensor.shape]
-    return {tensor.name: random_image(shape, pixels=tensor.type == "tensor(uint8)")}
-
-
-def random_image(shape: Sequence[int], pixels: bool) -> np.ndarray:
-    """Uint8 pixels, or float32 noise, of a ``shape``; always the same."""
-    rng = np.random.default_rng(0)
-    return rng.integers(0, 256, shape, np.uint8) if pixels else rng.standard_normal(shape).astype(np.float32)
 
 
 def _time(call: Callable[[], object], runs: int) -> list[float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -38,6 +38,7 @@ from spaceevo.space import (
 if TYPE_CHECKING:
     import pandas as pd
 
+MANY = 50  # subnets of a space that are worth tables of its blocks
 LANES = 16  # channels a vector register holds
 Features = dict[str, float]
 
@@ -143,15 +144,26 @@ class Predictor:
         return AdditiveCost(code, self.subnet_ms, self.block_ms)
 
     def subnets_ms(self, nets: Sequence[Subnet]) -> np.ndarray:
-        """INT8 milliseconds of each of many subnets: those of a space are looked up in tables of its blocks."""
+        """INT8 milliseconds of each of many subnets: where many are of a space, they are looked up in tables of its blocks."""
         found = np.empty(len(nets))
         by_space: dict[SearchSpace, list[int]] = {}
         for i, net in enumerate(nets):
             by_space.setdefault(net.space, []).append(i)
         for space, places in by_space.items():
+            if len(places) < MANY:
+                found[places] = [self.subnet_ms(nets[i]) for i in places]
+                continue
             code = GeneCode(space)
             found[places] = self.costs(code)(code.encode([nets[i] for i in places]))
         return found
+
+    def moved(self, factor: float, call_ms: float) -> Predictor:
+        """The predictor of a device on which everything takes ``factor`` times as long, and a call ``call_ms`` beside it; of
+        INT8 alone."""
+        scaled = {name: factor * ms for name, ms in self.coefficients["int8"].items()}
+        scaled["run"] = scaled.get("run", 0.0) + call_ms
+        blocks = None if self.blocks is None else replace(self.blocks, ms=factor * self.blocks.ms)
+        return Predictor({"int8": scaled}, blocks)
 
     def unknown(self, graph: Graph) -> list[str]:
         """Kinds of ops in ``graph`` that nothing was learned of: they count 0 ms."""

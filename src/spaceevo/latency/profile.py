@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spaceevo.atomic import write_parquet
-from spaceevo.latency.measure import Call, latency, measure, quantiles
+from spaceevo.latency.measure import latency, quantiles
 from spaceevo.latency.sampling import Sample
 from spaceevo.space import Graph
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 GROUP = 30  # samples measured together, each in both precisions
@@ -21,16 +22,13 @@ def profile(
     samples: Sequence[Sample],
     graph: Callable[[Sample], Graph],
     write: Callable[[Graph], tuple[bytes, bytes]],
-    rounds: int,
-    runs: int,
-    threads: int,
+    measure: Callable[[Mapping[str, bytes]], Mapping[str, np.ndarray]],
     part: Path,
     progress: Callable[[int], object],
-    open_call: Call | None = None,
 ) -> pd.DataFrame:
-    """One row a sample and precision (int8, fp32): ms and quantiles over ``rounds * runs`` calls.
+    """One row a sample and precision (int8, fp32): ms and quantiles over its calls.
 
-    ``write`` makes the INT8 and the FP32 model of a graph, for the runtime that ``open_call`` calls (None: onnxruntime).
+    ``write`` makes the INT8 and the FP32 model of a graph, and ``measure`` gives ms of single calls of such models, by name.
     Finished groups are kept in ``part``.
     """
     import pandas as pd
@@ -42,7 +40,7 @@ def profile(
         models = {}
         for sample in group:
             models[f"{sample.name}/int8"], models[f"{sample.name}/fp32"] = write(graph(sample))
-        times = measure(models, rounds, runs, threads, open_call=open_call)
+        times = measure(models)
         for sample in group:
             for precision in ("int8", "fp32"):
                 taken = times[f"{sample.name}/{precision}"]

@@ -147,6 +147,7 @@ def searched_at(folder: Folder, limits_ms: Sequence[float]) -> list[Path]:
 def _measured(cfg: Needs, groups: Mapping[str, Sequence[Path]]) -> dict[str, list[dict[str, Any]]]:
     """A row for every card of ``groups``: accuracy and ms by runtime, the INT8 files of all measured in one interleaved run."""
     from spaceevo.deploy.runtimes.registry import measure_files
+    from spaceevo.latency.machines.machine import machine_of
     from spaceevo.latency.measure import latency
     from spaceevo.steps.leaving import timing
 
@@ -165,7 +166,9 @@ def _measured(cfg: Needs, groups: Mapping[str, Sequence[Path]]) -> dict[str, lis
                     files[f"{group}/{card['name']}/{name}"] = (path.parent / name).read_bytes()
                     places[f"{group}/{card['name']}/{name}"] = row["measured_ms"], claims["runtime"]
             rows[group].append(row)
-    for name, times in measure_files(files, **timing(cfg)).items():
+    machine = machine_of(cfg.device)
+    runtime = None if machine.here else cfg.device.runtime
+    for name, times in measure_files(files, machine, runtime, **timing(cfg)).items():
         of, runtime = places[name]
         of[runtime] = latency(times)
     return rows

@@ -45,7 +45,8 @@ def run(folder: Folder, cfg: Needs) -> None:
     from spaceevo.deploy.runtimes.registry import runtime_called
     from spaceevo.deploy.runtimes.timing import timing_writer
     from spaceevo.latency.host import weight_bits
-    from spaceevo.latency.measure import latency, measure, quantiles
+    from spaceevo.latency.machines.machine import machine_of
+    from spaceevo.latency.measure import latency, quantiles
     from spaceevo.latency.predictor import Predictor
     from spaceevo.space import Subnet, subnet_graph
     from spaceevo.steps.common import found_space
@@ -66,7 +67,7 @@ def run(folder: Folder, cfg: Needs) -> None:
         models[f"random-{i}/int8"], models[f"random-{i}/fp32"] = write(subnet_graph(subnet))
         rows.append(dict(name=f"random-{i}", kind="random", subnet=str(subnet), limit_ms=None))
     b = cfg.benchmark
-    times = measure(models, b.rounds, b.runs, cfg.device.threads, spread_s=b.spread_s, open_call=runtime.call)
+    times = machine_of(cfg.device).measure(runtime.name, models, b.rounds, b.runs, cfg.device.threads, b.spread_s)
     for row in rows:
         subnet = Subnet.parse(space, row["subnet"])
         int8, fp32 = times[f"{row['name']}/int8"], times[f"{row['name']}/fp32"]

@@ -10,7 +10,8 @@ from spaceevo.deploy.runtimes.timing import timing_writer
 from spaceevo.errors import LimitError
 from spaceevo.evolution import Archive
 from spaceevo.latency.host import weight_bits
-from spaceevo.latency.measure import latency, measure
+from spaceevo.latency.machines.machine import machine_of
+from spaceevo.latency.measure import latency
 from spaceevo.space import Subnet, subnet_graph
 from spaceevo.steps.judges import Judge
 from spaceevo.steps.needs import Measured, OnADevice
@@ -78,7 +79,7 @@ def within(cfg: Needs, limit: float, ranked: list[Subnet], few: int, judge: Judg
         models = {str(subnet): write(subnet_graph(subnet))[0] for subnet in group}
         spread_s = cfg.benchmark.spread_s / 4  # the claim is measured at the export
         rounds, runs, threads = cfg.benchmark.rounds, cfg.benchmark.runs, cfg.device.threads
-        times = measure(models, rounds, runs, threads, spread_s=spread_s, open_call=runtime.call)
+        times = machine_of(cfg.device).measure(runtime.name, models, rounds, runs, threads, spread_s)
         measured |= {subnet: latency(times[str(subnet)]) for subnet in group}
         fitting = [subnet for subnet, ms in measured.items() if ms <= MEASURED_HEADROOM * limit][:few]
         if len(fitting) == few:

@@ -28,6 +28,7 @@ from spaceevo.deploy.runtimes.op_latency import graph_rows, op_table
 from spaceevo.deploy.runtimes.registry import measure_cold, measure_files
 from spaceevo.errors import ClaimError
 from spaceevo.latency import host
+from spaceevo.latency.machines.machine import machine_of
 from spaceevo.nn.elastic import Elastic
 from spaceevo.provenance import code_version
 from spaceevo.sliced import Sliced
@@ -87,10 +88,12 @@ class Leaving:
 
 @dataclass(frozen=True)
 class Measured:
-    """Ms of single calls, and of one out of cold caches, by ``<model>/<file>``; empty for a device that is not here."""
+    """Ms of single calls, and of one out of cold caches, by ``<model>/<file>``, and what the machine is that they were measured
+    on; empty for a device that nothing is measured on, of which this machine makes the models."""
 
     times: Mapping[str, np.ndarray]
     cold: Mapping[str, float]
+    machine: Mapping[str, Any]
 
 
 def judged(cfg: Exported, name: str, folder: Path, net: Elastic, graph: Graph, by: Judges, facts: Mapping[str, Any]) -> Leaving:
@@ -165,7 +168,7 @@ def _write_files(model: Leaving, folder: Path) -> None:
 
 
 def timing(cfg: Exported) -> dict[str, Any]:
-    """How files are measured: arguments of :func:`spaceevo.deploy.runtimes.registry.measure_files`."""
+    """How files are measured."""
     b = cfg.benchmark
     return dict(rounds=b.rounds, runs=b.runs, threads=cfg.device.threads, spread_s=b.spread_s)
 
@@ -173,9 +176,12 @@ def timing(cfg: Exported) -> dict[str, Any]:
 def measured(cfg: Exported, models: Sequence[Leaving], beside: Mapping[str, bytes]) -> Measured:
     """All files of ``models`` in one interleaved run with the files ``beside`` them."""
     if cfg.device.runtime == "none":
-        return Measured({}, {})
+        return Measured({}, {}, host.facts())
     files = {name: content for model in models for name, content in model.files().items()}
-    return Measured(measure_files({**files, **beside}, **timing(cfg)), measure_cold(files, cfg.device.threads))
+    machine = machine_of(cfg.device)
+    runtime = None if machine.here else cfg.device.runtime  # of another machine, that is all that it needs
+    times = measure_files({**files, **beside}, machine, runtime, **timing(cfg))
+    return Measured(times, measure_cold(files, machine, runtime, cfg.device.threads), machine.facts())
 
 
 def write(cfg: Exported, model: Leaving, taken: Measured, inputs: Mapping[str, str]) -> dict[str, Any]:
@@ -195,8 +201,8 @@ def write(cfg: Exported, model: Leaving, taken: Measured, inputs: Mapping[str, s
         runtime=runtime.name,
         timing=timing(cfg),
         device=cfg.device.name,
-        host=host.describe() | host.conditions(),
-        versions=host.versions(),
+        host=taken.machine["host"] | taken.machine["conditions"],
+        versions=taken.machine["versions"],
         code_version=code_version(),
         inputs=dict(inputs),
         bytes=int8["bytes"],
@@ -207,6 +213,7 @@ def write(cfg: Exported, model: Leaving, taken: Measured, inputs: Mapping[str, s
     )
     if int8["measured_ms"] is not None:
         card["speedup"] = fp32["measured_ms"] / int8["measured_ms"]
+    if int8["measured_ms"] is not None and cfg.device.at == "here":
         timed = {precision: name for precision, name in PROFILED.items() if name in files}
         totals = {precision: card["files"][name]["measured_ms"] for precision, name in timed.items()}
         contents = {precision: files[name] for precision, name in timed.items()}

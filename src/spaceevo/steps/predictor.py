@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from spaceevo.provenance import KERNELS, PREDICTOR
+from spaceevo.provenance import KERNELS, PREDICTOR, sha256
 from spaceevo.settings import setting
 from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import OfASpace, OnADevice, hyperspace
 from spaceevo.steps.step import SPACE, Step
+
+TOO_LARGE = 10.0  # percent of error, in the median, of a predictor moved to another device
 
 
 @dataclass
@@ -22,9 +24,10 @@ class PredictorConfig:
 
 
 class Needs(OfASpace, OnADevice, Protocol):
-    """What it reads of the config."""
+    """What it reads of the config. ``adapt``: models measured on another device, to which ``device``'s predictor is moved."""
 
     seed: int
+    adapt: str | None
     predictor: PredictorConfig
 
 
@@ -53,9 +56,17 @@ def run(folder: Folder, cfg: Needs) -> None:
 
         predictor, scores = given(cfg.device.predictor, cfg.device.name, hs, cfg.seed)
         what = "held-out sub-stages of the published tables"
+    if cfg.adapt is not None:
+        from spaceevo.latency.adapt import adapted, read_rows
+
+        predictor, scores = adapted(predictor, read_rows(Path(cfg.adapt), hs))
+        what = f"subnets of {cfg.adapt}, each predicted from the others,"
+        _tell_adapted(scores)
     origin = dict(device=cfg.device.name, hyperspace=hs.name, hyperspace_sha256=hyperspace_sha256(hs))
     if cfg.device.predictor is not None:
         origin = _compared(cfg.device.predictor, origin)
+    if cfg.adapt is not None:
+        origin |= dict(adapted_to=cfg.adapt, adapted_to_sha256=sha256(Path(cfg.adapt)))
     predictor.save(folder.output(PREDICTOR), **origin, scores=scores)
     write_json(folder.output("latency/predictor_scores.json"), scores)
     if scores:
@@ -66,6 +77,14 @@ def run(folder: Folder, cfg: Needs) -> None:
     unknown = sorted({kind for space in one_of_each(hs) for kind in predictor.unknown(superset_graph(space))})
     if unknown:
         say(f"predictor: knows nothing of {', '.join(unknown)}, which {hs.name} has: they count 0 ms")
+
+
+def _tell_adapted(scores: dict[str, Any]) -> None:
+    """What the other device is like, and what to do where the predictor does not fit it."""
+    told = f"takes {scores['factor']:.3g} times as long, and {scores['call_ms']:.3g} ms more a call"
+    say(f"predictor: the other device {told}: median error {scores['median_error_pct']:.1f} %")
+    if scores["median_error_pct"] > TOO_LARGE:
+        say("predictor: that is another kind of device: measure it in full, `python -m spaceevo.profile device=...`")
 
 
 def _compared(given: str, mine: dict[str, str]) -> dict[str, str]:
@@ -86,9 +105,10 @@ STEP = Step(
     "predictor",
     "predictor",
     "fits the latency predictor to the measurements",
-    ("device", *SPACE, "predictor"),
+    ("device", *SPACE, "predictor", "adapt"),
     (KERNELS,),
     (PREDICTOR, "latency/predictor_scores.json"),
     run,
     needs_latency=True,
+    examples=("experiment=demo", "device=pixel4 hyperspace=mobilew adapt=rows.csv"),
 )

@@ -8,7 +8,7 @@ from typing import Protocol
 from spaceevo.progress import progress
 from spaceevo.provenance import KERNELS
 from spaceevo.settings import COUNT, setting
-from spaceevo.steps.folder import Folder
+from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import OfASpace, OnADevice, hyperspace
 from spaceevo.steps.step import SPACE, Step
 from spaceevo.training.config import TrainerConfig
@@ -39,11 +39,17 @@ def run(folder: Folder, cfg: Needs) -> None:
     from spaceevo.atomic import write_json, write_parquet
     from spaceevo.deploy.runtimes.registry import runtime_called
     from spaceevo.deploy.runtimes.timing import timing_writer
-    from spaceevo.latency import host
+    from spaceevo.latency.host import saturates, unpinned, weight_bits
+    from spaceevo.latency.machines.machine import machine_of
     from spaceevo.latency.profile import profile
     from spaceevo.latency.sampling import graph_of, sample_models
 
-    bits, before = host.weight_bits(cfg.device.weight_bits), host.conditions()
+    machine, bits = machine_of(cfg.device), weight_bits(cfg.device.weight_bits)
+    before = machine.facts()
+    if (words := unpinned(before["conditions"])) is not None:
+        say(f"profile: {words}")
+    if bits == 8 and saturates(before["host"]):
+        say("profile: 8-bit weights saturate in onnxruntime on that CPU, which has no VNNI: device.weight_bits=7")
     recipe, runtime = cfg.profile, runtime_called(cfg.device.runtime)
     hs = hyperspace(cfg)
     samples = sample_models(hs, recipe.blocks, recipe.subnets, np.random.default_rng(cfg.seed))
@@ -52,15 +58,13 @@ def run(folder: Folder, cfg: Needs) -> None:
             samples,
             lambda sample: graph_of(sample.kind, sample.spec, hs),
             timing_writer(bits, cfg.device.padding, runtime.name),
-            recipe.rounds,
-            recipe.runs,
-            cfg.device.threads,
+            lambda models: machine.measure(runtime.name, models, recipe.rounds, recipe.runs, cfg.device.threads),
             part=folder.partial / "kernels.parquet",
             progress=lambda done: bar.update(done - bar.n),
-            open_call=runtime.call,
         )
-    how = dict(weight_bits=bits, threads=cfg.device.threads, runtime=runtime.name, before=before, after=host.conditions())
-    write_json(folder.output("latency/host.json"), host.describe() | how)
+    how = dict(weight_bits=bits, threads=cfg.device.threads, runtime=runtime.name, before=before["conditions"])
+    after = machine.facts()["conditions"]
+    write_json(folder.output("latency/host.json"), before["host"] | how | dict(after=after, versions=before["versions"]))
     write_parquet(folder.output(KERNELS), frame)
 
 

@@ -69,6 +69,7 @@ def run(cfg: QuantizeConfig) -> None:
     from spaceevo.deploy.runtimes.registry import measure_cold, measure_files, open_file, outputs
     from spaceevo.deploy.torchvision_model import classifier, to_onnx
     from spaceevo.latency import host
+    from spaceevo.latency.machines.machine import HERE
 
     size, bits = cfg.resolution or cfg.data.image_size, host.weight_bits("auto")
     net = classifier(cfg.model, cfg.data.classes, cfg.data.channels, cfg.weights, cfg.seed)
@@ -80,8 +81,8 @@ def run(cfg: QuantizeConfig) -> None:
     say(f"quantize: {cfg.model}, {'random weights' if cfg.weights is None else cfg.weights}, {len(test)} test images")
     files = {"model.onnx": post_training_quantized(fp32, calibration, cfg.calibrate, bits), "fp32.onnx": fp32}
     given = {name: outputs(open_file(Path(name), content, cfg.threads), test) for name, content in files.items()}
-    times = measure_files(files, cfg.rounds, cfg.runs, cfg.threads, cfg.spread_s)
-    cold = measure_cold(files, cfg.threads)
+    times = measure_files(files, HERE, None, cfg.rounds, cfg.runs, cfg.threads, cfg.spread_s)
+    cold = measure_cold(files, HERE, None, cfg.threads)
     claims = {
         name: _claims(name, logits, labels) | file_claims(files[name], times[name], cold[name])
         for name, logits in given.items()

@@ -24,6 +24,8 @@ class VerifyConfig:
 
     path: str = setting("the folder with card.json and the model files")
     out_dir: str | None = setting("where verify.json goes; null: beside the card")
+    on: str = setting("the machine that the files are run on: here, or ssh:<host>, e.g. ssh:pi@raspberrypi")
+    python: str = setting("the interpreter there, with numpy and the runtimes")
     top1_points: float = setting("most that a top-1 may differ from the card's, in percentage points", least=0, most=100)
     progress_bar: bool = setting("show how far it is")
     debug: bool = setting("show the Python traceback of an error")
@@ -58,16 +60,17 @@ def run(cfg: VerifyConfig) -> None:
     from spaceevo.deploy.claims import verify
     from spaceevo.deploy.file_input import FileInput
     from spaceevo.deploy.inputs import shown
-    from spaceevo.latency import host
+    from spaceevo.latency.machines.machine import machine_at
 
-    folder = Path(cfg.path)
+    folder, machine = Path(cfg.path), machine_at(cfg.on, cfg.python)
     card = verify.read_card(folder)
     files = verify.read_files(folder, card)
     data = settled(claimed_data(cfg.data, card["data"], str(folder / "card.json")))
     images = load_data(data, test=True)
     assert images.test is not None and images.test_labels is not None
     seen, count = shown(images.test, data, FileInput.read(card["input"])), len(images.test)
-    say(f"verify: {card['name']} over {count} test images of {data.name}")
+    facts, where = machine.facts(), "" if machine.here else f", on {cfg.on}"
+    say(f"verify: {card['name']} over {count} test images of {data.name}{where}")
     with progress(total=len(card["files"]) * count, desc="verify", show=cfg.progress_bar, leave=False) as bar:
         done: dict[str, int] = {}
 
@@ -75,12 +78,13 @@ def run(cfg: VerifyConfig) -> None:
             bar.update(count - done.get(name, 0))
             done[name] = count
 
-        claims, timed = verify.run_claims(card, files, folder, seen, images.test_labels.numpy(), cfg.top1_points, show)
-    claims += verify.latency_claims(card, timed)
-    claims, left = [*verify.machine_claims(card), *claims], verify.not_checked(card, claims)
+        labels = images.test_labels.numpy()
+        claims, timed = verify.run_claims(card, files, folder, seen, labels, cfg.top1_points, show, machine)
+    claims += verify.latency_claims(card, timed, machine)
+    claims, left = [*verify.machine_claims(card, facts), *claims], verify.not_checked(card, claims)
     broken = [claim for claim in claims if claim.must and not claim.holds]
     say(verify.table(claims))
-    told = dict(claims=[asdict(claim) for claim in claims], not_checked=left, host=host.describe(), versions=host.versions())
+    told = dict(claims=[asdict(claim) for claim in claims], not_checked=left, host=facts["host"], versions=facts["versions"])
     record = dict(holds=not broken, **told)
     path = Path(cfg.out_dir or cfg.path) / "verify.json"
     try:
@@ -89,7 +93,7 @@ def run(cfg: VerifyConfig) -> None:
         say(f"verify: {path} could not be written ({error.strerror}); out_dir=<folder> keeps it elsewhere")
     if broken:
         words = [f"{claim.of}: {claim.what} is {claim.here} here, {claim.card} on the card" for claim in broken]
-        raise ClaimError(f"verify: {card['name']} is not what its card claims; {'; '.join(words)}{_hint(card)}")
+        raise ClaimError(f"verify: {card['name']} is not what its card claims; {'; '.join(words)}{_hint(card, facts['host'])}")
     say(f"verify: {card['name']} holds what its card claims about accuracy; not checked here: {', '.join(left)}")
 
 
@@ -116,11 +120,11 @@ def _word(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def _hint(card: dict) -> str:
-    """Why an INT8 file of this machine may be less accurate."""
-    from spaceevo.latency import host
+def _hint(card: dict[str, Any], machine: dict[str, Any]) -> str:
+    """Why an INT8 file may be less accurate on a machine."""
+    from spaceevo.latency.host import saturates
 
-    if card.get("weight_bits") == 8 and host.weight_bits("auto") == 7:
+    if card.get("weight_bits") == 8 and saturates(machine):
         return " (8-bit weights saturate in onnxruntime on a CPU without VNNI: session.x64quantprecision=1 makes them exact)"
     return ""
 
@@ -129,7 +133,11 @@ COMMAND = Command(
     "verify",
     "reruns the claims of an exported model's card on this machine: accuracy must hold, latency is compared",
     run,
-    ("path=runs/demo/models/host-0.300ms", "path=host-0.300ms data.root=/mnt/images out_dir=/tmp"),
+    (
+        "path=runs/demo/models/host-0.300ms",
+        "path=host-0.300ms data.root=/mnt/images out_dir=/tmp",
+        "path=host-0.300ms on=ssh:pi@raspberrypi",
+    ),
     config=VerifyConfig,
     read=read,
 )

@@ -27,24 +27,25 @@ from spaceevo.deploy.inputs import AtSize, Shown
 from spaceevo.deploy.runtimes.registry import (
     measure_cold,
     measure_files,
-    open_file,
+    open_on,
     outputs,
     runtime_of,
     runtime_of_card,
 )
-from spaceevo.latency import host
+from spaceevo.latency.machines.machine import HERE, Machine
 from spaceevo.latency.measure import latency
+from spaceevo.latency.runtimes.call import PACKAGES
 
 #: What decides which images the outputs are of.
 IMAGES = tuple(f"data/{key}" for key in ("name", "channels", "image_size", "mean", "std", "test_limit", "background"))
 
 
-def machine_claims(card: Mapping[str, Any]) -> list[Claim]:
-    """What the machine of the card and this one are; CPU flags that only one of them has."""
-    theirs, here, flags = card["host"], host.describe(), host.flags()
+def machine_claims(card: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Claim]:
+    """What the machine of the card and that of ``facts`` are; CPU flags that only one of them has."""
+    theirs, here, flags = card["host"], facts["host"], facts["host"]["flags"]
     lost = [f"no {flag}" for flag in theirs["flags"] if flag not in flags]
     gained = [f"also {flag}" for flag in flags if flag not in theirs["flags"]]
-    versions = {name: (v, host.versions().get(name, "none")) for name, v in card["versions"].items()}
+    versions = {name: (v, facts["versions"].get(name, "none")) for name, v in card["versions"].items()}
     return [
         Claim("machine", "CPU", str(theirs["cpu"]), str(here["cpu"])),
         Claim("machine", "CPU flags", ", ".join(theirs["flags"]), ", ".join([*lost, *gained]) or "the same"),
@@ -84,16 +85,19 @@ def run_claims(
     labels: np.ndarray,
     points: float,
     progress: Callable[[str, int], object],
+    machine: Machine = HERE,
 ) -> tuple[list[Claim], dict[str, bytes]]:
     """Every claim about the card and its files but latencies (:func:`latency_claims`): each is run over ``images`` in its
-    runtime; and the files that can be timed here.
+    runtime on ``machine``; and the files that can be timed there.
 
     Raises:
         UserError: a runtime cannot read or run a file.
     """
     found: list[Claim] = [seal_claim(card)]
     given: dict[str, np.ndarray] = {}
-    running = {name: open_file(folder / name, files[name]) for name in card["files"] if runtime_of(name) is not None}
+    there = machine.facts()["versions"]
+    able = [name for name in card["files"] if (runtime := runtime_of(name)) and PACKAGES[runtime.name] in there]
+    running = {name: open_on(machine, folder / name, files[name]) for name in able}
     for name, claims in card["files"].items():
         found.append(_file_claim(name, claims, f"files/{name}"))
         if name not in running:
@@ -101,7 +105,8 @@ def run_claims(
             found.append(Claim(name, f"top-1 in {claims['runtime']}", *words))
             continue
         found.append(_runtime_claim(name, claims))
-        given[name] = outputs(running[name], images.fed, partial(progress, name))
+        logits, part = running[name]
+        given[name] = outputs(logits, images.fed, partial(progress, name), part)
         agreed = claims.get("agreement", card.get("agreement") if name == runtime_of_card(card).int8 else None)
         found += accuracy_claims(name, claims, agreed, given[name], labels, points)
     found += [_file_claim(name, claims, f"{BESIDE}/{name}") for name, claims in card.get(BESIDE, {}).items()]
@@ -202,17 +207,16 @@ def runtimes_claim(card: Mapping[str, Any], given: Mapping[str, np.ndarray]) -> 
     return [Claim(" = ".join(int8), "outputs, bit for bit", claimed, here, claimed == here or here == "the same")]
 
 
-def latency_claims(card: Mapping[str, Any], files: Mapping[str, bytes]) -> list[Claim]:
-    """Latencies here beside the card's, and the speed-up of INT8: told, not judged."""
+def latency_claims(card: Mapping[str, Any], files: Mapping[str, bytes], machine: Machine = HERE) -> list[Claim]:
+    """Latencies on ``machine`` beside the card's, and the speed-up of INT8: told, not judged."""
     timing = card["timing"]
     timed = {name: content for name, content in files.items() if card["files"][name]["measured_ms"] is not None}
-    times = measure_files(timed, timing["rounds"], timing["runs"], timing["threads"], timing["spread_s"])
+    times = measure_files(timed, machine, None, timing["rounds"], timing["runs"], timing["threads"], timing["spread_s"])
     here = {name: latency(taken) for name, taken in times.items()}
     threads = f"latency, {timing['threads']} thread{'s' if timing['threads'] > 1 else ''}"
     found = [_beside(name, threads, card["files"][name]["measured_ms"], ms) for name, ms in here.items()]
-    cold = measure_cold(
-        {name: timed[name] for name in timed if card["files"][name].get("cold_ms") is not None}, timing["threads"]
-    )
+    told_cold = {name: timed[name] for name in timed if card["files"][name].get("cold_ms") is not None}
+    cold = measure_cold(told_cold, machine, None, timing["threads"])
     found += [_beside(name, "latency, cold caches", card["files"][name]["cold_ms"], ms) for name, ms in cold.items()]
     int8, fp32 = runtime_of_card(card).int8, runtime_of_card(card).fp32
     if {int8, fp32} <= set(here) and card.get("speedup") is not None:

@@ -19,11 +19,11 @@ from onnx import TensorProto, helper, numpy_helper
 from spaceevo.deploy.file_input import FileInput
 from spaceevo.deploy.integer.arithmetic import HALF, HALF_QPARAMS, sixth
 from spaceevo.deploy.integer.model import FloatModel, IntegerModel, QParams
+from spaceevo.latency.runtimes.ort import OUTPUT
 from spaceevo.space.graph import INPUT, Graph, Op
 
 OPSET = 17
 IR_VERSION = 8
-OUTPUT = "logits"
 SOFTMAX = "probabilities"
 LABELS = "labels"
 

@@ -12,10 +12,8 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 
-from spaceevo.deploy.runtimes.ort import ERRORS_ONLY
-from spaceevo.latency.measure import random_feed
+from spaceevo.latency.runtimes.ort import load, random_feed, session_options
 from spaceevo.space.graph import Graph
 
 LEAST_RUNS, MOST_RUNS, SPENT_MS = 10, 100, 1000.0  # profiled runs of a model: as many as take about a second
@@ -40,12 +38,10 @@ def profile_nodes(model: bytes, runs: int, threads: int = 1) -> tuple[list[Node]
     The profiler's own time (2 to 4 µs a node) is within these figures: see :func:`adding_up_to`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = ERRORS_ONLY
+        options = session_options(threads)
         options.optimized_model_filepath = f"{folder}/optimized.onnx"
         options.enable_profiling, options.profile_file_prefix = True, f"{folder}/profile"
-        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = load(model, options=options)
         feed = random_feed(session)
         for _ in range(runs):
             session.run(None, feed)

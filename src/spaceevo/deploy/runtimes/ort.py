@@ -1,4 +1,4 @@
-"""The adapter of onnxruntime: load a file, run images to logits, fetch every op's integers, read what is in a file."""
+"""What else onnxruntime tells of our files: every op's integers, what is in a file, what it makes of it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from spaceevo.deploy.files.onnx_writer import OUTPUT, write_int8
+from spaceevo.deploy.files.onnx_writer import write_int8
 from spaceevo.deploy.integer.model import Inspection, IntegerModel
+from spaceevo.latency.runtimes.ort import OUTPUT, load, session_options
+from spaceevo.latency.runtimes.ort import run_batches as run_batches
 from spaceevo.space.graph import INPUT
-
-ERRORS_ONLY = 3
 
 
 def session(model: bytes | Path, threads: int = 1, exact: bool = False) -> ort.InferenceSession:
@@ -23,32 +23,10 @@ def session(model: bytes | Path, threads: int = 1, exact: bool = False) -> ort.I
 
     ``exact``: on x86 without VNNI, 8-bit weights by kernels that do not saturate (about 0.8x the speed).
     """
-    return _session(model, _options(threads, exact))
-
-
-def _session(model: bytes | Path, options: ort.SessionOptions) -> ort.InferenceSession:
-    source = model if isinstance(model, bytes) else str(model)
-    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-
-
-def _options(threads: int, exact: bool) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = ERRORS_ONLY
+    options = session_options(threads)
     if exact:
         options.add_session_config_entry("session.x64quantprecision", "1")
-    return options
-
-
-def run_batches(session: ort.InferenceSession, images: np.ndarray, batch: int = 64) -> np.ndarray:
-    """Logits ``[N, classes]`` of images ``[N, C, R, R]``, float32 or uint8 as the file takes them, ``batch`` at a time (a model
-    of a fixed batch: that)."""
-    fixed = session.get_inputs()[0].shape[0]
-    step = fixed if isinstance(fixed, int) else batch
-    parts = [session.run([OUTPUT], {INPUT: images[i : i + step]})[0] for i in range(0, len(images), step)]
-    return np.concatenate(parts)
+    return load(model, options=options)
 
 
 def record_ops(model: IntegerModel, images: np.ndarray, exact: bool = False) -> dict[str, np.ndarray]:
@@ -93,7 +71,7 @@ def integer_op_report(model: bytes | Path) -> dict[str, int]:
     """How often each op type occurs in the graph that onnxruntime runs after its optimizations."""
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "optimized.onnx")
-        options = _options(1, exact=False)
+        options = session_options(1)
         options.optimized_model_filepath = path
-        _session(model, options)
+        load(model, options=options)
         return dict(sorted(Counter(node.op_type for node in onnx.load(path).graph.node).items()))

@@ -11,57 +11,36 @@ import numpy as np
 from spaceevo.deploy.files.onnx_writer import write_fp32, write_int8
 from spaceevo.deploy.integer.model import FloatModel, Inspection, IntegerModel
 from spaceevo.deploy.integer.reference import Arrays
-from spaceevo.deploy.runtimes.ort import inspect, run_batches, session
+from spaceevo.deploy.runtimes.ort import inspect
 from spaceevo.errors import UserError
-from spaceevo.latency.measure import Call, cold_ms, measure
+from spaceevo.latency.machines.machine import Machine
+from spaceevo.latency.runtimes.call import runtime_module
 
-PART = 500  # images between two steps of a progress bar
+PART, SENT_AT_ONCE = 500, 5000  # images between two steps of a progress bar
 Logits = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """One runtime.
+    """One runtime, as files are made for it; how it runs them: :mod:`spaceevo.latency.runtimes`.
 
     Attributes:
         int8, fp32: what a model's files for it are called in the model's folder.
-        open: a file's content and the number of threads, to a function from images ``[N, C, R, R]`` to ``[N, classes]``.
         inspect: what stands in a file and what the ops of given names give over images ``[N, C, R, R]``.
         write: an integer and a float model to their files, of normalized floats, for timing.
-        call: a file's content and the number of threads, to one call on a random image, which is timed; None: onnxruntime's.
     """
 
     name: str
     int8: str
     fp32: str
-    open: Callable[[bytes, int], Logits]
     inspect: Callable[[bytes, Sequence[str], np.ndarray], Inspection]
     write: Callable[[IntegerModel, FloatModel], tuple[bytes, bytes]]
-    call: Call | None = None
-
-
-def _onnx(content: bytes, threads: int) -> Logits:
-    running = session(content, threads)
-    return lambda images: run_batches(running, images)
-
-
-def _tflite(content: bytes, threads: int) -> Logits:
-    from spaceevo.deploy.runtimes import litert
-
-    running = litert.interpreter(content, threads)
-    return lambda images: litert.run_batches(running, images)
 
 
 def _inspect_tflite(content: bytes, ops: Sequence[str], images: np.ndarray) -> Inspection:
     from spaceevo.deploy.runtimes import litert
 
     return litert.inspect(content, ops, images)
-
-
-def _tflite_call(content: bytes | Path, threads: int) -> Callable[[], object]:
-    from spaceevo.deploy.runtimes import litert
-
-    return litert.timed_call(litert.interpreter(content, threads))
 
 
 def _write_onnx(integer: IntegerModel, real: FloatModel) -> tuple[bytes, bytes]:
@@ -77,8 +56,8 @@ def _write_tflite(integer: IntegerModel, real: FloatModel) -> tuple[bytes, bytes
 
 #: By the ending of their files.
 RUNTIMES: dict[str, Runtime] = {
-    ".onnx": Runtime("onnxruntime", "model.onnx", "fp32.onnx", _onnx, inspect, _write_onnx),
-    ".tflite": Runtime("litert", "model.tflite", "fp32.tflite", _tflite, _inspect_tflite, _write_tflite, _tflite_call),
+    ".onnx": Runtime("onnxruntime", "model.onnx", "fp32.onnx", inspect, _write_onnx),
+    ".tflite": Runtime("litert", "model.tflite", "fp32.tflite", _inspect_tflite, _write_tflite),
 }
 
 
@@ -106,13 +85,14 @@ def open_file(path: Path, content: bytes, threads: int = 1) -> Logits:
     """
     runtime = RUNTIMES[path.suffix]
     try:
-        running = runtime.open(content, threads)
+        module = runtime_module(runtime.name)
+        running = module.load(content, threads)
     except Exception as error:  # every runtime has exceptions of its own
         raise UserError(f"{path}: truncated or not a model that {runtime.name} can read ({_reason(error)})") from None
 
     def run(images: np.ndarray) -> np.ndarray:
         try:
-            logits = running(images)
+            logits = module.run_batches(running, images)
         except Exception as error:
             raise UserError(f"{path}: no model of ours for images {list(images.shape[1:])} ({_reason(error)})") from None
         if logits.ndim != 2 or len(logits) != len(images):
@@ -126,35 +106,52 @@ def _reason(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def outputs(logits: Logits, images: Arrays, progress: Callable[[int], object] = lambda done: None) -> np.ndarray:
-    """Logits ``[N, classes]`` of ``images``; ``progress`` hears how many are done."""
-    return np.concatenate(list(_parts(logits, images, progress)))
+def outputs(
+    logits: Logits, images: Arrays, progress: Callable[[int], object] = lambda done: None, part: int = PART
+) -> np.ndarray:
+    """Logits ``[N, classes]`` of ``images``, ``part`` at a time; ``progress`` hears how many are done."""
+    return np.concatenate(list(_parts(logits, images, progress, part)))
 
 
-def _parts(logits: Logits, images: Arrays, progress: Callable[[int], object]) -> Iterator[np.ndarray]:
-    for start in range(0, len(images), PART):
-        yield logits(images[start : start + PART])
-        progress(min(start + PART, len(images)))
+def _parts(logits: Logits, images: Arrays, progress: Callable[[int], object], part: int) -> Iterator[np.ndarray]:
+    for start in range(0, len(images), part):
+        yield logits(images[start : start + part])
+        progress(min(start + part, len(images)))
 
 
-def measure_files(files: Mapping[str, bytes], rounds: int, runs: int, threads: int, spread_s: float) -> dict[str, np.ndarray]:
-    """Milliseconds of single calls of every file, by name; a runtime's files in interleaved rounds."""
+def open_on(machine: Machine, path: Path, content: bytes) -> tuple[Logits, int]:
+    """The same on ``machine``, and how many images it is best given at a time: each question to another machine costs seconds.
+
+    Raises:
+        UserError: the runtime cannot read the file; of another machine that shows when it is run.
+    """
+    if machine.here:
+        return open_file(path, content), PART
+    name = RUNTIMES[path.suffix].name
+    return lambda images: machine.outputs(name, content, images), SENT_AT_ONCE
+
+
+def measure_files(
+    files: Mapping[str, bytes], machine: Machine, runtime: str | None, rounds: int, runs: int, threads: int, spread_s: float
+) -> dict[str, np.ndarray]:
+    """Milliseconds of single calls of every file on ``machine``, by name; a runtime's files in interleaved rounds. ``runtime``:
+    the only one whose files are measured; None: all."""
     times: dict[str, np.ndarray] = {}
-    for runtime, mine in _by_runtime(files):
-        times |= measure(mine, rounds, runs, threads, spread_s=spread_s, open_call=runtime.call)
+    for name, mine in _by_runtime(files, runtime):
+        times |= machine.measure(name, mine, rounds, runs, threads, spread_s)
     return times
 
 
-def measure_cold(files: Mapping[str, bytes], threads: int) -> dict[str, float]:
+def measure_cold(files: Mapping[str, bytes], machine: Machine, runtime: str | None, threads: int) -> dict[str, float]:
     """Milliseconds of a call of every file, by name, that finds nothing of its model in the caches."""
     times: dict[str, float] = {}
-    for runtime, mine in _by_runtime(files):
-        times |= cold_ms(mine, threads, runtime.call)
+    for name, mine in _by_runtime(files, runtime):
+        times |= machine.cold_ms(name, mine, threads)
     return times
 
 
-def _by_runtime(files: Mapping[str, bytes]) -> Iterator[tuple[Runtime, dict[str, bytes]]]:
+def _by_runtime(files: Mapping[str, bytes], only: str | None) -> Iterator[tuple[str, dict[str, bytes]]]:
     for ending, runtime in RUNTIMES.items():
         mine = {name: content for name, content in files.items() if name.endswith(ending)}
-        if mine:
-            yield runtime, mine
+        if mine and only in (None, runtime.name):
+            yield runtime.name, mine

@@ -1,0 +1,292 @@
+"""The supernets that the paper's authors released: their files read into ours, what they compute, and ours written as theirs.
+
+A file is ``torch.save`` of a dict whose ``state_dict`` holds a supernet's tensors: weights (the leading slices of the largest
+serve every subnet, kernels their centre), BatchNorm with its statistics, and after their quantization-aware training a scale
+``sw`` of each layer's weight and ``sa``, ``beta`` of its input. A layer's input is there
+``round(clip((x - beta) / |sa|, 0, 255)) * |sa| + beta`` and its weight ``round(clip(w / |sw|, -128, 127)) * |sw|``; all else
+stays float. ``beta`` is no multiple of ``sa``, and no runtime holds such a tensor.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spaceevo.errors import UserError
+from spaceevo.nn.elastic import BN_EPS, Elastic, Stats, schedule
+from spaceevo.nn.lsq import ACT_MAX
+from spaceevo.nn.plain import fused, plain_op
+from spaceevo.space import Graph, SearchSpace, Subnet, published_spaces, superset_graph
+from spaceevo.space.build import CLASSIFIER, stage_graph
+from spaceevo.space.graph import INPUT, Op
+from spaceevo.training.supernet import make_supernet
+
+NAMED = 10  # keys that an error names
+WEIGHT_MIN, WEIGHT_MAX = -128, 127
+NORM = ("weight", "bias", "running_mean", "running_var")
+BATCHES = "num_batches_tracked"
+LEARNED = ("sw", "sa", "beta")
+
+_SE = {"se.reduce": "se.fc.reduce", "se.gate": "se.fc.expand"}
+_ENDS = {"expand": "point_conv1.conv", "project": "point_conv2.conv"}
+_MB = {**_ENDS, "depthwise": "depth_conv.dwconv"}
+_STACK = {**_ENDS, **{f"depthwise{i}": f"depth_conv.dwconv.dwconv{i}" for i in range(3)}}
+_BOTTLENECK = {"reduce": "conv1.conv", "conv": "conv2.conv", "project": "conv3.conv"}
+_FUSED = {"expand": "fused_conv.conv", "project": "point_conv.conv"}
+_DUAL = {
+    "depthwise1": "depth_conv1.dwconv", "pointwise1": "point_conv1.conv",
+    "depthwise2": "depth_conv2.dwconv", "pointwise2": "point_conv2.conv",
+}  # fmt: skip
+#: What the layers of a block are called there, by the names of our ops.
+LAYERS: dict[str, dict[str, str]] = {
+    "mbv1_dual": _DUAL, "mbv2": _MB, "mbv3": _MB | _SE, "mbv2_k3": _STACK, "mbv3_k3": _STACK | _SE,
+    "residual_bottleneck": _BOTTLENECK, "residual_bottleneck_se": _BOTTLENECK | _SE,
+    "fused_mb": _FUSED, "fused_mb_se": _FUSED | _SE,
+}  # fmt: skip
+ENDS = {
+    "stem": "stages.first_conv.blocks.0.conv.conv",
+    "head.final_expand": "stages.final_expand.blocks.0.conv.conv",
+    "head.feature_mix": "stages.feature_mix.blocks.0.conv.conv",
+    CLASSIFIER: "stages.logits.blocks.0.linear",
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of a released supernet: its key, that of its BatchNorm (None: it has a bias instead), and its op at its full
+    size, of which ours may be a part: a first block there takes every width of the hyperspace's stage before."""
+
+    key: str
+    norm: str | None
+    op: Op
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the weight."""
+        return self.op.weight_shape[:2] if self.op.name == CLASSIFIER else self.op.weight_shape
+
+    def tensors(self, learned: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Key and shape of every tensor; ``learned``: those of quantizers too."""
+        yield f"{self.key}.weight", self.shape
+        if self.norm is None:
+            yield f"{self.key}.bias", (self.op.cout,)
+        if learned:
+            yield from ((f"{self.key}.{name}", (1,)) for name in LEARNED)
+        if self.norm is not None:
+            yield from ((f"{self.norm}.{name}", (self.op.cout,)) for name in NORM)
+            yield f"{self.norm}.{BATCHES}", ()
+
+
+def layers_of(space: SearchSpace) -> dict[str, Layer]:
+    """The layers of a released supernet of ``space``, by the names of our ops.
+
+    Raises:
+        UserError: the authors have no supernet with such blocks, or such a stem.
+    """
+    found = {}
+    for op in _full_ops(space):
+        if op.has_weight:
+            key = _key(op.name, space)
+            found[op.name] = Layer(key, _norm(key, op), op)
+    return found
+
+
+def _full_ops(space: SearchSpace) -> Iterator[Op]:
+    """The ops of the superset, each as large as it is there."""
+    largest, hs = Subnet.largest(space), space.hyperspace
+    widths = [max(hs.stem.widths)]  # what a stage takes: of the fixed one what it has, of a searched one all its widths
+    widths += [max(stage.widths) for stage in space.all_stages if stage.name == "stage0"]
+    widths += [max(stage.widths) for stage in hs.stages]
+    wide: dict[str, Op] = {}
+    for stage, blocks, cin in zip(space.all_stages, largest.stages, widths, strict=False):
+        wide |= {op.name: op for op in stage_graph(stage, blocks, cin, 8, superset=True).ops}
+    for op in superset_graph(space).ops:
+        if op.name == "head.final_expand":
+            yield Op(op.name, op.kind, op.inputs, widths[-1], op.cout, op.in_hw, op.out_hw, norm=True)
+        else:
+            yield wide.get(op.name, op)
+
+
+def _key(name: str, space: SearchSpace) -> str:
+    """The key of the layer that is our op ``name``."""
+    if name in ENDS:
+        return ENDS[name]
+    found = re.fullmatch(r"(stage\d+)\.(\d+)\.(.+)", name)
+    stages = {stage.name: stage for stage in space.all_stages}
+    if found is None or found[1] not in stages or stages[found[1]].block.type not in LAYERS:
+        raise UserError(f"space={space}: the authors have no supernet with {name}")
+    layers = LAYERS[stages[found[1]].block.type] | {"shortcut_conv": "downsample.conv"}
+    return f"stages.{found[1]}.blocks.{found[2]}.{layers[found[3]]}"
+
+
+def _norm(key: str, op: Op) -> str | None:
+    """The key of the BatchNorm behind a layer: beside it, and of a stack of depthwise convolutions one for all."""
+    if not op.norm:
+        return None
+    block, blocks, rest = key.rpartition(".blocks.")
+    number, layer, *_ = rest.split(".")
+    return f"{block}{blocks}{number}.{layer}.norm"
+
+
+# -- reading --------------------------------------------------------------------------------------------------------
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a released file by their keys, without ``module.``.
+
+    Raises:
+        UserError: it is not readable, asks for code to be run, or holds no tensors of a supernet.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise UserError(f"path={path}: {error.strerror}") from None
+    except pickle.UnpicklingError as error:
+        asked = re.search(r"(?:GLOBAL|class) `?([\w.]+)", str(error))
+        raise UserError(f"path={path}: asks to run {asked[1] if asked else 'code'} as it is read: refused") from None
+    except Exception as error:  # torch and zip have exceptions of their own
+        raise UserError(f"path={path}: truncated or not a file of torch.save ({type(error).__name__})") from None
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"path={path}: holds no state_dict of tensors")
+    return {str(key).removeprefix("module."): value for key, value in state.items()}
+
+
+def check_state(path: Path, state: Mapping[str, Tensor], space: SearchSpace) -> None:
+    """Whether ``state`` is a supernet of ``space``, in FP32 or quantization-aware.
+
+    Raises:
+        UserError: which other published space it is of, which keys are missing or too many, of another shape, or not finite.
+    """
+    wrong = _wrong(state, space)
+    if wrong is None:
+        return
+    for name, encoding in published_spaces().items():
+        other = SearchSpace.parse(encoding, space.hyperspace if encoding.startswith(f"{space.hyperspace.name}-") else None)
+        if str(other) != str(space) and _wrong(state, other) is None:
+            raise UserError(f"path={path}: a supernet of space={name} ({encoding}), not of {space}")
+    raise UserError(f"path={path}: not a supernet of {space}: {wrong}")
+
+
+def _wrong(state: Mapping[str, Tensor], space: SearchSpace) -> str | None:
+    """In what ``state`` is not a supernet of ``space``."""
+    learned = any(key.endswith(f".{LEARNED[0]}") for key in state)
+    shapes = dict(pair for layer in layers_of(space).values() for pair in layer.tensors(learned))
+    for what, keys in (("missing", shapes.keys() - state.keys()), ("not known", state.keys() - shapes.keys())):
+        if keys:
+            more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
+            return f"{len(keys)} keys {what}: {', '.join(sorted(keys)[:NAMED])}{more}"
+    for key, shape in shapes.items():
+        if tuple(state[key].shape) != shape:
+            return f"{key} is {list(state[key].shape)}, not {list(shape)}"
+    return next((f"{key} has values that are not finite" for key, value in state.items() if not value.isfinite().all()), None)
+
+
+@dataclass(frozen=True)
+class Released:
+    """A released supernet of ``space`` as it is: our weights, BatchNorm statistics ``[cout]`` by op, and what its quantizers
+    learned, ``(sw, sa, beta)`` by op (none in FP32)."""
+
+    space: SearchSpace
+    net: Elastic
+    stats: Stats
+    learned: Mapping[str, tuple[float, float, float]]
+
+    @torch.no_grad()
+    def forward(self, x: Tensor, graph: Graph, int8: bool = False, record: dict[str, Tensor] | None = None) -> Tensor:
+        """Logits ``[B, classes]`` of images ``[B, C, R, R]`` as the authors' code computes them with the stored statistics;
+        ``int8``: each layer's input and weight rounded. ``record`` receives every op's output."""
+        values = {INPUT: x}
+        for op, finished in schedule(graph):
+            inputs = [values[name] for name in op.inputs]
+            y = values[op.name] = self._run(op, inputs, int8)
+            for name in finished:
+                del values[name]
+            if record is not None:
+                record[op.name] = y
+        return values[graph.ops[-1].name].flatten(1)
+
+    def _run(self, op: Op, inputs: list[Tensor], int8: bool) -> Tensor:
+        if not op.has_weight:
+            return plain_op(op, inputs, self.net.padding, quantized=False)
+        x, weight, p = inputs[0], self.net.weight(op), self.net.ops_by_name[op.name]
+        if int8:
+            sw, sa, beta = self.learned[op.name]
+            x = torch.clamp((x - beta) / sa, 0, ACT_MAX).round() * sa + beta
+            weight = torch.clamp(weight / sw, WEIGHT_MIN, WEIGHT_MAX).round() * sw
+        y = self.net.conv(op, x, weight, p.shift[: op.cout] if op.bias else None)
+        if op.norm:
+            mean, var = (part[: op.cout] for part in self.stats[op.name])
+            y = F.batch_norm(y, mean, var, p.gain[: op.cout], p.shift[: op.cout], eps=BN_EPS)
+        return F.hardsigmoid(y) if op.act == "hsigmoid" else fused(op.act, y)
+
+
+@torch.no_grad()
+def released(state: Mapping[str, Tensor], space: SearchSpace, padding: str = "symmetric") -> Released:
+    """The supernet that ``state`` holds, which is one of ``space`` (:func:`check_state`)."""
+    net, stats, learned = make_supernet(space, (0.0, 1.0), padding), {}, {}
+    layers = layers_of(space)
+    for name, p in net.ops_by_name.items():
+        if name not in layers:
+            continue
+        layer, (cout, cin, kernel, _) = layers[name], p.weight.shape
+        weight = state[f"{layer.key}.weight"].view(layer.op.weight_shape)
+        crop = (weight.shape[2] - kernel) // 2
+        p.weight.copy_(weight[:cout, :cin, crop : crop + kernel, crop : crop + kernel])
+        if layer.norm is None:
+            p.shift.copy_(state[f"{layer.key}.bias"][:cout])
+        else:
+            gain, shift, mean, var = (state[f"{layer.norm}.{part}"][:cout] for part in NORM)
+            p.gain.copy_(gain)
+            p.shift.copy_(shift)
+            stats[name] = mean.clone(), var.clone()
+        if f"{layer.key}.sw" in state:
+            sw, sa, beta = (float(state[f"{layer.key}.{part}"]) for part in LEARNED)
+            learned[name] = abs(sw), abs(sa), beta
+    return Released(space, net.eval(), stats, learned)
+
+
+# -- writing --------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def state_of(supernet: Released) -> dict[str, Tensor]:
+    """A supernet in the authors' format: what theirs has and ours does not is 0. Of a stack of depthwise convolutions they hold
+    one BatchNorm, the last's."""
+    state: dict[str, Tensor] = {}
+    for name, layer in layers_of(supernet.space).items():
+        p, learned = supernet.net.ops_by_name[name], supernet.learned.get(name)
+        weight = torch.zeros(layer.op.weight_shape)
+        cout, cin, _, _ = p.weight.shape
+        weight[:cout, :cin] = p.weight
+        state[f"{layer.key}.weight"] = weight.view(layer.shape).clone()
+        if layer.norm is None:
+            state[f"{layer.key}.bias"] = _padded(p.shift, layer.op.cout)
+        if learned is not None:
+            state |= {f"{layer.key}.{part}": torch.tensor([value]) for part, value in zip(LEARNED, learned, strict=True)}
+        if layer.norm is not None:
+            held = (p.gain, p.shift, *supernet.stats[name])
+            state |= {f"{layer.norm}.{part}": _padded(value, layer.op.cout) for part, value in zip(NORM, held, strict=True)}
+            state[f"{layer.norm}.{BATCHES}"] = torch.tensor(0)
+    return state
+
+
+def _padded(values: Tensor, count: int) -> Tensor:
+    return F.pad(values.detach().float(), (0, count - len(values))).clone()
+
+
+def described(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """How many tensors and values a state has, and whether it was trained quantization-aware."""
+    return dict(
+        tensors=len(state),
+        values=sum(value.numel() for value in state.values()),
+        quantized=any(key.endswith(f".{LEARNED[0]}") for key in state),
+    )
