@@ -38,7 +38,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
 
 
 BAD = {
-    "device=nope": "device=nope: no such device; there are: host, intel_vnni, pixel4",
+    "device=nope": "device=nope: no such device; there are: adb, host, intel_vnni, pixel4, ssh",
     "stage=nope": "stage=nope: no such stage; there are: bkd, finetune, finish, qat, supernet, teacher",
     "experiment=nope": "experiment=nope: no such experiment; there are: demo, fig8_qt, folder, paper_pixel4,",
     "logger=nope": "logger=nope: no such logger; there are: csv, tensorboard, wandb",
@@ -68,7 +68,8 @@ BAD = {
     "subnet_search=best": "subnet_search=best: no such subnet_search; there are: evolution, fitted, paper, random",
     "bkd.lr=[1": "bkd.lr=[1: not key=value",
     "run_dir=[ä": """run_dir=[ä: not key=value as Hydra reads it; a value with other signs than letters, digits and""",
-    "device=intel_vnn": "device=intel_vnn: no such device; there are: host, intel_vnni, pixel4 (did you mean intel_vnni?)",
+    "device=intel_vnn": "device=intel_vnn: no such device; "
+    "there are: adb, host, intel_vnni, pixel4, ssh (did you mean intel_vnni?)",
 }
 
 
@@ -128,7 +129,7 @@ def test_interrupt_says_how_to_go_on(run: Run) -> None:
 def test_real_command_line_of_an_unknown_device(command: Callable) -> None:
     done = command("train", "device=nope")
     assert done.returncode == 2
-    assert done.stderr == "error: device=nope: no such device; there are: host, intel_vnni, pixel4\n"
+    assert done.stderr == "error: device=nope: no such device; there are: adb, host, intel_vnni, pixel4, ssh\n"
 
 
 def test_real_multirun_in_processes(command: Callable, tmp_path: Path) -> None:

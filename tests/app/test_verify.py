@@ -256,7 +256,7 @@ BAD = {
     "": "path: has no value; give a model's folder",
     "path=nowhere": "path=nowhere: no readable card.json in it",
     "path=x top1_points=-1": "top1_points=-1.0: must be 0 or more",
-    "path=x tolerance=1": "tolerance: no such key; there are: path, out_dir, top1_points,",
+    "path=x tolerance=1": "tolerance: no such key; there are: path, out_dir, on, python, top1_points,",
     "path=x data.size=1": "data.size: no such key; data has: name, root,",
     "path=x data=mnist": "data=mnist: no such data; there are: ",
 }

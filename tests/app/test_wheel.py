@@ -34,7 +34,7 @@ def test_wheel_works_in_an_empty_folder_with_its_configs(tmp_path: Path) -> None
     assert "experiment: a whole run" in run("spaceevo.pipeline", "--help").stdout
     assert (
         run("spaceevo.train", "device=nope").stderr
-        == "error: device=nope: no such device; there are: host, intel_vnni, pixel4\n"
+        == "error: device=nope: no such device; there are: adb, host, intel_vnni, pixel4, ssh\n"
     )
     assert run("spaceevo.describe", "model=SEQnet@vnni-A0").returncode == 0
     for file in (

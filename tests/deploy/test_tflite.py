@@ -12,7 +12,7 @@ from spaceevo.deploy.integer.fold import integer_model
 from spaceevo.deploy.integer.model import SIGMOID_QPARAMS, IntegerModel
 from spaceevo.deploy.integer.reference import run_integer
 from spaceevo.deploy.runtimes.litert import interpreter, run_batches
-from spaceevo.deploy.runtimes.registry import RUNTIMES
+from spaceevo.latency.runtimes.call import opener
 from spaceevo.space import Graph
 from spaceevo.space.graph import PADDINGS
 
@@ -60,16 +60,14 @@ def test_a_timed_call_prepares_nothing_and_gives_the_output(float_io: bool, monk
     """What an app does: the prepared input set, the model run, the output fetched."""
     graph, model = demo_model()
     file = write_tflite(model, float_io=float_io)
-    call = RUNTIMES[".tflite"].call
-    assert call is not None
-    timed = call(file, 1)
+    timed = opener("litert")(file, 1)
     image = np.random.default_rng(0).standard_normal((1, graph.input.channels, graph.input.hw, graph.input.hw))
     expected = run_batches(interpreter(file), image.astype(np.float32))
 
     def refused(*arguments: object) -> None:
         raise AssertionError("an input is prepared in the timed call")
 
-    monkeypatch.setattr("spaceevo.deploy.runtimes.litert.quantize", refused)
+    monkeypatch.setattr("spaceevo.latency.runtimes.litert._prepared", refused)
     scale, zero = (1.0, 0) if float_io else (model.output_qparams[0], model.output_qparams[1] - 128)
     given = (np.asarray(timed(), np.float32) - zero) * np.float32(scale)
     np.testing.assert_array_equal(given, expected)

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spaceevo.errors import UserError
+from spaceevo.latency.fit import fit, held_out_scores, interval_of
 from spaceevo.latency.limits import resolve_limits
-from spaceevo.latency.predictor import Predictor, fit, held_out_scores, interval_of
+from spaceevo.latency.predictor import Predictor
 from spaceevo.latency.sampling import graph_of, sample_models
 from spaceevo.space import Graph, SearchSpace, Subnet, load_hyperspace, subnet_graph
 

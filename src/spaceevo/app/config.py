@@ -66,6 +66,9 @@ class Config:
     lut: str | None = setting(
         "an accuracy table to use in place of lut.parquet: such a file, or a folder of the authors' CSV files"
     )
+    released: str | None = setting(
+        "a supernet that the paper's authors released (checkpoint.pth, lsq.pth), which space='s begins as"
+    )
     adapt: str | None = setting(
         "for predictor: models measured on another device, a CSV or Parquet file, to which device's predictor is moved"
     )
@@ -189,6 +192,8 @@ def check(cfg: Config) -> None:
     space = hyperspace(cfg)
     if cfg.space is None and space.spaces == 1:
         cfg.space = str(only_space(space))  # a hand-designed space: nothing to search
+    if cfg.released is not None and cfg.space is None:
+        raise UserError(f"released={cfg.released}: needs the space that it is of, e.g. space=spaceevo@vnni")
     if cfg.lut is None and cfg.from_ is None:  # a model's resolution is its own
         check_images(cfg)
 

@@ -1,6 +1,6 @@
-"""A latency predictor that adds up ops: non-negative least squares on what an op has to move and to multiply.
+"""A latency predictor that adds up ops: a cost for what each has to move and to multiply.
 
-Blocks and whole subnets are fitted together. A model's predicted ms is a fixed cost of the call, a cost an element of
+A model's predicted ms is a fixed cost of the call, a cost an element of
 its input and output (layout and type conversion at the borders), and the sum over its ops, each kind of op with its own
 coefficients on the features below. All coefficients are at least 0, so a larger op never costs less.
 """
@@ -8,10 +8,10 @@ coefficients on the features below. All coefficients are at least 0, so a larger
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -21,7 +21,6 @@ from spaceevo.errors import UserError
 from spaceevo.evolution import AdditiveCost, GeneCode
 from spaceevo.evolution.additive import placed, placed_in
 from spaceevo.latency.blocks import BlockTable
-from spaceevo.latency.sampling import graph_of
 from spaceevo.space import (
     BlockConfig,
     ElasticStage,
@@ -34,9 +33,6 @@ from spaceevo.space import (
     stage_graph,
     subnet_graph,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MANY = 50  # subnets of a space that are worth tables of its blocks
 LANES = 16  # channels a vector register holds
@@ -192,71 +188,3 @@ class Predictor:
             return Predictor({"int8": found.pop("int8"), **found}, blocks, interval)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
             raise UserError(f"{path}: not a latency predictor ({type(error).__name__}); make it anew") from None
-
-
-def fit(frame: pd.DataFrame, hs: Hyperspace) -> Predictor:
-    """Fit to the rows of ``kernels.parquet``, relative errors weighing alike; whole subnets weigh as much as blocks."""
-    from scipy.optimize import nnls
-
-    coefficients = {}
-    for precision, rows in frame.groupby("precision"):
-        graphs = [graph_of(kind, spec, hs) for kind, spec in zip(rows.kind, rows.spec, strict=True)]
-        names, matrix = _matrix(graphs)
-        ms = rows.ms.to_numpy()
-        subnets = (rows.kind == "subnet").to_numpy()
-        weight = np.where(subnets, SUBNET_WEIGHT, 1.0) / ms
-        scale = matrix.max(0)
-        solution, _ = nnls(matrix / scale * weight[:, None], ms * weight, maxiter=100 * len(names))
-        coefficients[str(precision)] = dict(zip(names, (solution / scale).tolist(), strict=True))
-    return Predictor(coefficients)
-
-
-SUBNET_WEIGHT = 3.0
-FOLDS = 5  # of which each is predicted by a fit to the others
-
-
-def _matrix(graphs: Iterable[Graph]) -> tuple[list[str], np.ndarray]:
-    rows = []
-    for graph in graphs:
-        total = border_features(graph)
-        for op in graph.ops:
-            for name, amount in op_features(op).items():
-                total[name] = total.get(name, 0.0) + amount
-        rows.append(total)
-    names = sorted({name for row in rows for name, amount in row.items() if amount})
-    return names, np.array([[row.get(name, 0.0) for name in names] for row in rows])
-
-
-def interval_of(frame: pd.DataFrame, hs: Hyperspace, seed: int) -> tuple[float, float]:
-    """Measured over predicted INT8 ms of the measured subnets, each predicted by a fit that did not see it: what all but one in
-    twenty reach, and what all but one in twenty do not exceed."""
-    subnets = np.random.default_rng(seed).permutation(frame[frame.kind == "subnet"].name.unique())
-    ratios: list[float] = []
-    for held in np.array_split(subnets, min(FOLDS, len(subnets))):
-        predictor = fit(frame[~frame.name.isin(held)], hs)
-        rows = frame[frame.name.isin(held) & (frame.precision == "int8")]
-        ratios += (rows.ms.to_numpy() / _of_rows(predictor, rows, hs)).tolist()
-    low, high = np.quantile(ratios, 0.05, method="lower"), np.quantile(ratios, 0.95, method="higher")
-    return float(low), float(high)
-
-
-def held_out_scores(frame: pd.DataFrame, hs: Hyperspace, fraction: float, seed: int) -> dict[str, Any]:
-    """INT8 scores on a ``fraction`` of the measured subnets that a first fit does not see: percent within 5 and 10 %,
-    the median absolute error in percent, and how far above its prediction a subnet measures (95 % quantile)."""
-    subnets = frame[frame.kind == "subnet"].name.unique()
-    held = set(np.random.default_rng(seed).permutation(subnets)[: max(1, round(fraction * len(subnets)))])
-    predictor = fit(frame[~frame.name.isin(held)], hs)
-    rows = frame[frame.name.isin(held) & (frame.precision == "int8")]
-    error = _of_rows(predictor, rows, hs) / rows.ms.to_numpy() - 1
-    return dict(
-        n=len(rows),
-        within_5pct=float((np.abs(error) <= 0.05).mean() * 100),
-        within_10pct=float((np.abs(error) <= 0.1).mean() * 100),
-        median_error_pct=float(np.median(np.abs(error)) * 100),
-        above_q95=float(np.quantile(1 / (1 + error), 0.95)),
-    )
-
-
-def _of_rows(predictor: Predictor, rows: pd.DataFrame, hs: Hyperspace) -> np.ndarray:
-    """Predicted INT8 ms of each row of ``kernels.parquet``."""
-    return np.array([predictor.graph_ms(graph_of(kind, spec, hs)) for kind, spec in zip(rows.kind, rows.spec, strict=True)])

@@ -17,6 +17,7 @@ from spaceevo.steps import (
     profile,
     qat,
     quantize,
+    release,
     report,
     search_space,
     search_subnet,
@@ -32,7 +33,7 @@ STEPS: dict[str, Step] = {
     module.STEP.name: module.STEP
     for module in (
         profile, predictor, teacher, bkd, lut, search_space, supernet, qat, tau, search_subnet, finish, export, benchmark,
-        baseline, fig8_qt, finetune, report,
+        baseline, fig8_qt, finetune, release, report,
     )
 }  # fmt: skip
 

@@ -86,7 +86,8 @@ def seconds_a_model(folder: Folder) -> float:
 def _export(folder: Folder, cfg: Needs, networks: Sequence[Network], images: Images, seconds: float) -> None:
     """Every network trained, quantized, checked, measured and written, unless a killed run got that far."""
     from spaceevo.provenance import sha256
-    from spaceevo.steps.leaving import Judges, gate, measured, words, write
+    from spaceevo.steps.leaving import Judges, files_of, gate, words, write
+    from spaceevo.steps.measured import measured
     from spaceevo.steps.networks import quantized, train
 
     done = folder.partial / "exported"
@@ -99,7 +100,7 @@ def _export(folder: Folder, cfg: Needs, networks: Sequence[Network], images: Ima
         path, steps = train(folder, cfg, network, images, by, seconds, STEP.version)
         models.append(quantized(cfg, network, path, images, by, dict(steps=steps, seconds=seconds)))
     gate("baseline", models)
-    taken = measured(cfg, models, {})
+    taken = measured(cfg, files_of(models), {})
     for model in models:
         card = write(cfg, model, taken, {"trained.ckpt": sha256(model.folder / "trained.ckpt")})
         told = card["baseline"]
@@ -149,7 +150,7 @@ def _measured(cfg: Needs, groups: Mapping[str, Sequence[Path]]) -> dict[str, lis
     from spaceevo.deploy.runtimes.registry import measure_files
     from spaceevo.latency.machines.machine import machine_of
     from spaceevo.latency.measure import latency
-    from spaceevo.steps.leaving import timing
+    from spaceevo.steps.measured import timing
 
     rows: dict[str, list[dict[str, Any]]] = {group: [] for group in groups}
     files: dict[str, bytes] = {}

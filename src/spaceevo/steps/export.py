@@ -10,7 +10,8 @@ from spaceevo.steps.needs import Exported, hyperspace
 from spaceevo.steps.step import DATA, EXAMPLES, MODEL_FILES, SPACE, TIMING, Step
 
 if TYPE_CHECKING:
-    from spaceevo.steps.leaving import Judges, Leaving, Measured
+    from spaceevo.steps.leaving import Judges, Leaving
+    from spaceevo.steps.measured import Measured
 
 
 def run(folder: Folder, cfg: Exported) -> None:
@@ -25,7 +26,8 @@ def run(folder: Folder, cfg: Exported) -> None:
     from spaceevo.atomic import atomic_write
     from spaceevo.provenance import sha256
     from spaceevo.steps.common import quantizer, start
-    from spaceevo.steps.leaving import Judges, examples, gate, measured, words, write
+    from spaceevo.steps.leaving import Judges, examples, files_of, gate, words, write
+    from spaceevo.steps.measured import measured
     from spaceevo.training.checkpoint import load_supernet
 
     start(cfg)
@@ -41,7 +43,7 @@ def run(folder: Folder, cfg: Exported) -> None:
             quantized_after[f"{entry['name']}/ptq.onnx"] = _quantize_after(cfg, models[-1], by)
     gate("export", models)
     atomic_write(folder.output(EXAMPLES), examples(by))
-    taken = measured(cfg, models, quantized_after)
+    taken = measured(cfg, files_of(models), quantized_after)
     for model in models:
         _tell_quantized_after(model, taken)
         say(words("export", write(cfg, model, taken, inputs), _training_words(model.claims)))

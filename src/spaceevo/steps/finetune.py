@@ -85,7 +85,8 @@ def run(folder: Folder, cfg: Needs) -> None:
     """
     from spaceevo.provenance import sha256
     from spaceevo.steps.common import start
-    from spaceevo.steps.leaving import Judges, gate, measured, words, write
+    from spaceevo.steps.leaving import Judges, files_of, gate, words, write
+    from spaceevo.steps.measured import measured
 
     start(cfg)
     source = source_of(cfg)
@@ -96,7 +97,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     by = Judges.of(cfg, images)
     model = _finetuned(folder, cfg, source, images, by)
     gate("finetune", [model])
-    taken = measured(cfg, [model], {})
+    taken = measured(cfg, files_of([model]), {})
     card = write(cfg, model, taken, {source.checkpoint.name: sha256(source.checkpoint)})
     told = card["finetune"]
     more = f", {card['top1_inherited']:.2f} % with the classifier alone fitted, {told['steps']} steps after that"

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from spaceevo.atomic import atomic_write
@@ -25,16 +24,14 @@ from spaceevo.deploy.inputs import Shown, calibration, shown
 from spaceevo.deploy.integer.model import save_integer
 from spaceevo.deploy.readme import readme
 from spaceevo.deploy.runtimes.op_latency import graph_rows, op_table
-from spaceevo.deploy.runtimes.registry import measure_cold, measure_files
 from spaceevo.errors import ClaimError
-from spaceevo.latency import host
-from spaceevo.latency.machines.machine import machine_of
 from spaceevo.nn.elastic import Elastic
 from spaceevo.provenance import code_version
 from spaceevo.sliced import Sliced
 from spaceevo.space import Graph, graph_cost
 from spaceevo.space.graph import INPUT
 from spaceevo.steps.common import quantizer
+from spaceevo.steps.measured import Measured, timing
 from spaceevo.steps.needs import Exported
 from spaceevo.steps.step import MISTAKES, REFUSED
 
@@ -81,20 +78,6 @@ class Leaving:
     claims: dict[str, Any]
     mistakes: bytes
 
-    def files(self) -> dict[str, bytes]:
-        """By ``<model>/<file>``."""
-        return {f"{self.name}/{file}": content for file, content in self.pair.files.items()}
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Ms of single calls, and of one out of cold caches, by ``<model>/<file>``, and what the machine is that they were measured
-    on; empty for a device that nothing is measured on, of which this machine makes the models."""
-
-    times: Mapping[str, np.ndarray]
-    cold: Mapping[str, float]
-    machine: Mapping[str, Any]
-
 
 def judged(cfg: Exported, name: str, folder: Path, net: Elastic, graph: Graph, by: Judges, facts: Mapping[str, Any]) -> Leaving:
     """``graph`` in the trained ``net`` as model files, run over the test images and compared op by op with the trained model.
@@ -134,6 +117,11 @@ def _mistakes(by: Judges, mistakes: Sequence[Mapping[str, Any]], names: Sequence
     return png(grid(images, titles))
 
 
+def files_of(models: Sequence[Leaving]) -> dict[str, bytes]:
+    """The files of ``models`` by ``<model>/<file>``."""
+    return {f"{model.name}/{file}": content for model in models for file, content in model.pair.files.items()}
+
+
 def file_input(cfg: Exported, graph: Graph) -> FileInput:
     """What the files of ``graph`` take."""
     return FileInput.of(cfg.export.input, cfg.data, graph.input.hw)
@@ -165,23 +153,6 @@ def _write_files(model: Leaving, folder: Path) -> None:
         atomic_write(folder / name, content)
     atomic_write(folder / "parity.json", card_text(model.report))
     atomic_write(folder / MISTAKES, model.mistakes)
-
-
-def timing(cfg: Exported) -> dict[str, Any]:
-    """How files are measured."""
-    b = cfg.benchmark
-    return dict(rounds=b.rounds, runs=b.runs, threads=cfg.device.threads, spread_s=b.spread_s)
-
-
-def measured(cfg: Exported, models: Sequence[Leaving], beside: Mapping[str, bytes]) -> Measured:
-    """All files of ``models`` in one interleaved run with the files ``beside`` them."""
-    if cfg.device.runtime == "none":
-        return Measured({}, {}, host.facts())
-    files = {name: content for model in models for name, content in model.files().items()}
-    machine = machine_of(cfg.device)
-    runtime = None if machine.here else cfg.device.runtime  # of another machine, that is all that it needs
-    times = measure_files({**files, **beside}, machine, runtime, **timing(cfg))
-    return Measured(times, measure_cold(files, machine, runtime, cfg.device.threads), machine.facts())
 
 
 def write(cfg: Exported, model: Leaving, taken: Measured, inputs: Mapping[str, str]) -> dict[str, Any]:

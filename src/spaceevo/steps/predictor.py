@@ -44,7 +44,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     if cfg.device.predictor is None:
         import pandas as pd
 
-        from spaceevo.latency.predictor import fit, held_out_scores, interval_of
+        from spaceevo.latency.fit import fit, held_out_scores, interval_of
 
         frame = pd.read_parquet(folder.input(KERNELS))
         predictor, scores = fit(frame, hs), held_out_scores(frame, hs, cfg.predictor.held_out, cfg.seed)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import InASpace, OnADevice, Trained, hyperspace
@@ -10,18 +11,28 @@ from spaceevo.steps.step import DATA, SCHEME, SPACE, Step
 from spaceevo.steps.supernet import extremes
 from spaceevo.training.config import SupernetConfig
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from spaceevo.sliced import Sliced
+    from spaceevo.training.supernet import SupernetModule
+
+AGREEING = 512  # validation images over which a released supernet's labels are compared
+
 
 class Needs(Trained, InASpace, OnADevice, Protocol):
-    """What it reads of the config."""
+    """What it reads of the config. ``released``: what the supernet began as."""
 
     qat: SupernetConfig
+    released: str | None
 
 
 def run(folder: Folder, cfg: Needs) -> None:
     """Train the supernet on with every path fake-quantized."""
-    from spaceevo.data import ImagesModule, normalize
+    from spaceevo.data import ImagesModule, Normalized, normalize
     from spaceevo.steps.common import CALIBRATION_IMAGES, check_learned, quantizer, rates_of, start, train
     from spaceevo.training.checkpoint import load_checkpoint, load_supernet, save_supernet
+    from spaceevo.training.imported import hold_learned
     from spaceevo.training.supernet import SupernetModule, init_qat
     from spaceevo.training.watch import Bar
 
@@ -30,24 +41,42 @@ def run(folder: Folder, cfg: Needs) -> None:
     images = folder.images(cfg.data, False)
     data = ImagesModule(images, cfg.data, cfg.qat.batch, cfg.seed + 1, limit=cfg.qat.images)
     quant = quantizer(cfg)
-    init_qat(net, space, normalize(images.train[:CALIBRATION_IMAGES], cfg.data), quant, cfg.seed)
+    before, calibration = load_checkpoint(folder.input("supernet.ckpt")), normalize(images.train[:CALIBRATION_IMAGES], cfg.data)
+    init_qat(net, space, calibration, quant, cfg.seed)
+    hold_learned(net, space, before.get("learned", {}), quant)
     module = SupernetModule(net, space, cfg.qat, cfg.qat.epochs * data.steps_per_epoch, cfg.seed, quant)
     bar, rates = Bar.of(cfg.data.classes, cfg.qat.batch), rates_of("qat", cfg.qat)
     train(folder, cfg, "qat", rates, module, data, folder.partial, cfg.qat.epochs, bar=bar)
     accuracies = extremes(cfg.data, module, images)
-    before = load_checkpoint(folder.input("supernet.ckpt"))["top1_val"]
-    check_learned("qat", rates, accuracies[0], cfg.data.classes, len(images.val), before[0])
+    check_learned("qat", rates, accuracies[0], cfg.data.classes, len(images.val), before["top1_val"][0])
     moved = module.scales_moved()
     say(f"qat: learned scales moved by {moved.median():.1f} % (median), {moved.max():.1f} % at most")
+    if cfg.released is not None:
+        _tell_agreement(cfg, Path(cfg.released), module, calibration, Normalized(images.val, cfg.data, AGREEING))
     more = dict(weight_bits=quant.weight_bits, split=images.split, top1_val=accuracies)
     save_supernet(folder.output("qat.ckpt"), net, space, **more)
+
+
+def _tell_agreement(cfg: Needs, path: Path, module: SupernetModule, calibration: Tensor, images: Sliced[Tensor]) -> None:
+    """How often the largest and the smallest subnet give the label that the released supernet gives in its own arithmetic."""
+    from spaceevo.data import input_range
+    from spaceevo.space import Subnet, subnet_graph
+    from spaceevo.steps.common import quantizer
+    from spaceevo.training.imported import agreement, begin
+
+    found, same = begin(path, module.space, input_range(cfg.data), cfg.device.padding)
+    for net_of in (Subnet.largest, Subnet.smallest) if same else ():
+        graph = subnet_graph(net_of(module.space))
+        stored, anew = agreement(found, module.net.eval(), graph, quantizer(cfg), calibration, images)
+        told = f"the released one's label for {stored:.1f} % of {len(images)} images with its BatchNorm statistics"
+        say(f"qat: {net_of.__name__}: {told}, {anew:.1f} % with recalibrated ones")
 
 
 STEP = Step(
     "qat",
     "train stage=qat",
     "trains the supernet on, quantization-aware",
-    (*DATA, *SPACE, "space", *SCHEME, "qat", "trainer.precision"),
+    (*DATA, *SPACE, "space", *SCHEME, "qat", "released", "trainer.precision"),
     ("space.yaml", "supernet.ckpt"),
     ("qat.ckpt",),
     run,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from spaceevo.data.config import DataConfig
@@ -11,29 +12,32 @@ from spaceevo.steps.step import DATA, SPACE, Step
 from spaceevo.training.config import SupernetConfig
 
 if TYPE_CHECKING:
+    from spaceevo.nn.elastic import Elastic
+    from spaceevo.space import SearchSpace
     from spaceevo.training.supernet import SupernetModule
 
 
 class Needs(Trained, InASpace, OnADevice, Protocol):
-    """What it reads of the config."""
+    """What it reads of the config. ``released``: a supernet of the paper's authors to begin as."""
 
     supernet: SupernetConfig
+    released: str | None
 
 
 def run(folder: Folder, cfg: Needs) -> None:
     """Pretrain the supernet of the found space in FP32."""
-    from spaceevo.data import ImagesModule, input_range
+    from spaceevo.data import ImagesModule
     from spaceevo.space import Subnet, subnet_graph
     from spaceevo.steps.common import check_learned, found_space, rates_of, start, train
     from spaceevo.steps.teacher import tell_worse
     from spaceevo.training.checkpoint import save_supernet
     from spaceevo.training.pace import bf16_is_faster
-    from spaceevo.training.supernet import SupernetModule, make_supernet
+    from spaceevo.training.supernet import SupernetModule
     from spaceevo.training.watch import Bar
 
     start(cfg)
     space = found_space(folder, cfg, hyperspace(cfg))
-    net = make_supernet(space, input_range(cfg.data), cfg.device.padding)
+    net, more = _begun(cfg, space)
     images = folder.images(cfg.data, False)
     data = ImagesModule(images, cfg.data, cfg.supernet.batch, cfg.seed, limit=cfg.supernet.images)
     module = SupernetModule(net, space, cfg.supernet, cfg.supernet.epochs * data.steps_per_epoch, cfg.seed)
@@ -45,7 +49,23 @@ def run(folder: Folder, cfg: Needs) -> None:
     if module.steps >= bar.steps:
         check_learned("supernet", rates, accuracies[0], cfg.data.classes, len(images.val))
     tell_worse(folder, accuracies[0])
-    save_supernet(folder.output("supernet.ckpt"), net, space, split=images.split, top1_val=accuracies)
+    save_supernet(folder.output("supernet.ckpt"), net, space, split=images.split, top1_val=accuracies, **more)
+
+
+def _begun(cfg: Needs, space: SearchSpace) -> tuple[Elastic, dict[str, Any]]:
+    """The supernet of ``space`` before it is trained, and what its checkpoint tells of its beginning."""
+    from spaceevo.data import input_range
+    from spaceevo.provenance import sha256
+    from spaceevo.training.imported import begin
+    from spaceevo.training.supernet import make_supernet
+
+    if cfg.released is None:
+        return make_supernet(space, input_range(cfg.data), cfg.device.padding), {}
+    path = Path(cfg.released)
+    found, same = begin(path, space, input_range(cfg.data), cfg.device.padding)
+    trained, head = "quantization-aware" if found.learned else "in FP32", "its own head" if same else "a new head"
+    say(f"supernet: begins as {path}, trained {trained}, with {head}")
+    return found.net, dict(learned=dict(found.learned), released_sha256=sha256(path))
 
 
 def extremes(data: DataConfig, module: SupernetModule, images: Any) -> list[float]:
@@ -71,7 +91,7 @@ STEP = Step(
     "supernet",
     "train stage=supernet",
     "trains the found space's supernet in FP32",
-    (*DATA, *SPACE, "space", "device.padding", "supernet", "trainer.precision"),
+    (*DATA, *SPACE, "space", "device.padding", "supernet", "released", "trainer.precision"),
     ("space.yaml",),
     ("supernet.ckpt",),
     run,

@@ -1,0 +1,57 @@
+"""``python -m spaceevo.release``: a run's supernet in the format in which the paper's authors released theirs."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from spaceevo.steps.folder import Folder, say
+from spaceevo.steps.needs import InASpace, OnADevice, Seeded, hyperspace
+from spaceevo.steps.step import DATA, SCHEME, SPACE, Step
+
+
+class Needs(Seeded, InASpace, OnADevice, Protocol):
+    """What it reads of the config."""
+
+
+def run(folder: Folder, cfg: Needs) -> None:
+    """Write ``lsq.pth``, with the BatchNorm statistics of all ops at their largest on training images.
+
+    Raises:
+        UserError: a block type or a stem that the authors' supernets do not have.
+    """
+    import io
+
+    import torch
+
+    from spaceevo.atomic import atomic_write
+    from spaceevo.data import normalize
+    from spaceevo.steps.common import CALIBRATION_IMAGES, quantizer, start
+    from spaceevo.training.checkpoint import load_supernet
+    from spaceevo.training.imported import as_released
+    from spaceevo.training.released import state_of
+
+    start(cfg)
+    quant = quantizer(cfg)
+    net, space = load_supernet(
+        folder.input("qat.ckpt"), hyperspace(cfg), folder.maker("qat.ckpt"), weight_bits=quant.weight_bits
+    )
+    images = folder.images(cfg.data, False)
+    state = state_of(as_released(net, space, quant, normalize(images.train[:CALIBRATION_IMAGES], cfg.data)))
+    buffer = io.BytesIO()
+    torch.save({"state_dict": state}, buffer)
+    path = atomic_write(folder.output("lsq.pth"), buffer.getvalue())
+    say(f"release: {len(state)} tensors of {space}, {sum(value.numel() for value in state.values()):,} values: {path}")
+
+
+STEP = Step(
+    "release",
+    "release",
+    "writes the supernet in the format in which the paper's authors released theirs (not in the pipeline)",
+    (*DATA, *SPACE, "space", *SCHEME),
+    ("qat.ckpt",),
+    ("lsq.pth",),
+    run,
+    free=("latency",),
+    optional=True,
+    examples=("run_dir=runs/paper experiment=paper_vnni",),
+)

@@ -1,0 +1,82 @@
+"""A supernet in the authors' format, from writing to models: with its own head, and with a new one for other images."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, TINY, forked
+from own_images import two_classes
+
+SPACE = "tiny-1212-0000"
+SMALL = [*TINY, f"space={SPACE}", "device.weight_bits=8", "tau.subnets=0", "benchmark.random_subnets=0"]
+NOTHING_TRAINED = ["supernet.epochs=0", "qat.epochs=0", "finish.epochs=0"]
+
+
+def spaceevo(command: str, folder: Path, *arguments: str) -> str:
+    done = forked([str(ROOT), "-m", f"spaceevo.{command}", *arguments], folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A tiny supernet of digits as the authors would release it, and what training and writing it said."""
+    folder = tmp_path_factory.mktemp("released")
+    said = spaceevo("train", folder, "stage=supernet", *SMALL, "run_dir=ours")
+    said += spaceevo("train", folder, "stage=qat", *SMALL, "run_dir=ours")
+    said += spaceevo("release", folder, *SMALL, "run_dir=ours")
+    return folder / "ours/lsq.pth", said
+
+
+def accuracies(said: str) -> list[float]:
+    return [float(value) for value in re.findall(r"qat: largest ([\d.]+) %, smallest ([\d.]+) %", said)[0]]
+
+
+def test_it_is_what_it_was_and_leads_to_models_without_training(written: tuple[Path, str], tmp_path: Path) -> None:
+    path, before = written
+    said = spaceevo("pipeline", tmp_path, *SMALL, *NOTHING_TRAINED, f"released={path}", "run_dir=run")
+    assert f"supernet: begins as {path}, trained quantization-aware, with its own head" in said
+    for old, new in zip(accuracies(before), accuracies(said), strict=True):
+        assert abs(old - new) <= 3  # the ranges of a few tensors are fitted anew
+    agreed = re.findall(r"qat: (largest|smallest): the released one's label for ([\d.]+) % of \d+ images", said)
+    assert [name for name, _ in agreed] == ["largest", "smallest"] and all(float(share) >= 95 for _, share in agreed)
+    cards = [json.loads(card.read_text()) for card in tmp_path.glob("run/models/*/card.json")]
+    files = [claims for card in cards for claims in card["files"].values() if claims["precision"] == "int8"]
+    assert files and all(claims["identical_integers"] == 100 for claims in files)
+    assert all(card["top1_runtime"] > 60 for card in cards)
+
+
+def test_other_images_get_a_new_head(written: tuple[Path, str], tmp_path: Path) -> None:
+    photos = two_classes(tmp_path / "photos")
+    mine = ["data=folder", f"data.root={photos}", "data.channels=1", "data.image_size=16", "data.validation=8"]
+    few = ["search_subnet.validation_images=4", "search_subnet.judge_images=4", "finish.epochs=2"]
+    asked = [*SMALL, *mine, *few, f"released={written[0]}", "supernet.epochs=0", "qat.epochs=1", "qat.batch=8", "qat.images=64"]
+    said = spaceevo("pipeline", tmp_path, *asked, "run_dir=run")
+    assert "trained quantization-aware, with a new head" in said and "the released one's label" not in said
+    assert list(tmp_path.glob("run/models/*/model.tflite"))
+
+
+def refused(folder: Path, *arguments: str) -> str:
+    done = forked([str(ROOT), "-m", "spaceevo.train", "stage=supernet", *arguments], folder)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def test_what_does_not_fit_is_told_in_one_line(written: tuple[Path, str], tmp_path: Path) -> None:
+    other = [*(key for key in SMALL if not key.startswith("space=")), f"released={written[0]}", "run_dir=run"]
+    assert f"released={written[0]}: needs the space that it is of" in refused(tmp_path, *other)
+    assert "not a supernet of tiny-2112-0000" in refused(tmp_path, *other, "space=tiny-2112-0000")
+    colour = torch.load(written[0], weights_only=True)
+    key = "stages.first_conv.blocks.0.conv.conv.weight"
+    colour["state_dict"][key] = colour["state_dict"][key].repeat(1, 3, 1, 1)
+    torch.save(colour, tmp_path / "colour.pth")
+    wrong = [key for key in other if not key.startswith("released=")]
+    text = refused(tmp_path, *wrong, f"space={SPACE}", f"released={tmp_path / 'colour.pth'}")
+    assert "data.channels=1: must be 3, as" in text
+    shutil.rmtree(tmp_path / "run", ignore_errors=True)
+    assert "No such file" in refused(tmp_path, *wrong, f"space={SPACE}", "released=nothing.pth")
