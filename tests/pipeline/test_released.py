@@ -12,6 +12,8 @@ import torch
 from conftest import ROOT, TINY, forked
 from own_images import two_classes
 
+from spaceevo.space import SearchSpace, Subnet
+
 SPACE = "tiny-1212-0000"
 SMALL = [*TINY, f"space={SPACE}", "device.weight_bits=8", "tau.subnets=0", "benchmark.random_subnets=0"]
 NOTHING_TRAINED = ["supernet.epochs=0", "qat.epochs=0", "finish.epochs=0"]
@@ -51,6 +53,14 @@ def test_it_is_what_it_was_and_leads_to_models_without_training(written: tuple[P
     assert all(card["top1_runtime"] > 60 for card in cards)
 
 
+def test_one_subnet_can_be_asked_for_by_its_encoding(written: tuple[Path, str], tmp_path: Path) -> None:
+    net = str(Subnet.smallest(SearchSpace.parse(SPACE)))
+    asked = [*SMALL, *NOTHING_TRAINED, f"released={written[0]}", f"model={net}", "latency.limits_ms=[2]", "run_dir=run"]
+    spaceevo("pipeline", tmp_path, *asked)
+    (card,) = (json.loads(card.read_text()) for card in tmp_path.glob("run/models/*/card.json"))
+    assert card["encoding"] == net and card["name"] == "host-2.000ms"
+
+
 def test_other_images_get_a_new_head(written: tuple[Path, str], tmp_path: Path) -> None:
     photos = two_classes(tmp_path / "photos")
     mine = ["data=folder", f"data.root={photos}", "data.channels=1", "data.image_size=16", "data.validation=8"]
@@ -65,6 +75,19 @@ def refused(folder: Path, *arguments: str) -> str:
     done = forked([str(ROOT), "-m", "spaceevo.train", "stage=supernet", *arguments], folder)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     return done.stderr
+
+
+def test_a_subnet_that_cannot_be_is_told_in_one_line(written: tuple[Path, str], tmp_path: Path) -> None:
+    given = [*SMALL, f"run_dir={written[0].parent}", f"out_dir={tmp_path}", "search_subnet.quality=supernet"]
+    for more, told in (
+        (["model=SEQnet@vnni-A0", "latency.limits_ms=[2]"], f"is of space=onnxw-151122-023231, not of {SPACE}"),
+        (["model=SEQnet@vnni-A0"], "give one limit that it is to keep, e.g. latency.limits_ms=[2]"),
+        (["model=SEQnet", "latency.limits_ms=[2]"], "no such model; there are: SEQnet@pixel4-A0"),
+    ):
+        spaceevo("profile", tmp_path, *given)
+        spaceevo("predictor", tmp_path, *given)
+        done = forked([str(ROOT), "-m", "spaceevo.search_subnet", *given, *more], tmp_path)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and told in done.stderr, done.stderr
 
 
 def test_what_does_not_fit_is_told_in_one_line(written: tuple[Path, str], tmp_path: Path) -> None:

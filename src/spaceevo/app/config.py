@@ -62,7 +62,9 @@ class Config:
         choices=("onnxruntime", "litert", "null"),
     )
     space: str | None = setting("a search space to use in place of the found one, e.g. demo-012-123")
-    model: str | None = setting("what describe tells of: a published model, or with space= a subnet's encoding")
+    model: str | None = setting(
+        "what describe tells of, and with space= the one that is made: a published model, or a subnet's encoding"
+    )
     lut: str | None = setting(
         "an accuracy table to use in place of lut.parquet: such a file, or a folder of the authors' CSV files"
     )

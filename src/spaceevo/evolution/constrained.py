@@ -38,6 +38,12 @@ class Archive:
     generation: np.ndarray
     limit: np.ndarray
 
+    @staticmethod
+    def empty(code: GeneCode) -> Archive:
+        """Nothing evaluated yet."""
+        none = np.zeros(0)
+        return Archive(code, code.encode([]), none, none, none.astype(int), none.astype(int))
+
     def __len__(self) -> int:
         return len(self.genes)
 
@@ -95,8 +101,7 @@ def constrained_evolution(
     _check_limits(code, float(np.asarray(cost(cheapest))[0]), limits)
     run = _Run(cost, mutate_probability, np.random.default_rng(seed))
     given = np.concatenate([code.encode(seeds), cheapest])
-    nothing = np.zeros(0)
-    archive = Archive(code, given[:0], nothing, nothing, nothing.astype(int), nothing.astype(int))
+    archive = Archive.empty(code)
     for index, limit in enumerate(limits):
         for generation in range(generations + 1):
             ranked = archive.ranked(limit)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from spaceevo.errors import bad_value
+from spaceevo.errors import UserError, bad_value
 from spaceevo.progress import progress
 from spaceevo.provenance import PREDICTOR, TAU
 from spaceevo.settings import COUNT, IMAGES, setting
@@ -23,7 +23,7 @@ from spaceevo.training.config import TimedConfig, TrainerConfig
 if TYPE_CHECKING:
     from spaceevo.evolution import AdditiveCost, Archive
     from spaceevo.latency.predictor import Predictor
-    from spaceevo.space import SearchSpace
+    from spaceevo.space import SearchSpace, Subnet
     from spaceevo.steps.judges import Judge
 
 
@@ -62,8 +62,9 @@ class SearchSubnetConfig:
 
 
 class Needs(InASpace, OnADevice, Limited, Seeded, Protocol):
-    """What it reads of the config."""
+    """What it reads of the config. ``model``: the one subnet to take, a published one's name or an encoding."""
 
+    model: str | None
     trainer: TrainerConfig
     search_subnet: SearchSubnetConfig
     benchmark: BenchmarkConfig
@@ -94,7 +95,8 @@ def run(folder: Folder, cfg: Needs) -> None:
         _tell_far_off(cfg, judge.space, predictor, limits)
         archive = _evolved(cfg, judge, predicted_ms, limits)
     chosen: list[dict[str, Any]] = []
-    for name, limit in zip(model_names(cfg.device.name, limits), limits, strict=True):
+    names = [cfg.model] if cfg.model is not None and not _encoded(cfg.model) else model_names(cfg.device.name, limits)
+    for name, limit in zip(names, limits, strict=True):
         chosen.append(choose(cfg, name, limit, archive, chosen, judge, predicted_ms))
     frame = _frame(archive, limits, judge, {entry["subnet"] for entry in chosen})
     by_subnet = frame.set_index("subnet")
@@ -132,10 +134,15 @@ def _tell_far_off(cfg: Needs, space: SearchSpace, predictor: Predictor, limits: 
 
 
 def _evolved(cfg: Needs, judge: Judge, predicted_ms: AdditiveCost, limits: Sequence[float]) -> Archive:
-    """What the search evaluates, of subnets whose predicted latency leaves some of a limit for the predictor's errors."""
-    from spaceevo.evolution import constrained_evolution
+    """What the search evaluates, of subnets whose predicted latency leaves some of a limit for the predictor's errors; of
+    ``model=`` that alone."""
+    from spaceevo.evolution import Archive, constrained_evolution
     from spaceevo.latency.limits import HEADROOM
     from spaceevo.space import Subnet
+
+    if cfg.model is not None:
+        genes = judge.code.encode([_asked(cfg.model, judge.space, limits)])
+        return Archive.empty(judge.code).joined(genes, predicted_ms(genes) / HEADROOM, np.array(judge.search(genes)), 0, 0)
 
     recipe, resolutions = cfg.search_subnet, judge.space.hyperspace.resolutions
     return constrained_evolution(
@@ -152,6 +159,28 @@ def _evolved(cfg: Needs, judge: Judge, predicted_ms: AdditiveCost, limits: Seque
         search=recipe.search,
         seeds=[*(Subnet.largest(judge.space, resolution) for resolution in resolutions), *judge.known],
     )
+
+
+def _asked(name: str, space: SearchSpace, limits: Sequence[float]) -> Subnet:
+    """The subnet ``model=name`` of ``space``.
+
+    Raises:
+        UserError: it is of another space, or not one limit is given for it.
+    """
+    from spaceevo.space import Subnet, published_model
+
+    if len(limits) != 1:
+        raise UserError(f"model={name}: give one limit that it is to keep, e.g. latency.limits_ms=[{limits[-1]:g}]")
+    if _encoded(name):
+        return Subnet.parse(space, name)
+    model = published_model(name)
+    if model.space != str(space):
+        raise UserError(f"model={name}: is of space={model.space}, not of {space}")
+    return Subnet.parse(space, model.subnet)
+
+
+def _encoded(name: str) -> bool:
+    return name.startswith("d") and "_" in name
 
 
 def _tell(judge: Judge, entry: dict[str, Any]) -> None:
@@ -216,7 +245,7 @@ STEP = Step(
     "search_subnet",
     "search_subnet",
     "finds the most accurate quantized subnet within each latency limit",
-    (*DATA, *SPACE, "space", "device", "latency", "search_subnet", "finish.seconds", "finish.epochs", *TIMING),
+    (*DATA, *SPACE, "space", "device", "latency", "search_subnet", "model", "finish.seconds", "finish.epochs", *TIMING),
     ("space.yaml", "qat.ckpt", "lut.parquet", PREDICTOR, TAU),
     ("subnets.parquet", "pareto.yaml"),
     run,
