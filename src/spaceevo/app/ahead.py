@@ -50,8 +50,7 @@ def check_config(steps: Sequence[Step], cfg: Config) -> None:
             check_judges(cfg)
         if {"teacher", "bkd"} & {key.split(".")[0] for key in step.keys} and cfg.teacher.name == "cnn":
             check_widths(cfg.teacher.widths, len(hyperspace(cfg).stages))
-    taken = cfg.space is not None and any("model" in step.keys for step in steps)
-    if cfg.model is not None and not taken and any(not step.lenient for step in steps):
+    if cfg.model is not None and cfg.space is None and any(not step.lenient for step in steps):
         raise UserError(
             f"model={cfg.model}: only describe reads it, and with space= the search; here every model is made that the run "
             f"finds{_found(cfg)}"

@@ -42,7 +42,8 @@ def run(folder: Folder, cfg: Needs) -> None:
     data = ImagesModule(images, cfg.data, cfg.supernet.batch, cfg.seed, limit=cfg.supernet.images)
     module = SupernetModule(net, space, cfg.supernet, cfg.supernet.epochs * data.steps_per_epoch, cfg.seed)
     largest, record = subnet_graph(Subnet.largest(space)), folder.partial / "pace.json"
-    module.bf16 = bf16_is_faster(net, largest, data.example(), cfg.supernet, cfg.trainer.precision, record)
+    if module.steps:
+        module.bf16 = bf16_is_faster(net, largest, data.example(), cfg.supernet, cfg.trainer.precision, record)
     bar, rates = Bar.of(cfg.data.classes, cfg.supernet.batch), rates_of("supernet", cfg.supernet)
     train(folder, cfg, "supernet", rates, module, data, folder.partial, cfg.supernet.epochs, bar=bar)
     accuracies = extremes(cfg.data, module, images)
