@@ -29,7 +29,7 @@ from spaceevo.space.graph import FUSED, INPUT, Graph, Op
 
 BN_EPS = 1e-5
 PASSED_ON = 8  # input channels from which on a convolution of stride 1 passes them on at first
-INIT_BATCH = 64  # images that quantizers are initialized from at once
+INIT_BATCH, INIT_PIXELS = 64, 500_000  # images that quantizers are initialized from at once, and pixels of them
 Stats = dict[str, tuple[Tensor, Tensor]]
 
 
@@ -214,7 +214,10 @@ class Elastic(nn.Module):
                 p.output.set_range(*least_squares_range(*source.of(name)))
 
     def _observe(self, x: Tensor, graph: Graph, into: Values) -> None:
-        for images in x.split(INIT_BATCH):
+        at_once = max(1, min(INIT_BATCH, INIT_PIXELS // graph.input.hw**2))
+        for images in x.tensor_split(
+            -(-len(x) // at_once)
+        ):  # of nearly one size: no single image is left, which has no variance
             self(resize(images, graph.input.hw), graph, record=into)
 
 

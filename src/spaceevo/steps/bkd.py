@@ -30,8 +30,8 @@ def run(folder: Folder, cfg: Needs) -> None:
     import shutil
 
     from spaceevo.atomic import write_json, write_safetensors
-    from spaceevo.data import ImagesModule, normalize
-    from spaceevo.steps.common import CALIBRATION_IMAGES, quantizer, rates_of, start, train
+    from spaceevo.data import ImagesModule
+    from spaceevo.steps.common import calibrating, quantizer, rates_of, start, train
     from spaceevo.training.bkd import BKDModule
     from spaceevo.training.checkpoint import load_checkpoint
     from spaceevo.training.watch import Bar
@@ -53,7 +53,7 @@ def run(folder: Folder, cfg: Needs) -> None:
             load_students(students, folder.output("bkd"), phase)
             continue
         if quant is not None:
-            batch = normalize(images.train[:CALIBRATION_IMAGES], cfg.data)
+            batch = calibrating(images, cfg.data)
             features = guide.features(batch)
             for student in students:
                 student.init_quantizers(features[student.spec.stage - 1], quant)

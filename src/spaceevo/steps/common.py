@@ -11,8 +11,10 @@ from typing import Any
 import lightning as L
 import torch
 import yaml
+from torch import Tensor
 
-from spaceevo.data import ImagesModule
+from spaceevo.data import Images, ImagesModule, normalize
+from spaceevo.data.config import DataConfig
 from spaceevo.errors import UserError
 from spaceevo.latency.host import weight_bits
 from spaceevo.nn.elastic import Quantizer
@@ -24,7 +26,7 @@ from spaceevo.training.fit import fit
 from spaceevo.training.watch import SLOWER, Bar, Diverged
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-CALIBRATION_IMAGES = 256  # of training images, that quantizers are fitted to
+CALIBRATION_IMAGES, CALIBRATION_PIXELS = 256, 2_500_000  # of training images, that quantizers are fitted to, at most
 
 
 def start(cfg: Seeded, threads: int | None = None) -> None:
@@ -44,6 +46,12 @@ def keep_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, 32 * 2**20)
         libc.mallopt(M_TRIM_THRESHOLD, 2**30)
+
+
+def calibrating(images: Images, data: DataConfig) -> Tensor:
+    """The first training images, normalized ``[N, C, H, W]``, that quantizers and BatchNorm statistics are fitted to: of large
+    ones as many as memory holds with all feature maps."""
+    return normalize(images.train[: max(1, min(CALIBRATION_IMAGES, CALIBRATION_PIXELS // data.image_size**2))], data)
 
 
 def make_logger(folder: Folder, cfg: Trained, curves: str) -> Any:

@@ -29,8 +29,8 @@ class Needs(Trained, InASpace, OnADevice, Protocol):
 
 def run(folder: Folder, cfg: Needs) -> None:
     """Train the supernet on with every path fake-quantized."""
-    from spaceevo.data import ImagesModule, Normalized, normalize
-    from spaceevo.steps.common import CALIBRATION_IMAGES, check_learned, quantizer, rates_of, start, train
+    from spaceevo.data import ImagesModule, Normalized
+    from spaceevo.steps.common import calibrating, check_learned, quantizer, rates_of, start, train
     from spaceevo.training.checkpoint import load_checkpoint, load_supernet, save_supernet
     from spaceevo.training.imported import hold_learned
     from spaceevo.training.supernet import SupernetModule, init_qat
@@ -41,7 +41,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     images = folder.images(cfg.data, False)
     data = ImagesModule(images, cfg.data, cfg.qat.batch, cfg.seed + 1, limit=cfg.qat.images)
     quant = quantizer(cfg)
-    before, calibration = load_checkpoint(folder.input("supernet.ckpt")), normalize(images.train[:CALIBRATION_IMAGES], cfg.data)
+    before, calibration = load_checkpoint(folder.input("supernet.ckpt")), calibrating(images, cfg.data)
     init_qat(net, space, calibration, quant, cfg.seed)
     hold_learned(net, space, before.get("learned", {}), quant)
     module = SupernetModule(net, space, cfg.qat, cfg.qat.epochs * data.steps_per_epoch, cfg.seed, quant)

@@ -24,8 +24,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     import torch
 
     from spaceevo.atomic import atomic_write
-    from spaceevo.data import normalize
-    from spaceevo.steps.common import CALIBRATION_IMAGES, quantizer, start
+    from spaceevo.steps.common import calibrating, quantizer, start
     from spaceevo.training.checkpoint import load_supernet
     from spaceevo.training.imported import as_released
     from spaceevo.training.released import state_of
@@ -36,7 +35,7 @@ def run(folder: Folder, cfg: Needs) -> None:
         folder.input("qat.ckpt"), hyperspace(cfg), folder.maker("qat.ckpt"), weight_bits=quant.weight_bits
     )
     images = folder.images(cfg.data, False)
-    state = state_of(as_released(net, space, quant, normalize(images.train[:CALIBRATION_IMAGES], cfg.data)))
+    state = state_of(as_released(net, space, quant, calibrating(images, cfg.data)))
     buffer = io.BytesIO()
     torch.save({"state_dict": state}, buffer)
     path = atomic_write(folder.output("lsq.pth"), buffer.getvalue())

@@ -71,13 +71,13 @@ def _begun(cfg: Needs, space: SearchSpace) -> tuple[Elastic, dict[str, Any]]:
 
 def extremes(data: DataConfig, module: SupernetModule, images: Any) -> list[float]:
     """Validation top-1 of the largest and the smallest subnet."""
-    from spaceevo.data import Normalized, normalize
+    from spaceevo.data import Normalized
     from spaceevo.nn.evaluate import recalibrated_top1
     from spaceevo.space import Subnet, subnet_graph
-    from spaceevo.steps.common import CALIBRATION_IMAGES
+    from spaceevo.steps.common import calibrating
 
     net, space, quant = module.net.eval(), module.space, module.quantizer
-    train = normalize(images.train[:CALIBRATION_IMAGES], data)
+    train = calibrating(images, data)
     accuracies = []
     for net_of in (Subnet.largest, Subnet.smallest):
         graph = subnet_graph(net_of(space))
