@@ -25,7 +25,7 @@ seed=-1: must be 0 or more
 seed=4294967296: must be 4294967295 or less
 threads=-1: must be 0 or more
 threads=123456789012: must be 4096 or less
-also=[lut] also=lut: no such also; there are: baseline, fig8_qt, finetune
+also=[lut] also=lut: no such also; there are: baseline, fig8_qt, finetune, release
 stage.name=export: no such name; there are: teacher, bkd, supernet, qat, finish
 baselines=[vgg] baselines=vgg: no such baselines; there are: plain4, plain5, plain, resnet,
 baselines=[] baselines=[]: must be a list of one or more of plain4, plain5, plain, resnet,

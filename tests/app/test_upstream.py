@@ -32,6 +32,7 @@ READERS = (
     "baseline",
     "fig8_qt",
     "finetune",
+    "release",
 )
 
 

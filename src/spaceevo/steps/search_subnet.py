@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from spaceevo.errors import UserError, bad_value
+from spaceevo.errors import bad_value
 from spaceevo.progress import progress
 from spaceevo.provenance import PREDICTOR, TAU
 from spaceevo.settings import COUNT, IMAGES, setting
+from spaceevo.steps.asked import asked_subnet, is_encoding
 from spaceevo.steps.benchmark import BenchmarkConfig
 from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import InASpace, Limited, OnADevice, Seeded, hyperspace
@@ -23,7 +24,7 @@ from spaceevo.training.config import TimedConfig, TrainerConfig
 if TYPE_CHECKING:
     from spaceevo.evolution import AdditiveCost, Archive
     from spaceevo.latency.predictor import Predictor
-    from spaceevo.space import SearchSpace, Subnet
+    from spaceevo.space import SearchSpace
     from spaceevo.steps.judges import Judge
 
 
@@ -95,7 +96,7 @@ def run(folder: Folder, cfg: Needs) -> None:
         _tell_far_off(cfg, judge.space, predictor, limits)
         archive = _evolved(cfg, judge, predicted_ms, limits)
     chosen: list[dict[str, Any]] = []
-    names = [cfg.model] if cfg.model is not None and not _encoded(cfg.model) else model_names(cfg.device.name, limits)
+    names = [cfg.model] if cfg.model is not None and not is_encoding(cfg.model) else model_names(cfg.device.name, limits)
     for name, limit in zip(names, limits, strict=True):
         chosen.append(choose(cfg, name, limit, archive, chosen, judge, predicted_ms))
     frame = _frame(archive, limits, judge, {entry["subnet"] for entry in chosen})
@@ -141,7 +142,7 @@ def _evolved(cfg: Needs, judge: Judge, predicted_ms: AdditiveCost, limits: Seque
     from spaceevo.space import Subnet
 
     if cfg.model is not None:
-        genes = judge.code.encode([_asked(cfg.model, judge.space, limits)])
+        genes = judge.code.encode([asked_subnet(cfg.model, judge.space, limits)])
         return Archive.empty(judge.code).joined(genes, predicted_ms(genes) / HEADROOM, np.array(judge.search(genes)), 0, 0)
 
     recipe, resolutions = cfg.search_subnet, judge.space.hyperspace.resolutions
@@ -159,28 +160,6 @@ def _evolved(cfg: Needs, judge: Judge, predicted_ms: AdditiveCost, limits: Seque
         search=recipe.search,
         seeds=[*(Subnet.largest(judge.space, resolution) for resolution in resolutions), *judge.known],
     )
-
-
-def _asked(name: str, space: SearchSpace, limits: Sequence[float]) -> Subnet:
-    """The subnet ``model=name`` of ``space``.
-
-    Raises:
-        UserError: it is of another space, or not one limit is given for it.
-    """
-    from spaceevo.space import Subnet, published_model
-
-    if len(limits) != 1:
-        raise UserError(f"model={name}: give one limit that it is to keep, e.g. latency.limits_ms=[{limits[-1]:g}]")
-    if _encoded(name):
-        return Subnet.parse(space, name)
-    model = published_model(name)
-    if model.space != str(space):
-        raise UserError(f"model={name}: is of space={model.space}, not of {space}")
-    return Subnet.parse(space, model.subnet)
-
-
-def _encoded(name: str) -> bool:
-    return name.startswith("d") and "_" in name
 
 
 def _tell(judge: Judge, entry: dict[str, Any]) -> None:

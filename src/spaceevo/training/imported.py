@@ -91,11 +91,7 @@ def agreement(
     own arithmetic: with its BatchNorm statistics, and with those recalibrated on ``calibration``."""
     int8 = bool(found.learned)
     theirs = torch.cat([found.forward(x, graph, int8) for x in resized(images, graph.input.hw)]).argmax(1)
-    stored: Stats = {}
-    for op in graph.ops:
-        if op.norm:
-            mean, var = found.stats[op.name]
-            stored[op.name] = mean[: op.cout], var[: op.cout]
+    stored = found.stats_of(graph)
     anew = calibrate(net, graph, resized(calibration, graph.input.hw), quantizer)
     return _same(net, graph, stored, images, quantizer, theirs), _same(net, graph, anew, images, quantizer, theirs)
 

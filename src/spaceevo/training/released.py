@@ -30,6 +30,10 @@ class Released:
     stats: Stats
     learned: Mapping[str, tuple[float, float, float]]
 
+    def stats_of(self, graph: Graph) -> Stats:
+        """The stored statistics of ``graph``'s channels: as ``net`` takes them."""
+        return {op.name: (self.stats[op.name][0][: op.cout], self.stats[op.name][1][: op.cout]) for op in graph.ops if op.norm}
+
     @torch.no_grad()
     def forward(self, x: Tensor, graph: Graph, int8: bool = False, record: dict[str, Tensor] | None = None) -> Tensor:
         """Logits ``[B, classes]`` of images ``[B, C, R, R]`` as the authors' code computes them with the stored statistics;
