@@ -34,3 +34,8 @@ def bad_choice(key: str, value: object, choices: object) -> UserError:
     near = difflib.get_close_matches(str(value), names, 3)
     meant = f" (did you mean {' or '.join(near)}?)" if near else ""
     return UserError(f"{key}={value}: no such {key.rsplit('.', 1)[-1]}; there are: {', '.join(names)}{meant}")
+
+
+def first_line(error: BaseException) -> str:
+    """What ``error`` says in its first line, or what it is called where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -103,3 +103,15 @@ def test_what_does_not_fit_is_told_in_one_line(written: tuple[Path, str], tmp_pa
     assert "data.channels=1: must be 3, as" in text
     shutil.rmtree(tmp_path / "run", ignore_errors=True)
     assert "No such file" in refused(tmp_path, *wrong, f"space={SPACE}", "released=nothing.pth")
+
+
+def test_what_a_whole_run_would_end_with_is_told_before_it_begins(written: tuple[Path, str], tmp_path: Path) -> None:
+    other = [key for key in SMALL if not key.startswith("space=")]
+    for more, told in (
+        ([f"released={written[0]}", "space=tiny-2112-0000"], "not a supernet of tiny-2112-0000"),
+        (["model=SEQnet@vnni-A0", "latency.limits_ms=[2]", f"space={SPACE}"], f"not of {SPACE}"),
+        (["model=d1", f"space={SPACE}"], "give one limit that it is to keep"),
+    ):
+        done = forked([str(ROOT), "-m", "spaceevo.pipeline", *other, *more, "run_dir=run"], tmp_path)
+        assert done.returncode == 2 and told in done.stderr and done.stderr.count("\n") == 1, done.stderr
+        assert not list(tmp_path.glob("run/**/*.parquet"))

@@ -15,6 +15,8 @@ from spaceevo.app.place import check_folder
 from spaceevo.app.plan import check_device, table_of
 from spaceevo.errors import UserError, bad_value
 from spaceevo.provenance import matches
+from spaceevo.space import SearchSpace
+from spaceevo.steps.asked import asked_subnet, subnet_called
 from spaceevo.steps.needs import hyperspace
 from spaceevo.steps.step import DATA, Step
 from spaceevo.training.config import check_widths
@@ -55,6 +57,12 @@ def check_config(steps: Sequence[Step], cfg: Config) -> None:
             f"model={cfg.model}: only describe reads it, and with space= the search; here every model is made that the run "
             f"finds{_found(cfg)}"
         )
+    if cfg.model is not None and cfg.space is not None and any(step.name == "search_subnet" for step in steps):
+        space, limits = SearchSpace.parse(cfg.space, hyperspace(cfg)), cfg.latency.limits_ms
+        if limits is None:
+            subnet_called(cfg.model, space)
+        else:
+            asked_subnet(cfg.model, space, limits)
 
 
 def check_machine(steps: Sequence[Step], cfg: Config) -> None:
@@ -70,6 +78,10 @@ def check_machine(steps: Sequence[Step], cfg: Config) -> None:
         _check_trainer(cfg)
     if names & {"export", "baseline"}:
         _check_runtimes()
+    if cfg.released is not None and "supernet" in names and len(steps) > 1:
+        from spaceevo.training.imported import checked
+
+        checked(Path(cfg.released), SearchSpace.parse(str(cfg.space), hyperspace(cfg)))
     if images and len(steps) > 1:
         from spaceevo.data import load_data
 
@@ -141,11 +153,11 @@ def _check_trainer(cfg: Config) -> None:
 
 
 def _check_runtimes() -> None:
-    from importlib import import_module
+    from spaceevo.latency.runtimes.call import PACKAGES, runtime_module
 
-    for module, package in (("onnxruntime", "onnxruntime"), ("ai_edge_litert.interpreter", "ai-edge-litert")):
+    for runtime, package in PACKAGES.items():
         try:
-            import_module(module)
+            runtime_module(runtime)
         except ImportError as error:
             raise UserError(f"{package}: cannot be loaded ({error}); exported files are run in it") from None
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, get_args, get_type_hints
 
 from spaceevo.app.config import schema_of
-from spaceevo.errors import UserError, bad_choice
+from spaceevo.errors import UserError, bad_choice, first_line
 
 FAILED = 2
 #: How PyTorch, safetensors and pyarrow say it.
@@ -34,11 +34,11 @@ def one_line(error: BaseException, config_name: str = "pipeline") -> str:
             where = f" writing {cause.filename}" if cause.filename else ""
             return f"disk full{where}: {cause.strerror}; {AFTER_FULL_DISK}"
         if re.search(FULL_DISK, str(cause)):
-            return f"disk full: {_first_line(cause)}; {AFTER_FULL_DISK}"
+            return f"disk full: {first_line(cause)}; {AFTER_FULL_DISK}"
     for cause in _chain(error):
         if isinstance(cause, OSError) and cause.filename and cause.strerror:
             return f"{cause.filename}: {cause.strerror[0].lower()}{cause.strerror[1:]} (debug=true shows where)"
-    return _config_error(error, config_name) or f"{type(error).__name__}: {_first_line(error)} (debug=true shows where)"
+    return _config_error(error, config_name) or f"{type(error).__name__}: {first_line(error)} (debug=true shows where)"
 
 
 def _config_error(error: BaseException, config_name: str) -> str | None:
@@ -63,7 +63,7 @@ def _config_error(error: BaseException, config_name: str) -> str | None:
     if grammar:
         return f"{grammar}: not key=value as Hydra reads it{_how_to_quote(str(grammar))}"
     wrong = re.search(r"Error (?:merging|parsing) override '?(\S+?)'?$", text, re.MULTILINE)
-    return _first_line(error) if wrong is None else f"{wrong.group(1)}: must be {_allowed(text)}"
+    return first_line(error) if wrong is None else f"{wrong.group(1)}: must be {_allowed(text)}"
 
 
 def _how_to_quote(override: str) -> str:
@@ -110,7 +110,3 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while current is not None:
         yield current
         current = current.__cause__ or current.__context__
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from spaceevo.deploy.files.onnx_writer import INPUT, OPSET, OUTPUT
-from spaceevo.errors import UserError, bad_choice
+from spaceevo.errors import UserError, bad_choice, first_line
 
 
 class _Rgb(nn.Module):
@@ -82,5 +82,5 @@ def to_onnx(net: nn.Module, shape: tuple[int, int, int]) -> bytes:
             )
             return path.read_bytes()
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"resolution={shape[1]}: the network cannot be exported for images of this size ({reason})") from None
+        told = f"the network cannot be exported for images of this size ({first_line(error)})"
+        raise UserError(f"resolution={shape[1]}: {told}") from None

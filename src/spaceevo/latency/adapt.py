@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from spaceevo.errors import UserError
+from spaceevo.errors import UserError, first_line
 from spaceevo.latency.predictor import Predictor
+from spaceevo.latency.scores import nine_of_ten, scores_of
 from spaceevo.space import Hyperspace, SearchSpace, Subnet
 
 LEAST = 5  # distinct models, of which each is left out once
@@ -33,7 +34,7 @@ def read_rows(path: Path, hs: Hyperspace) -> Rows:
     try:
         frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"adapt={path}: not a CSV or Parquet file that can be read ({str(error).splitlines()[0]})") from None
+        raise UserError(f"adapt={path}: not a CSV or Parquet file that can be read ({first_line(error)})") from None
     if {"kind", "spec", "precision"} <= set(frame):
         frame = frame[(frame.kind == "subnet") & (frame.precision == "int8")].rename(columns={"spec": "subnet"})
     missing = sorted({"subnet", "ms"} - set(frame))
@@ -68,18 +69,8 @@ def adapted(base: Predictor, rows: Rows) -> tuple[Predictor, dict[str, Any]]:
     left_out = {way: _left_out(WAYS[way], predicted, ms) for way in WAYS}
     best = min(WAYS, key=lambda way: float(np.abs(left_out[way] / ms - 1).mean()))
     factor, call_ms = WAYS[best](predicted, ms)
-    ratio = ms / left_out[best]
-    interval = np.quantile(ratio, 0.05, method="lower"), np.quantile(ratio, 0.95, method="higher")
-    error = np.abs(1 / ratio - 1)
-    scores = dict(
-        n=len(rows),
-        factor=factor,
-        call_ms=call_ms,
-        within_5pct=float((error <= 0.05).mean() * 100),
-        within_10pct=float((error <= 0.1).mean() * 100),
-        median_error_pct=float(np.median(error) * 100),
-    )
-    return replace(base.moved(factor, call_ms), interval=(float(interval[0]), float(interval[1]))), scores
+    scores = scores_of(left_out[best] / ms - 1) | dict(factor=factor, call_ms=call_ms)
+    return replace(base.moved(factor, call_ms), interval=nine_of_ten(ms / left_out[best])), scores
 
 
 def _factor(predicted: np.ndarray, ms: np.ndarray) -> tuple[float, float]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from spaceevo.latency.predictor import Predictor, border_features, op_features
 from spaceevo.latency.sampling import graph_of
+from spaceevo.latency.scores import nine_of_ten, scores_of
 from spaceevo.space import Graph, Hyperspace
 
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ def interval_of(frame: pd.DataFrame, hs: Hyperspace, seed: int) -> tuple[float, 
         predictor = fit(frame[~frame.name.isin(held)], hs)
         rows = frame[frame.name.isin(held) & (frame.precision == "int8")]
         ratios += (rows.ms.to_numpy() / _of_rows(predictor, rows, hs)).tolist()
-    low, high = np.quantile(ratios, 0.05, method="lower"), np.quantile(ratios, 0.95, method="higher")
-    return float(low), float(high)
+    return nine_of_ten(ratios)
 
 
 def held_out_scores(frame: pd.DataFrame, hs: Hyperspace, fraction: float, seed: int) -> dict[str, Any]:
@@ -68,13 +68,7 @@ def held_out_scores(frame: pd.DataFrame, hs: Hyperspace, fraction: float, seed: 
     predictor = fit(frame[~frame.name.isin(held)], hs)
     rows = frame[frame.name.isin(held) & (frame.precision == "int8")]
     error = _of_rows(predictor, rows, hs) / rows.ms.to_numpy() - 1
-    return dict(
-        n=len(rows),
-        within_5pct=float((np.abs(error) <= 0.05).mean() * 100),
-        within_10pct=float((np.abs(error) <= 0.1).mean() * 100),
-        median_error_pct=float(np.median(np.abs(error)) * 100),
-        above_q95=float(np.quantile(1 / (1 + error), 0.95)),
-    )
+    return scores_of(error) | dict(above_q95=float(np.quantile(1 / (1 + error), 0.95)))
 
 
 def _of_rows(predictor: Predictor, rows: pd.DataFrame, hs: Hyperspace) -> np.ndarray:

@@ -13,6 +13,7 @@ from spaceevo.errors import bad_value
 
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
 VNNI = ("avx512_vnni", "avx_vnni")
+X86 = ("x86_64", "AMD64", "i686")
 GOVERNOR, THERMAL = "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "sys/class/thermal/thermal_zone0/temp"
 RUNTIMES = ("onnxruntime", "ai-edge-litert", "onnx", "torch", "numpy")
 
@@ -41,13 +42,12 @@ def weight_bits(setting: str | int, text: str | None = None, machine: str | None
         return int(setting)
     if setting != "auto":
         raise bad_value("device.weight_bits", setting, "auto, 7 or 8")
-    x86 = (machine or platform.machine()) in ("x86_64", "AMD64", "i686")
-    return 7 if x86 and not set(VNNI) & set(flags(text)) else 8
+    return 7 if saturates(dict(system=machine or platform.machine(), flags=flags(text))) else 8
 
 
 def saturates(machine: Mapping[str, Any]) -> bool:
     """Whether onnxruntime's products with 8-bit weights saturate on the machine of that description (:func:`describe`)."""
-    return "x86_64" in machine["system"] and not set(VNNI) & set(machine["flags"])
+    return machine["system"].split()[-1] in X86 and not set(VNNI) & set(machine["flags"])
 
 
 def check_threads(threads: int) -> None:
@@ -75,19 +75,23 @@ def describe() -> dict[str, Any]:
 def conditions(root: Path = Path("/")) -> dict[str, Any]:
     """What a measurement depends on and nobody has set: how the frequency is governed, the temperature in degrees Celsius, and
     how many processes wanted to run in the last minute; None of what the system does not tell."""
-    governor, heat = _told(root / GOVERNOR), _told(root / THERMAL)
     return dict(
-        governor=governor,
-        celsius=float(heat) / 1000 if heat is not None and heat.lstrip("-").isdigit() else None,
+        governor=_told(root / GOVERNOR) or None,
+        celsius=celsius(_told(root / THERMAL)),
         load=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     )
 
 
-def _told(path: Path) -> str | None:
+def celsius(text: str) -> float | None:
+    """The temperature that Linux tells in thousandths of a degree; None where ``text`` is no such number."""
+    return float(text) / 1000 if text.lstrip("-").isdigit() else None
+
+
+def _told(path: Path) -> str:
     try:
-        return path.read_text().strip() or None
+        return path.read_text().strip()
     except OSError:
-        return None
+        return ""
 
 
 def facts() -> dict[str, Any]:

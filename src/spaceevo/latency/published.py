@@ -17,6 +17,7 @@ from spaceevo.evolution import Table, load_table, recover_blocks
 from spaceevo.evolution.block_latency import least_relative
 from spaceevo.latency.blocks import table_of
 from spaceevo.latency.predictor import Predictor, op_features
+from spaceevo.latency.scores import scores_of
 from spaceevo.paths import PACKAGE
 from spaceevo.space import Hyperspace
 from spaceevo.space.blocks import BLOCK_TYPES, BlockSpec
@@ -39,14 +40,8 @@ def fit_published(folder: Path, hs: Hyperspace, seed: int) -> tuple[Predictor, d
     ms = table.rows.ms
     held = np.random.default_rng(seed).random(len(ms)) < HELD_OUT
     error = np.abs(recover_blocks(table, np.flatnonzero(~held), seed).rows_ms(table.rows)[held] / ms[held] - 1)
-    scores = dict(
-        n=int(held.sum()),
-        within_1pct=float((error <= 0.01).mean() * 100),
-        within_5pct=float((error <= 0.05).mean() * 100),
-        within_10pct=float((error <= 0.1).mean() * 100),
-        median_error_pct=float(np.median(error) * 100),
-        worst_pct=float(error.max() * 100),
-    )
+    scores = scores_of(error)
+    scores |= dict(within_1pct=float((error <= 0.01).mean() * 100), worst_pct=float(error.max() * 100))
     coefficients = dict(zip(names, least_relative(features / ms[:, None]).tolist(), strict=True))
     return Predictor({"int8": coefficients}, table_of(recover_blocks(table, seed=seed))), scores
 

@@ -16,6 +16,15 @@ def asked_subnet(name: str, space: SearchSpace, limits: Sequence[float]) -> Subn
     """
     if len(limits) != 1:
         raise UserError(f"model={name}: give one limit that it is to keep, e.g. latency.limits_ms=[{limits[-1]:g}]")
+    return subnet_called(name, space)
+
+
+def subnet_called(name: str, space: SearchSpace) -> Subnet:
+    """The same, whatever the limits.
+
+    Raises:
+        UserError: it is of another space.
+    """
     if is_encoding(name):
         return Subnet.parse(space, name)
     model = published_model(name)

@@ -147,10 +147,8 @@ def searched_at(folder: Folder, limits_ms: Sequence[float]) -> list[Path]:
 
 def _measured(cfg: Needs, groups: Mapping[str, Sequence[Path]]) -> dict[str, list[dict[str, Any]]]:
     """A row for every card of ``groups``: accuracy and ms by runtime, the INT8 files of all measured in one interleaved run."""
-    from spaceevo.deploy.runtimes.registry import measure_files
-    from spaceevo.latency.machines.machine import machine_of
     from spaceevo.latency.measure import latency
-    from spaceevo.steps.measured import timing
+    from spaceevo.steps.measured import times_of
 
     rows: dict[str, list[dict[str, Any]]] = {group: [] for group in groups}
     files: dict[str, bytes] = {}
@@ -167,9 +165,7 @@ def _measured(cfg: Needs, groups: Mapping[str, Sequence[Path]]) -> dict[str, lis
                     files[f"{group}/{card['name']}/{name}"] = (path.parent / name).read_bytes()
                     places[f"{group}/{card['name']}/{name}"] = row["measured_ms"], claims["runtime"]
             rows[group].append(row)
-    machine = machine_of(cfg.device)
-    runtime = None if machine.here else cfg.device.runtime
-    for name, times in measure_files(files, machine, runtime, **timing(cfg)).items():
+    for name, times in times_of(cfg, files).items():
         of, runtime = places[name]
         of[runtime] = latency(times)
     return rows

@@ -34,7 +34,15 @@ def measured(cfg: Exported, files: Mapping[str, bytes], beside: Mapping[str, byt
     """All ``files``, by ``<model>/<file>``, in one interleaved run with those ``beside`` them."""
     if cfg.device.runtime == "none":
         return Measured({}, {}, host.facts())
-    machine = machine_of(cfg.device)
-    runtime = None if machine.here else cfg.device.runtime  # of another machine, that is all that it needs
-    times = measure_files({**files, **beside}, machine, runtime, **timing(cfg))
-    return Measured(times, measure_cold(files, machine, runtime, cfg.device.threads), machine.facts())
+    machine, times = machine_of(cfg.device), times_of(cfg, {**files, **beside})
+    return Measured(times, measure_cold(files, machine, _runtime(cfg), cfg.device.threads), machine.facts())
+
+
+def times_of(cfg: Exported, files: Mapping[str, bytes]) -> dict[str, np.ndarray]:
+    """Ms of single calls of ``files``, by name, in one interleaved run on the device."""
+    return measure_files(files, machine_of(cfg.device), _runtime(cfg), **timing(cfg))
+
+
+def _runtime(cfg: Exported) -> str | None:
+    """The only runtime whose files are measured, None for all: another machine needs to have but the device's."""
+    return None if cfg.device.at == "here" else cfg.device.runtime

@@ -19,13 +19,8 @@ def run(folder: Folder, cfg: Needs) -> None:
     Raises:
         UserError: a block type or a stem that the authors' supernets do not have.
     """
-    import io
-
-    import torch
-
-    from spaceevo.atomic import atomic_write
     from spaceevo.steps.common import calibrating, quantizer, start
-    from spaceevo.training.checkpoint import load_supernet
+    from spaceevo.training.checkpoint import load_supernet, save_checkpoint
     from spaceevo.training.imported import as_released
     from spaceevo.training.released import state_of
 
@@ -36,9 +31,8 @@ def run(folder: Folder, cfg: Needs) -> None:
     )
     images = folder.images(cfg.data, False)
     state = state_of(as_released(net, space, quant, calibrating(images, cfg.data)))
-    buffer = io.BytesIO()
-    torch.save({"state_dict": state}, buffer)
-    path = atomic_write(folder.output("lsq.pth"), buffer.getvalue())
+    path = folder.output("lsq.pth")
+    save_checkpoint(path, {"state_dict": state})
     say(f"release: {len(state)} tensors of {space}, {sum(value.numel() for value in state.values()):,} values: {path}")
 
 

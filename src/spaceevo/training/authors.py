@@ -12,7 +12,7 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -102,10 +102,7 @@ def _full_ops(space: SearchSpace) -> Iterator[Op]:
     for stage, blocks, cin in zip(space.all_stages, largest.stages, widths, strict=False):
         wide |= {op.name: op for op in stage_graph(stage, blocks, cin, 8, superset=True).ops}
     for op in superset_graph(space).ops:
-        if op.name == "head.final_expand":
-            yield Op(op.name, op.kind, op.inputs, widths[-1], op.cout, op.in_hw, op.out_hw, norm=True)
-        else:
-            yield wide.get(op.name, op)
+        yield replace(op, cin=widths[-1]) if op.name == "head.final_expand" else wide.get(op.name, op)
 
 
 def _key(name: str, space: SearchSpace) -> str:

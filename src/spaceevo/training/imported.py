@@ -33,14 +33,9 @@ def begin(path: Path, space: SearchSpace, input_range: tuple[float, float], padd
     Raises:
         UserError: it is no supernet of ``space``, or takes images of other channels.
     """
-    state, hs = read_state(path), space.hyperspace
-    head, stem = (state.get(f"{ENDS[name]}.weight", torch.empty(0, 0)) for name in (CLASSIFIER, "stem"))
-    if stem.dim() == 4 and stem.shape[1] != hs.channels:
-        raise bad_value("data.channels", hs.channels, f"{stem.shape[1]}, as {path} takes images")
-    theirs = SearchSpace.parse(str(space), hs.with_task(hs.channels, len(head) or hs.classes))
-    check_state(path, state, theirs)
+    state, theirs = checked(path, space)
     found = released(state, theirs, padding)
-    same = len(head) == hs.classes
+    same = theirs.hyperspace.classes == space.hyperspace.classes
     if not same:
         own = make_supernet(space, input_range, padding)
         kept = {name: value for name, value in found.net.state_dict().items() if CLASSIFIER not in name.split(".")}
@@ -49,6 +44,21 @@ def begin(path: Path, space: SearchSpace, input_range: tuple[float, float], padd
         found = replace(found, space=space, net=own.eval(), learned=learned)
     found.net.input.set_range(*input_range)
     return found, same
+
+
+def checked(path: Path, space: SearchSpace) -> tuple[dict[str, Tensor], SearchSpace]:
+    """The tensors of the released supernet at ``path``, and ``space`` with the classes that it was trained on.
+
+    Raises:
+        UserError: as :func:`begin`.
+    """
+    state, hs = read_state(path), space.hyperspace
+    head, stem = (state.get(f"{ENDS[name]}.weight", torch.empty(0, 0)) for name in (CLASSIFIER, "stem"))
+    if stem.dim() == 4 and stem.shape[1] != hs.channels:
+        raise bad_value("data.channels", hs.channels, f"{stem.shape[1]}, as {path} takes images")
+    theirs = SearchSpace.parse(str(space), hs.with_task(hs.channels, len(head) or hs.classes))
+    check_state(path, state, theirs)
+    return state, theirs
 
 
 def hold_learned(

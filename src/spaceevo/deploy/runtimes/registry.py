@@ -12,7 +12,7 @@ from spaceevo.deploy.files.onnx_writer import write_fp32, write_int8
 from spaceevo.deploy.integer.model import FloatModel, Inspection, IntegerModel
 from spaceevo.deploy.integer.reference import Arrays
 from spaceevo.deploy.runtimes.ort import inspect
-from spaceevo.errors import UserError
+from spaceevo.errors import UserError, first_line
 from spaceevo.latency.machines.machine import Machine
 from spaceevo.latency.runtimes.call import runtime_module
 
@@ -88,22 +88,18 @@ def open_file(path: Path, content: bytes, threads: int = 1) -> Logits:
         module = runtime_module(runtime.name)
         running = module.load(content, threads)
     except Exception as error:  # every runtime has exceptions of its own
-        raise UserError(f"{path}: truncated or not a model that {runtime.name} can read ({_reason(error)})") from None
+        raise UserError(f"{path}: truncated or not a model that {runtime.name} can read ({first_line(error)})") from None
 
     def run(images: np.ndarray) -> np.ndarray:
         try:
             logits = module.run_batches(running, images)
         except Exception as error:
-            raise UserError(f"{path}: no model of ours for images {list(images.shape[1:])} ({_reason(error)})") from None
+            raise UserError(f"{path}: no model of ours for images {list(images.shape[1:])} ({first_line(error)})") from None
         if logits.ndim != 2 or len(logits) != len(images):
             raise UserError(f"{path}: no model of ours: gives {list(logits.shape)} for {len(images)} images")
         return logits
 
     return run
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def outputs(

@@ -14,10 +14,9 @@ from typing import Any
 
 from spaceevo.errors import UserError
 from spaceevo.latency import host
+from spaceevo.latency.measure import GROUP, WARM_UP
 
 FOLDER = "/data/local/tmp/spaceevo"  # on the phone; removed afterwards
-WARM_UP = 3
-GROUP = 40  # files on the phone at once
 COUNT = re.compile(r"count=\d+ .*?\bavg=([0-9.e+]+)")
 MARK = "@@"
 #: What is asked of a phone, by the name that the answer has here.
@@ -30,8 +29,8 @@ FACTS = {
     "cores": "grep -c ^processor /proc/cpuinfo",
     "memory": "cat /proc/meminfo",
     "cpuinfo": "cat /proc/cpuinfo",
-    "governor": "cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
-    "heat": "cat /sys/class/thermal/thermal_zone0/temp",
+    "governor": f"cat /{host.GOVERNOR}",
+    "heat": f"cat /{host.THERMAL}",
     "load": "cat /proc/loadavg",
     "benchmark": "sha256sum {benchmark}",
 }
@@ -95,7 +94,7 @@ class Adb:
         asked = "; ".join(f"echo {MARK}{name}; {line.format(benchmark=tool)} 2>/dev/null" for name, line in FACTS.items())
         told = dict.fromkeys(FACTS, "") | dict(_sections(self._shell(serial, f"{asked}; true")))
         memory = re.search(r"MemTotal:\s+(\d+) kB", told["memory"])
-        heat, load = told["heat"], told["load"].split()
+        load = told["load"].split()
         return dict(
             host=dict(
                 cpu=f"{told['maker']} {told['model']} ({told['chip'] or 'unknown chip'})",
@@ -107,7 +106,7 @@ class Adb:
             versions={"benchmark_model": told["benchmark"][:12] or "unknown"},
             conditions=dict(
                 governor=told["governor"] or None,
-                celsius=int(heat) / 1000 if heat.lstrip("-").isdigit() else None,
+                celsius=host.celsius(told["heat"]),
                 load=float(load[0]) if load else None,
             ),
         )

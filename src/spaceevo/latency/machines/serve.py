@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from spaceevo.errors import UserError
+from spaceevo.errors import UserError, first_line
 from spaceevo.latency import host
 from spaceevo.latency.measure import cold_ms, measure
 from spaceevo.latency.runtimes.call import PACKAGES, opener, runtime_module
@@ -82,13 +82,9 @@ def serve(read: BinaryIO) -> str:
         return json.dumps(dict(refused=str(error)))
     except ImportError as error:
         runtime = told["asked"].get("runtime", "")
-        why = "is not there" if isinstance(error, ModuleNotFoundError) else f"cannot be loaded there ({_first_line(error)})"
+        why = "is not there" if isinstance(error, ModuleNotFoundError) else f"cannot be loaded there ({first_line(error)})"
         facts = host.describe()
         package = PACKAGES.get(runtime, error.name)
         return json.dumps(dict(refused=f"{package} {why}; install it for {facts['system']}: pip install {package}"))
     except Exception as error:  # every runtime has exceptions of its own
-        return json.dumps(dict(refused=f"{type(error).__name__}: {_first_line(error)}"))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        return json.dumps(dict(refused=f"{type(error).__name__}: {first_line(error)}"))

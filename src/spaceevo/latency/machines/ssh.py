@@ -14,6 +14,7 @@ from typing import Any
 
 from spaceevo.errors import UserError, bad_value
 from spaceevo.latency.machines.serve import question
+from spaceevo.latency.runtimes.call import FILES
 from spaceevo.paths import PACKAGE
 
 #: What is sent: files of this package that need no others, and the folders they lie in.
@@ -22,8 +23,7 @@ SENT = (
     "latency/host.py",
     "latency/measure.py",
     "latency/runtimes/call.py",
-    "latency/runtimes/ort.py",
-    "latency/runtimes/litert.py",
+    *(f"latency/runtimes/{name}.py" for name in FILES.values()),
     "latency/machines/serve.py",
 )
 FOLDERS = ("", "latency/", "latency/runtimes/", "latency/machines/")
