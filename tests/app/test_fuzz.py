@@ -22,6 +22,7 @@ from spaceevo.app.cli import FAILED, entrypoint
 from spaceevo.app.commands import COMMANDS
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "config.schema.json").read_text())
+ALWAYS = ("pipeline", "search_subnet", "train")  # the others only in `make test-all`
 EXAMPLES = 3 if os.environ.get("HYPOTHESIS_PROFILE") == "same" else 40
 BESIDE = (
     "nan", "inf", "-inf", "-1", "0", "1e999", "9" * 30, "null", "true", "[]", "{}", "[1,-1]", "[nan]", "[[1]]", "{a:1}", "''",
@@ -94,7 +95,9 @@ def typed_in(command: str, arguments: list[str]) -> tuple[int, str]:
     return code, said.getvalue()
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS))
+@pytest.mark.parametrize(
+    "command", [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.slow) for name in sorted(COMMANDS)]
+)
 @settings(max_examples=EXAMPLES, deadline=5000)
 @given(arguments=st.lists(typed(), min_size=1, max_size=3))
 def test_what_is_typed_starts_or_is_refused_in_a_line(command: str, arguments: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -293,3 +294,19 @@ def test_changed_images_are_a_function_of_seed_epoch_and_step_and_all_differ(giv
     assert other.float().mean() > 0.5
     if given[1] == "erase=1":
         assert (batches[0][batches[0] != plain] == 0).all()
+
+
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_mixed_images_and_their_labels_are_of_the_same_two_in_the_same_shares(mix: str) -> None:
+    cfg = compose("train", ["experiment=tiny", f"data.mix={mix}", "data.flip=false", "data.shift=0"]).data
+    data = load_data(cfg)
+    flat = replace(data, train=data.train_labels[:, None, None, None].expand_as(data.train).to(torch.uint8) * 20)
+    first, again, other = (next(iter(ImagesModule(flat, cfg, 64, seed).train_dataloader())) for seed in (0, 0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True)) and not torch.equal(first[1], other[1])
+    for pixels, shares in (first, other):
+        assert pixels.dtype == torch.uint8 and shares.shape == (64, cfg.classes) and (shares > 0).sum(1).max() == 2
+        torch.testing.assert_close(shares.sum(1), torch.ones(64))
+        levels = shares @ (torch.arange(cfg.classes) * 20.0)  # every pixel of an image is its label's
+        assert (pixels.float().mean((1, 2, 3)) - levels).abs().max() <= (0.5 if mix == "mixup" else 1e-3)
+    own = next(iter(ImagesModule(flat, cfg, 64, 0, augment=False).train_dataloader()))
+    assert own[1].dim() == 1

@@ -196,6 +196,7 @@ def test_a_profile_is_taken_there_and_its_rows_brought_back(server: Server, comm
     assert told["cpu"] == host.describe()["cpu"] and told["runtime"] == "onnxruntime" and "load" in told["after"]
 
 
+@pytest.mark.slow
 def test_a_card_is_verified_there(server: Server, command: Command, tiny_run: Path, tmp_path: Path) -> None:
     folder = sorted(tiny_run.glob("models/*/card.json"))[0].parent
     there = [f"on=ssh:{server.address}", f"python={sys.executable}"]

@@ -83,6 +83,7 @@ def test_tau_is_of_score_and_accuracy_and_told_with_its_interval(trained: Path) 
     assert not (trained / "partial").exists()
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_within_the_space_and_ends_the_same(
     trained: Path, tiny_run: Path, tmp_path: Path, command: Command
 ) -> None:

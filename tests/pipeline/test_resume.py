@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import TINY, forked, kill_when
 
 #: A file that says the step is under way and has something to go on from, and the step's artifact, not there yet.
@@ -28,6 +29,7 @@ def hashes(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
+@pytest.mark.slow
 def test_killed_in_five_steps_ends_with_the_same_weights_bit_for_bit(tiny_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     # The device's latencies are measured and so never twice the same: both runs start from one profile.

@@ -133,6 +133,7 @@ def small() -> Released:
     return released(state, space)
 
 
+@pytest.mark.slow
 def test_what_is_written_is_read_again_bit_for_bit(small: Released, tmp_path: Path) -> None:
     path = tmp_path / "lsq.pth"
     torch.save({"state_dict": {f"module.{key}": value for key, value in state_of(small).items()}}, path)

@@ -138,6 +138,7 @@ def mark(path: Path) -> int:
     return 77_777
 
 
+@pytest.mark.slow
 def test_a_finished_network_is_not_trained_again_after_a_kill_or_beside_others(tiny_run: Path, tmp_path: Path) -> None:
     folder = copied(tiny_run, tmp_path / "run")
     trained, more = folder / f"baselines/{SMALL}/trained.ckpt", ("baseline.widths=[0.5,1]", "baseline.search=false")
@@ -154,6 +155,27 @@ def test_a_finished_network_is_not_trained_again_after_a_kill_or_beside_others(t
     assert not (folder / "baselines/plain4-x1/card.json").exists()  # no longer one of them
     run(folder, "baseline.widths=[0.5]", "baseline.search=false", "baseline.lr=0.1")
     assert found_in(folder)["networks"][0]["steps"] != marked  # another recipe
+
+
+@pytest.mark.slow
+def test_own_are_the_subnets_of_the_runs_models_from_nothing(tiny_run: Path, tmp_path: Path) -> None:
+    folder = copied(tiny_run, tmp_path / "run")
+    run(folder, "baselines=[own,plain4]", "baseline.widths=[0.5]", "baseline.search=false")
+    names = [row["name"] for row in found_in(folder)["networks"]]
+    models = sorted(path.name for path in (folder / "models").iterdir())
+    assert names == [*(f"own-{model}" for model in models), SMALL]
+    for model in models:
+        alone, theirs = card_of(folder, f"own-{model}"), json.loads((folder / "models" / model / "card.json").read_text())
+        assert [alone[key] for key in ("encoding", "params", "mmacs")] == [
+            theirs[key] for key in ("encoding", "params", "mmacs")
+        ]
+        ends = [
+            load_checkpoint(folder / path)["state_dict"]
+            for path in (f"baselines/own-{model}/trained.ckpt", f"finished/{model}.ckpt")
+        ]
+        assert ends[0].keys() == ends[1].keys() and any(
+            not torch.equal(a, b) for a, b in zip(*(end.values() for end in ends), strict=True)
+        )
 
 
 @pytest.mark.slow

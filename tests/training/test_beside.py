@@ -97,6 +97,7 @@ def test_as_many_at_once_as_there_are_threads_and_one_on_a_gpu() -> None:
     assert at_once(compose("train", [*TINY, "threads=1"]), 3) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("threads_as_before")
 def test_subnets_finished_side_by_side_are_those_finished_one_after_the_other(tiny_run: Path, tmp_path: Path) -> None:
     weights = []

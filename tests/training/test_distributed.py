@@ -68,7 +68,7 @@ def _check_shares(folder: Path) -> None:
         assert [{*a, *b} for a, b in zip(*batches, strict=True)] == [set(batch[2].tolist()) for batch in sampler]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_two_processes_share_out_the_images_whoever_loads_them(tmp_path: Path, workers: int) -> None:
     both_ranks("load", tmp_path, workers)
     _check_shares(tmp_path)

@@ -92,6 +92,7 @@ def test_seconds_become_steps_once(tmp_path: Path) -> None:
         assert torch.equal(value, before[name]), name  # measured on a copy
 
 
+@pytest.mark.slow
 def test_a_trial_of_the_loop_counts_what_a_step_costs_beside_its_arithmetic(tmp_path: Path) -> None:
     cfg = compose("train", ["experiment=tiny"])
 

@@ -20,7 +20,7 @@ CORES = os.cpu_count() or 1
 
 def lines(images: int = 64, batch: int = 16, epochs: int = 2, limit: int | None = None, warmup: float = 0.1) -> list[str]:
     pixels, labels = torch.zeros(images, 1, 8, 8, dtype=torch.uint8), torch.zeros(images, dtype=torch.long)
-    cfg: Any = SimpleNamespace(flip=False, shift=0, workers=0, balanced=False, augment=None, erase=0)
+    cfg: Any = SimpleNamespace(flip=False, shift=0, workers=0, balanced=False, augment=None, erase=0, mix=None)
     data = ImagesModule(Images(pixels, labels, pixels, labels), cfg, batch, 0, limit=limit)
     module: Any = SimpleNamespace(steps=epochs * data.steps_per_epoch, recipe=SimpleNamespace(warmup=warmup))
     return vain(module, data, epochs)
@@ -55,7 +55,7 @@ def test_no_more_threads_than_cores_train(capsys: pytest.CaptureFixture[str]) ->
 def test_no_more_processes_than_cores_read_images() -> None:
     pixels, labels = torch.zeros(8, 1, 8, 8, dtype=torch.uint8), torch.zeros(8, dtype=torch.long)
     for workers in (0, 1, CORES + 7):
-        cfg: Any = SimpleNamespace(flip=False, shift=0, workers=workers, balanced=False, augment=None, erase=0)
+        cfg: Any = SimpleNamespace(flip=False, shift=0, workers=workers, balanced=False, augment=None, erase=0, mix=None)
         loader = ImagesModule(Images(pixels, labels, pixels, labels), cfg, 4, 0).train_dataloader()
         assert loader.num_workers == min(workers, CORES)
 

@@ -19,7 +19,7 @@ from spaceevo.paths import conf_dir
 from spaceevo.settings import SEED, THREADS, check_section, setting, typed
 from spaceevo.space.config import BlocksConfig, HyperspaceConfig
 from spaceevo.space.searchspace import only_space
-from spaceevo.space.standard import STANDARD
+from spaceevo.space.standard import OWN, STANDARD
 from spaceevo.steps import COMMANDS, STEPS
 from spaceevo.steps.baseline import BaselineConfig
 from spaceevo.steps.benchmark import BenchmarkConfig
@@ -76,7 +76,9 @@ class Config:
     )
     from_: str | None = setting("typed from=: the folder of an exported model, which finetune starts from")
     baselines: list[str] = setting(
-        "the standard networks to train, one or more of these", choices=tuple(STANDARD), distinct=True
+        "the standard networks to train, one or more of these; own: the run's models' subnets, each alone from nothing",
+        choices=(*STANDARD, OWN),
+        distinct=True,
     )
     also: list[str] = setting("optional steps to run too", choices=tuple(step.name for step in STEPS.values() if step.optional))
     stage: StageConfig = field(default_factory=StageConfig)

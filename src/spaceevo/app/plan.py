@@ -16,8 +16,8 @@ from spaceevo.steps.step import Step
 VOLATILE = ("data.root", "data.workers", "data.download", "device.python")
 #: Keys that there have not always been, with the values that say what was so before: these are not recorded.
 LATER = {
-    "data.names": [], "data.background": 255, "data.files": "", "data.augment": None, "data.erase": 0, "data.balanced": False,
-    "teacher.images": None, "adapt": None, "released": None, "model": None,
+    "data.names": [], "data.background": 255, "data.files": "", "data.augment": None, "data.mix": None, "data.erase": 0,
+    "data.balanced": False, "teacher.images": None, "adapt": None, "released": None, "model": None,
     "device.at": "here", "device.host": None, "device.serial": None,
     "device.benchmark_model": "/data/local/tmp/benchmark_model",
 }  # fmt: skip

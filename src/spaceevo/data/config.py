@@ -34,6 +34,11 @@ class DataConfig:
         choices=("null", "trivial", "rand"),
     )
     erase: float = setting("share of the training images of which a random rectangle is blackened", least=0, most=1)
+    mix: str | None = setting(
+        "training images are laid over each other in pairs (mixup), or a rectangle of one is set into another (cutmix), and "
+        "their labels with them; null: not",
+        choices=("null", "mixup", "cutmix"),
+    )
     balanced: bool = setting("an epoch has as many images of one class as of another, of small ones each more than once")
     validation: int = setting(
         "training images that are held out, to choose by; 0 for data=folder: those in val, or 15 % of each class",

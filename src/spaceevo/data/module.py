@@ -20,6 +20,10 @@ from spaceevo.data.imagenet import FolderImages
 from spaceevo.data.images import Images, Pixels, normalize
 
 AUGMENT = {"trivial": v2.TrivialAugmentWide, "rand": v2.RandAugment}
+MIX = {
+    "mixup": (v2.MixUp, 0.2),
+    "cutmix": (v2.CutMix, 1.0),
+}  # and the parameter of their Beta distribution, as their papers have it
 Batch = tuple[int, int, Tensor, slice]
 Easy = tuple[np.ndarray, float]
 
@@ -84,13 +88,17 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
     """Whole batches: ``[B, C, H, W]`` uint8, augmented, and labels; a rank of many gets its share.
 
     ``labels``: ``[N]``, or for images in memory shares of the classes, ``[1 or 2, N, classes]``: of each as it is, and with
-    ``data.flip`` mirrored.
+    ``data.flip`` mirrored. With ``data.mix`` the labels of a batch are shares, ``[B, classes]``.
     Every rank draws the whole batch's shifts and flips, so that they do not depend on the number of ranks."""
 
     def __init__(self, images: Pixels, labels: Tensor, cfg: DataConfig, seed: int, augment: bool) -> None:
         self.images, self.labels, self.cfg, self.seed, self.augment = images, labels, cfg, seed, augment
 
     def __getitem__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        x, y = self._chosen(batch)
+        return self._mixed(x, y, batch) if self.augment and self.cfg.mix is not None else (x, y)
+
+    def _chosen(self, batch: Batch) -> tuple[Tensor, Tensor]:
         epoch, step, indices, share = batch
         rng = np.random.default_rng([self.seed, epoch, step])
         mine = indices[share]
@@ -112,6 +120,16 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return torch.stack([change(image) for image in x])
+
+    def _mixed(self, x: Tensor, y: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Every image of ``x`` uint8 with the one before it, and what they are of, ``[B, classes]``."""
+        assert self.cfg.mix is not None
+        epoch, step, _, share = batch
+        kind, alpha = MIX[self.cfg.mix]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(np.random.default_rng([self.seed, epoch, step, share.start]).integers(2**31)))
+            mixed, shares = kind(alpha=alpha, num_classes=self.cfg.classes if y.dim() == 1 else None)(x.float(), y)
+        return mixed.round().to(torch.uint8), shares
 
 
 def flip_and_crop(x: Tensor, rng: np.random.Generator, flip: bool, pad: int) -> tuple[Tensor, Tensor]:

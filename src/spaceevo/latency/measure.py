@@ -36,8 +36,9 @@ def measure(
 
     A round times ``runs`` calls of one model after the other, so that drift and disturbances meet all alike;
     ``spread_s`` spreads the rounds over as many seconds, so that a neighbour's burst does not meet them all; where it did,
-    and the latency is not near the fastest call, more rounds are waited for. The input is random noise.
-    ``open_call``: loads a model for a number of threads in another runtime than onnxruntime, and gives its call.
+    and the latency is not near the fastest call, more rounds are waited for, each time twice as long.
+    The input is random noise. ``open_call``: loads a model for a number of threads in another runtime than onnxruntime, and
+    gives its call.
     """
     check_threads(threads)
     open_one, names = open_call or opener("onnxruntime"), list(models)
@@ -49,7 +50,7 @@ def measure(
         turn = 0
         while turn < rounds or (turn < PATIENCE * rounds and _disturbed(taken.values())):
             if turn:
-                time.sleep(spread_s / rounds)
+                time.sleep(spread_s / rounds * 2 ** (turn // rounds))
             for name in group:
                 taken[name] += _time(calls[name], runs)
             turn += 1

@@ -16,6 +16,7 @@ from spaceevo.space.build import CLASSIFIER
 from spaceevo.space.graph import Graph, GraphBuilder
 
 LEAST_MAP, MOST_STRIDES = 4, 5
+OWN = "own"  # of ``baselines``: no standard network but the subnets that the run's models are, trained alone from nothing
 
 
 @dataclass(frozen=True)

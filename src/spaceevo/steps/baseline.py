@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from spaceevo.errors import LimitError, bad_value
 from spaceevo.settings import SECONDS, setting
-from spaceevo.space.standard import STANDARD
 from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import Exported, Trained
 from spaceevo.steps.step import AT_BASELINES, DATA, JUDGED, MODEL_FILES, TIMING, Step
@@ -38,7 +37,7 @@ class BaselineConfig(AloneConfig):
 
 
 class Needs(Exported, Trained, Protocol):
-    """``baselines``: names of standard networks."""
+    """``baselines``: names of standard networks, or ``own``."""
 
     baselines: list[str]
     baseline: BaselineConfig
@@ -55,10 +54,10 @@ def run(folder: Folder, cfg: Needs) -> None:
     from spaceevo.deploy.runtimes.registry import RUNTIMES
     from spaceevo.report.verdict import verdict
     from spaceevo.steps.common import start
-    from spaceevo.steps.networks import Network
+    from spaceevo.steps.networks import networks_of
 
     start(cfg)
-    networks = [Network(name, width) for name in cfg.baselines for width in cfg.baseline.widths or STANDARD[name].widths]
+    networks = networks_of(folder, cfg, cfg.baselines, cfg.baseline.widths)
     images, seconds = folder.images(cfg.data, True), cfg.baseline.seconds or seconds_a_model(folder)
     if not 0 < cfg.search_subnet.judge_images < len(images.val):
         allowed = f"less than data.validation={cfg.data.validation}: the others choose how a baseline is quantized"
@@ -176,7 +175,7 @@ STEP = Step(
     "baseline",
     "trains standard networks as long as the run took a model, and says which beat its models (not in the pipeline)",
     (*DATA, "data.test_limit", "device", "baselines", "baseline", "export", *JUDGED, *TIMING, "trainer.precision"),
-    ("models/*/model.onnx", "models/*/model.tflite", "models/*/card.json"),
+    ("models/*/model.onnx", "models/*/model.tflite", "models/*/card.json", "finished/*.ckpt"),
     ("baselines.yaml", *(f"baselines/*/{name}" for name in ("trained.ckpt", *MODEL_FILES))),
     run,
     free=("latency",),

@@ -1,9 +1,10 @@
-"""Standard networks beside a run's models: each trained alone from nothing, then quantized."""
+"""Standard networks beside a run's models, and these themselves: each trained alone from nothing, then quantized."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,11 +12,11 @@ from typing import Any, Protocol
 import torch
 
 from spaceevo.data import Images, Normalized, input_range
-from spaceevo.data.config import DataConfig
 from spaceevo.nn.elastic import Elastic
 from spaceevo.nn.evaluate import recalibrated_top1
 from spaceevo.space import Graph
-from spaceevo.space.standard import standard_graph
+from spaceevo.space.graph import graph_of
+from spaceevo.space.standard import OWN, STANDARD, standard_graph
 from spaceevo.steps.alone import train_alone
 from spaceevo.steps.common import check_learned, quantizer, rates_of
 from spaceevo.steps.folder import Folder
@@ -40,19 +41,45 @@ class Needs(Exported, Trained, Protocol):
 
 @dataclass(frozen=True)
 class Network:
-    """A standard network at one multiplier of its widths."""
+    """A standard network at one multiplier of its widths, or the subnet that a model of the run is (``family``: ``own``).
 
+    Attributes:
+        name: of its folder in ``baselines/``.
+        encoding: how a card calls it.
+        graph: its op graph, for the run's images.
+    """
+
+    name: str
     family: str
     width: float
+    encoding: str
+    graph: Graph
 
     @property
-    def name(self) -> str:
-        """``<family>-x<width>``."""
-        return f"{self.family}-x{self.width:g}"
+    def made(self) -> dict[str, Any]:
+        """What its weights are of."""
+        return dict(family=self.family, width=self.width) | ({"encoding": self.encoding} if self.family == OWN else {})
 
-    def graph(self, data: DataConfig) -> Graph:
-        """Its op graph, for the images that ``data`` describes."""
-        return standard_graph(self.family, self.width, data.channels, data.classes, data.image_size)
+
+def networks_of(folder: Folder, cfg: Needs, names: list[str], widths: list[float] | None) -> list[Network]:
+    """The networks of ``names``, each at all ``widths`` (None: at its own ladder's); of ``own``, all subnets that the run's
+    models are."""
+    found: list[Network] = []
+    for name in names:
+        if name == OWN:
+            found += _own(folder)
+            continue
+        for width in widths or STANDARD[name].widths:
+            graph = standard_graph(name, width, cfg.data.channels, cfg.data.classes, cfg.data.image_size)
+            found.append(Network(f"{name}-x{width:g}", name, width, f"{name} x{width:g}", graph))
+    return found
+
+
+def _own(folder: Folder) -> Iterator[Network]:
+    for path in folder.inputs("models/*/card.json"):
+        card = json.loads(path.read_text())
+        content = load_checkpoint(folder.input(f"finished/{card['name']}.ckpt"))
+        yield Network(f"{OWN}-{card['name']}", OWN, 1.0, card["encoding"], graph_of(content["graph"]))
 
 
 def train(
@@ -68,7 +95,7 @@ def train(
     recipe = TimedConfig(**how, seconds=seconds, epochs=None)
     made = dict(
         version=version,
-        **asdict(network),
+        **network.made,
         **folder.subset(TRAINED),
         recipe=asdict(recipe),
         split=images.split,
@@ -89,8 +116,8 @@ def train(
 def new_network(cfg: Needs, network: Network) -> tuple[Elastic, Graph]:
     """The network with random weights of the config's seed, and its graph."""
     torch.manual_seed(cfg.seed)
-    graph = network.graph(cfg.data)
-    return Elastic(graph, input_range(cfg.data), cfg.device.padding).to(memory_format=torch.channels_last), graph
+    net = Elastic(network.graph, input_range(cfg.data), cfg.device.padding)
+    return net.to(memory_format=torch.channels_last), network.graph
 
 
 def quantized(cfg: Needs, network: Network, path: Path, images: Images, by: Judges, facts: Mapping[str, Any]) -> Leaving:
@@ -115,7 +142,7 @@ def quantized(cfg: Needs, network: Network, path: Path, images: Images, by: Judg
         check_learned(f"baseline: {network.name}", rates, chosen_by[way], cfg.data.classes, first_judge)
     told = dict(network=network.family, width=network.width, quantized=way, top1_choosing=chosen_by, **facts)
     more = dict(
-        encoding=f"{network.family} x{network.width:g}",
+        encoding=network.encoding,
         space=None,
         top1_val=top1(ways[way], judging),
         limit_ms=None,

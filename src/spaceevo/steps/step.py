@@ -9,8 +9,8 @@ from typing import Any
 #: The images that are learned from and searched on; ``data.test_limit`` matters to the export alone.
 DATA = (
     "data.name", "data.channels", "data.classes", "data.image_size", "data.mean", "data.std", "data.flip", "data.shift",
-    "data.augment", "data.erase", "data.balanced", "data.validation", "data.split_seed", "data.train_limit", "data.names",
-    "data.background", "data.files",
+    "data.augment", "data.erase", "data.mix", "data.balanced", "data.validation", "data.split_seed", "data.train_limit",
+    "data.names", "data.background", "data.files",
 )  # fmt: skip
 SPACE = ("hyperspace", "blocks")
 TIMING = ("benchmark.rounds", "benchmark.runs", "benchmark.spread_s")
