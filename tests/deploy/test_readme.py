@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,12 +172,17 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def rgba(folder: Folder) -> bytes:
+    """Ten images as a canvas gives them."""
+    images = np.full((10, 12, 12, 4), 255, np.uint8)
+    images[..., :3] = folder.pixels.transpose(0, 2, 3, 1)
+    return images.tobytes()
+
+
 @pytest.mark.slow
 def test_javascript_gives_the_references_integers(folder: Folder, web: Path) -> None:
     (web / "scores.mjs").write_text(folder.blocks("javascript")[0])
-    rgba = np.full((10, 12, 12, 4), 255, np.uint8)
-    rgba[..., :3] = folder.pixels.transpose(0, 2, 3, 1)
-    (folder.path / "images.bin").write_bytes(rgba.tobytes())
+    (folder.path / "images.bin").write_bytes(rgba(folder))
     (web / "main.mjs").write_text(
         """
         import fs from "node:fs";
@@ -192,6 +200,62 @@ def test_javascript_gives_the_references_integers(folder: Folder, web: Path) -> 
     done = subprocess.run(line, cwd=web, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     folder.same(np.array([json.loads(text) for text in done.stdout.splitlines()], np.float32))
+
+
+@pytest.fixture
+def served(web: Path) -> Iterator[str]:
+    """The address at which the folder ``web`` is served to this machine."""
+    handler = functools.partial(QuietHandler, directory=str(web))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Says nothing of what is asked for, and what a module and WebAssembly are."""
+
+    extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | {
+        ".mjs": "text/javascript",
+        ".wasm": "application/wasm",
+    }
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_javascript_in_a_page_gives_the_references_integers(folder: Folder, web: Path, served: str, browser: Any) -> None:
+    (web / "scores.mjs").write_text(folder.blocks("javascript")[0])
+    (web / "images.bin").write_bytes(rgba(folder))
+    shutil.copy(folder.path / "model.onnx", web / "model.onnx")
+    (web / "page.html").write_text(
+        """<!doctype html><meta charset="utf-8"><title>waiting</title>
+        <script type="importmap">
+        {"imports": {"onnxruntime-web": "./node_modules/onnxruntime-web/dist/ort.wasm.min.mjs"}}
+        </script>
+        <script type="module">
+        import * as ort from "onnxruntime-web";
+        import { scores, toImage } from "./scores.mjs";
+        ort.env.wasm.numThreads = 1;
+        const images = new Uint8ClampedArray(await (await fetch("images.bin")).arrayBuffer());
+        const session = await ort.InferenceSession.create("model.onnx"), given = [], read = [];
+        for (let i = 0; i < 10; i++) {
+          const image = new ImageData(images.slice(i * 576, (i + 1) * 576), 12, 12), canvas = new OffscreenCanvas(12, 12);
+          given.push(Array.from(await scores(session, image)));
+          canvas.getContext("2d").putImageData(image, 0, 0);
+          read.push(Array.from(await scores(session, await toImage(await canvas.convertToBlob()))));
+        }
+        [window.given, window.read, document.title] = [given, read, "done"];
+        </script>"""
+    )
+    browser.get(f"{served}/page.html")
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 60).until(lambda page: page.title == "done")
+    for found in ("given", "read"):  # of ImageData, and of a PNG of the model's size, as a user would choose it
+        folder.same(np.array(browser.execute_script(f"return window.{found}"), np.float32))
 
 
 def header() -> Path | None:
