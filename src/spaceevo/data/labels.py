@@ -11,6 +11,18 @@ CLASS_NAMES = {
 }
 
 
+IMAGENET = 1000  # classes; of fewer the folders alone know which
+
+
 def class_names(cfg: DataConfig) -> list[str]:
     """In the labels' order: those of the config, else those known here, else their numbers."""
-    return cfg.names or list(CLASS_NAMES.get(cfg.name, map(str, range(cfg.classes))))
+    known = imagenet_names() if cfg.name == "imagenet" and cfg.classes == IMAGENET else CLASS_NAMES.get(cfg.name)
+    return cfg.names or list(known or map(str, range(cfg.classes)))
+
+
+def imagenet_names() -> list[str]:
+    """Those that torchvision has, in the order of the class folders."""
+    from torchvision.models import EfficientNet_B5_Weights
+
+    names: list[str] = EfficientNet_B5_Weights.IMAGENET1K_V1.meta["categories"]
+    return names
