@@ -11,12 +11,13 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import pytest
+from evolution.tables import write_folder
 
 from spaceevo import latency
 from spaceevo.latency.fit import fit
 from spaceevo.latency.parts import by_kernel, by_stage, extrapolated, extrapolating, whole
 from spaceevo.latency.predictor import Predictor
-from spaceevo.latency.published import FITTED
+from spaceevo.latency.published import FITTED, fit_published
 from spaceevo.latency.sampling import graph_of, sample_models
 from spaceevo.latency.scores import nine_of_ten
 from spaceevo.latency.table1 import compared, ends_interval, in_order
@@ -92,6 +93,19 @@ def test_table_1_is_predicted_in_its_order_and_within_the_uncertainty_that_it_to
         assert row.endswith("another model") == model.other
     assert told.endswith("predicted in the order that Table 1 has them")
     assert ends_interval(predictor, "demo") is None
+
+
+@pytest.mark.slow
+def test_a_fit_to_published_tables_tells_how_sure_their_blocks_are(tmp_path: Path) -> None:
+    hs = replace(load_hyperspace("tiny"), device="phone")
+    predictor, scores = fit_published(write_folder(tmp_path / "lut", rows=12), hs, seed=0)
+    assert predictor.blocks_interval is not None and predictor.ends_interval is None  # Table 1 has no model of that hyperspace
+    low, high = predictor.blocks_interval
+    assert low < 1 < high and scores["n"] > 20
+    net = subnets(hs, 1)[0]
+    parts = {part.name: part for part in by_stage(predictor, net)}
+    assert parts["stage1"].low_ms == pytest.approx(low * parts["stage1"].ms) and parts["head"].low_ms is None
+    assert whole(predictor, net).low_ms is None  # of what is nowhere near known
 
 
 @pytest.mark.parametrize("device", PUBLISHED)
