@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import Command
 
+from spaceevo.latency.domain import domain_of
+from spaceevo.latency.predictor import Predictor, op_features
 from spaceevo.latency.published import given
 from spaceevo.space import SearchSpace, Subnet, load_hyperspace, published_model, subnet_graph
 
@@ -39,7 +41,8 @@ def test_a_model_is_described_layer_by_layer(command: Command, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     model = published_model("SEQnet@vnni-A0")
     graph = subnet_graph(Subnet.parse(SearchSpace.parse(model.space), model.subnet))
-    rows = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line[:1].isalpha()}
+    layers = done.stdout.split("\ntotal: ")[0].splitlines()
+    rows = {line.split()[0]: line.split() for line in layers if line[:1].isalpha()}
     mmacs = params = ms = 0.0
     for op in graph.ops:
         row = rows[op.name]
@@ -54,6 +57,17 @@ def test_a_model_is_described_layer_by_layer(command: Command, tmp_path: Path) -
     assert float(total[1]) == pytest.approx(mmacs, abs=0.05) == pytest.approx(163.48, abs=0.05)
     assert int(total[2].replace(",", "")) == params and float(total[4]) == pytest.approx(ms, abs=0.02)
     assert "Table 1 says of SEQnet@vnni-A0: 163 MMACs, 4.4 ms in INT8" in done.stdout
+    stages = done.stdout.split("\nstage ")[1].split("\n\nkernel ")[0].splitlines()[2:]
+    parts = {line.split()[0]: [float(number) for number in re.findall(r"[\d.]+", line)[-4:]] for line in stages}
+    assert [*parts] == ["stem", *(f"stage{i}" for i in range(7)), "head", "total"]
+    whole = parts.pop("total")
+    for i, accuracy in enumerate((0.002, 0.5, 0.05, 0.05)):  # ms, share, and the ends of the interval
+        assert sum(part[i] for part in parts.values()) == pytest.approx(whole[i], abs=accuracy)
+    kinds = done.stdout.split("\nkernel ")[1].split("\n\n")[0].splitlines()[2:]
+    assert sum(float(line.split()[1]) for line in kinds) == pytest.approx(whole[0], abs=0.002)
+    assert re.search(r"estimated from ops, not from known blocks: stem [\d.]+, stage0 [\d.]+, head [\d.]+ ms; how", done.stdout)
+    assert re.search(r"\nSEQnet@vnni-A4 +24\.4 +[\d.]+ +[\d.]+ to [\d.]+ +yes +another model\n", done.stdout)
+    assert "predicted in the order that Table 1 has them" in done.stdout
     assert picture(done.stdout, tmp_path).tag.endswith("svg")
 
 
@@ -73,6 +87,21 @@ def test_any_subnet_can_be_described_for_the_images_and_the_device_at_hand(comma
     assert "device=host has no predictor here; name one with device.predictor=" in done.stdout
     phone = command("describe", f"space={space}", "device=pixel4")
     assert "ms on pixel4" in phone.stdout and "no ms" not in phone.stdout
+
+
+def test_a_fitted_predictor_says_what_nine_of_ten_measure_and_that_it_extrapolates(command: Command, tmp_path: Path) -> None:
+    space = SearchSpace.parse("small-5312-1020", load_hyperspace("small").with_task(3, 10))
+    net, domain = Subnet.largest(space), domain_of([subnet_graph(Subnet.smallest(space))])
+    names = {name for op in subnet_graph(net).ops for name in op_features(op)}
+    known = Predictor({"int8": dict.fromkeys(names, 1e-6) | {"run": 0.01}}, interval=(0.9, 1.2), domain=domain)
+    known.save(tmp_path / "predictor.json")
+    ms = known.subnet_ms(net)
+    asked = [f"space={space}", f"model={net}", "device=host", "device.predictor=predictor.json", "data=cifar10"]
+    done = command("describe", *asked, "data.image_size=32")
+    assert done.returncode == 0, done.stderr
+    assert f"nine of ten such subnets measure between {0.9 * ms:.4g} and {1.2 * ms:.4g} ms" in done.stdout
+    assert re.search(r"this prediction extrapolates: \S+ is a \S+", done.stdout) and "measured)" in done.stdout
+    assert re.search(r"\ncall +0\.01 ", done.stdout) and "estimated from ops" not in done.stdout
 
 
 @pytest.mark.parametrize("name", ["attentive_nas", "ofa_mbv3", "proxyless", "ofa_resnet50"])

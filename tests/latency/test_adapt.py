@@ -13,10 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spaceevo import latency
+from spaceevo.app.ahead import check_config
+from spaceevo.app.artifacts import Folders, input_hashes
+from spaceevo.app.config import compose
 from spaceevo.errors import UserError
 from spaceevo.latency.adapt import LEAST, adapted, read_rows
 from spaceevo.latency.predictor import Predictor
+from spaceevo.provenance import sha256
 from spaceevo.space import Hyperspace, SearchSpace, Subnet, load_hyperspace
+from spaceevo.steps import STEPS
 
 MOBILEW = load_hyperspace("mobilew")
 
@@ -29,6 +34,24 @@ def subnets(hs: Hyperspace, count: int, seed: int = 0) -> list[Subnet]:
 @pytest.fixture(scope="module")
 def pixel4() -> Predictor:
     return latency.load("pixel4")
+
+
+def test_a_file_that_has_changed_makes_the_predictor_anew(tmp_path: Path) -> None:
+    """By what it holds, whatever it is called; another predictor's file too."""
+    rows, other = tmp_path / "rows.csv", tmp_path / "other.json"
+    rows.write_text("subnet,ms\n")
+    asked = ["device=pixel4", "hyperspace=mobilew", "data=imagenet", f"run_dir={tmp_path / 'run'}", f"adapt={rows}"]
+    step, cfg = STEPS["predictor"], compose("predictor", asked)
+    before = input_hashes(step, cfg, Folders(cfg))
+    assert before == {"adapt": sha256(rows)}
+    rows.write_text("subnet,ms\nx,1\n")
+    assert input_hashes(step, cfg, Folders(cfg)) == {"adapt": sha256(rows)} != before
+    rows.unlink()
+    with pytest.raises(UserError, match=r"^adapt=.*rows\.csv: no such file or folder$"):
+        check_config([step], cfg)
+    other.write_text("{}")
+    cfg = compose("predictor", [*asked[:-1], f"device.predictor={other}"])
+    assert input_hashes(step, cfg, Folders(cfg)) == {"device.predictor": sha256(other)}
 
 
 @settings(max_examples=20)

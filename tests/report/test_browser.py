@@ -229,6 +229,30 @@ def test_text_stands_out_in_both_themes(browser: Any, report: Path, theme: str, 
 
 
 @pytest.mark.parametrize("width", [1280, 400])
+def test_latency_is_in_tables_that_stay_on_the_page(browser: Any, report: Path, tiny_run: Path, width: int) -> None:
+    """Every part of every model, once it is opened; tables that are wider than a phone scroll within themselves."""
+    from selenium.webdriver.common.keys import Keys
+
+    show(browser, report, width)
+    models = len(list(tiny_run.glob("models/*/card.json")))
+    summaries = browser.find_elements("css selector", "details.timing > summary")
+    assert len(summaries) == models
+    for summary in summaries:
+        if summary.find_element("xpath", "..").get_attribute("open") is None:
+            summary.send_keys(Keys.ENTER)
+    shown = browser.execute_script(
+        "return [...document.querySelectorAll('#latency table')].map(t => [t.rows.length, t.getBoundingClientRect().width, "
+        "t.parentElement.getBoundingClientRect().right])"
+    )
+    assert len(shown) == 2 + 2 * models
+    assert all(rows > models and wide > 150 and right <= width for rows, wide, right in shown)
+    scroll, client = browser.execute_script("const e = document.documentElement; return [e.scrollWidth, e.clientWidth]")
+    assert scroll <= client
+    advice = browser.find_element("css selector", "#latency .advice")
+    assert advice.is_displayed() and advice.text.startswith("On host (")
+
+
+@pytest.mark.parametrize("width", [1280, 400])
 def test_every_card_opens_by_keyboard_and_stays_on_the_page(browser: Any, report: Path, tiny_run: Path, width: int) -> None:
     from selenium.webdriver.common.keys import Keys
 

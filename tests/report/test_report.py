@@ -18,12 +18,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from report.building import SHOWN, build
 
+from spaceevo import latency
 from spaceevo.errors import UserError
 from spaceevo.evolution import load_table
+from spaceevo.latency.parts import whole
+from spaceevo.latency.predictor import Predictor
+from spaceevo.paths import conf_dir
 from spaceevo.report.data import load_run, table_cells, within_limit
 from spaceevo.report.figures import significant
 from spaceevo.report.page import count, points, seconds, size
-from spaceevo.space import load_hyperspace
+from spaceevo.space import SearchSpace, Subnet, load_hyperspace, published_model
 from spaceevo.steps import STEPS
 
 FIGURES = {"accuracy", "prediction", "evolution", "space", "cloud", "types", "widths", "blocks", "time", "tau", "confusion"}
@@ -137,6 +141,136 @@ def test_every_card_shows_its_files_and_ops(tiny_run: Path, built: Path) -> None
         for (_, shown), row in zip(rows, card["ops"], strict=True):
             if row["int8_ms"] is not None and row["int8_ms"] >= 1e-4:
                 assert float(shown) == pytest.approx(1000 * row["int8_ms"], rel=0.06)
+
+
+#: What figures are drawn from: a page without them is made in a moment.
+DRAWN = ("space.yaml", "*.parquet")
+
+
+def latency_section(folder: Path) -> str:
+    found = re.search(r'<section id="latency">(.*?)</section>', page(folder), re.S)
+    assert found is not None
+    return found[1]
+
+
+def cells(table: str) -> list[list[str]]:
+    """The rows of a table's body, as text."""
+    rows = re.findall(r"<tr>(.*?)</tr>", table.split("<tbody>")[1], re.S)
+    return [[words(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.S)] for row in rows]
+
+
+def test_predictions_stand_beside_the_measurements_with_their_interval(tiny_run: Path, built: Path) -> None:
+    predictor, hs = Predictor.load(tiny_run / "latency/predictor.json"), load_run([tiny_run], SHOWN).hyperspace
+    assert predictor.interval is not None and predictor.domain is not None
+    section, models, inside = latency_section(built), cards_of(tiny_run), 0
+    benchmark = pd.read_parquet(tiny_run / "benchmark.parquet").set_index("name")
+    rows = cells(section.split('id="predicted"')[1].split("</table>")[0])
+    assert [row[0] for row in rows] == [card["name"] for card in models]
+    for card, row in zip(models, rows, strict=True):
+        net = Subnet.parse(SearchSpace.parse(card["space"], hs.with_task(1, 10)), card["encoding"])
+        assert predictor.subnet_ms(net) == pytest.approx(card["predicted_ms"], rel=1e-5)
+        low, high = (ratio * predictor.subnet_ms(net) for ratio in predictor.interval)
+        assert row[1:3] == [significant(predictor.subnet_ms(net)), f"{significant(low)} to {significant(high)}"]
+        for ms, cell in ((card["measured_ms"], row[4]), (benchmark.measured_ms[card["name"]], row[6])):
+            assert cell == ("yes" if low <= ms <= high else "no")
+            inside += low <= ms <= high
+        assert row[7] == "no" or row[7].startswith("extrapolates : ")
+    assert f"{inside} of {2 * len(models)} measurements lie between what nine of ten" in words(section)
+
+
+def test_time_is_told_by_stage_and_by_kernel(tiny_run: Path, built: Path) -> None:
+    models = cards_of(tiny_run)
+    parts = re.findall(r"<details class=\"timing\"(.*?)</details>", latency_section(built), re.S)
+    assert len(parts) == len(models)
+    for card, part in zip(models, parts, strict=True):
+        stages, kernels = (cells(table) for table in part.split("<table")[1:])
+        assert [row[0] for row in stages] == ["call", "stem", "stage1", "stage2", "stage3", "stage4", "head"]
+        assert "conv3" in {row[0] for row in kernels}
+        for rows in (stages, kernels):
+            assert sum(float(row[1]) for row in rows) == pytest.approx(card["predicted_ms"], rel=0.02)
+            assert sum(float(row[2].removesuffix(" %")) for row in rows) == pytest.approx(100, abs=0.5)
+            for place, precision in ((-2, "int8_ms"), (-1, "fp32_ms")):
+                measured = sum(op[precision] or 0.0 for op in card["ops"])
+                told = [float(row[place]) for row in rows if row[place][0].isdigit()]
+                assert sum(told) == pytest.approx(measured, rel=0.02)
+
+
+def test_which_file_to_ship_stands_in_a_table_of_runtimes_and_devices(tiny_run: Path, built: Path, tmp_path: Path) -> None:
+    models = cards_of(tiny_run)
+    section = latency_section(built)
+    rows = cells(section.split('id="ship"')[1])
+    files = [(card, name) for card in models for name, file in card["files"].items() if file["precision"] == "int8"]
+    assert len(rows) == len(files)
+    for (card, name), row in zip(files, rows, strict=True):
+        claims = card["files"][name]
+        assert row[0] == card["name"] and row[1].startswith("host (") and row[2] == claims["runtime"]
+        assert row[3:5] == [name, significant(claims["measured_ms"])]
+        assert row[7:9] == [significant(claims["cold_ms"]), size(claims["bytes"])]
+        if name == "model.onnx":
+            assert row[5:7] == [significant(card["fp32_ms"]), f"{significant(card['speedup'])}×"]  # noqa: RUF001
+    assert words(section).count(" ship ") >= 2 and 'class="advice">On host (' in section
+    run, other = copy_run(tiny_run, tmp_path / "run", DRAWN), copy_run(tiny_run, tmp_path / "other", DRAWN)
+    for path in other.glob("models/*/card.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"device": "raspberry"}))
+    build(run, tmp_path / "out", compare=[other])
+    beside = latency_section(tmp_path / "out")
+    assert 'class="advice">On raspberry (' in beside
+    rows = cells(beside.split('id="ship"')[1])
+    assert len(rows) == 2 * len(files)
+    assert [row[0] for row in rows[len(files) :]] == [f"{card['name']} of {other}" for card, _ in files]
+
+
+def test_a_prediction_that_extrapolates_and_one_that_cannot_tell_are_told_apart(tiny_run: Path, tmp_path: Path) -> None:
+    run = copy_run(tiny_run, tmp_path / "run", DRAWN)
+    path = run / "latency/predictor.json"
+    held = json.loads(path.read_text())
+    held["domain"]["conv3"]["channels out"] = [1, 2]
+    path.write_text(json.dumps(held))
+    build(run, tmp_path / "narrow")
+    narrow = words(latency_section(tmp_path / "narrow"))
+    assert "extrapolates : " in narrow and "channels out (1 to 2 measured)" in narrow
+    held.pop("domain")
+    held.pop("interval")
+    path.write_text(json.dumps(held))
+    build(run, tmp_path / "old")
+    old = words(latency_section(tmp_path / "old"))
+    assert "How far predictions are off is not known" in old and "does not tell what it was fitted to" in old
+    path.unlink()
+    build(run, tmp_path / "none")
+    assert "latency/predictor.json is not there" in words(latency_section(tmp_path / "none"))
+
+
+def test_a_device_whose_blocks_alone_are_published_shows_what_is_estimated(tiny_run: Path, tmp_path: Path) -> None:
+    """A model of the paper, as a run for its phone has it, which cannot be measured here."""
+    run, model = copy_run(tiny_run, tmp_path / "run", DRAWN), "SEQnet@pixel4-A2"
+    published = published_model(model)
+    latency.load("pixel4").save(run / "latency/predictor.json")
+    (run / "run.yaml").write_text(yaml.safe_dump(identity_of("mobilew", yaml.safe_load((run / "run.yaml").read_text()))))
+    none = ("measured_ms", "quantiles_ms", "cold_ms", "fp32_ms", "fp32_quantiles_ms", "speedup", "ops")
+    first, *rest = sorted(run.glob("models/*/card.json"))
+    for path in rest:
+        shutil.rmtree(path.parent)
+    card = json.loads(first.read_text()) | dict(space=published.space, encoding=published.subnet) | dict.fromkeys(none)
+    first.write_text(json.dumps(card))
+    build(run, tmp_path / "out")
+    section = latency_section(tmp_path / "out")
+    stages = cells(section.split("<table")[2])
+    estimated = [row[0] for row in stages if row[0].endswith(" estimated")]
+    assert estimated == ["stem estimated", "stage0 estimated", "head estimated"]
+    net = Subnet.parse(SearchSpace.parse(published.space, load_hyperspace("mobilew").with_task(1, 10)), published.subnet)
+    total = whole(latency.load("pixel4"), net)
+    assert f"{significant(total.low_ms)} to {significant(total.high_ms)}" in words(section)
+    assert all(re.fullmatch(r"[\d.]+ to [\d.]+", row[3]) for row in stages) and len(stages[0]) == 4
+    assert "Not measured: nine of ten such subnets" in words(section)
+    assert "nine of ten measure 0.252 to 1.75 times what is predicted of them" in words(section)
+
+
+def identity_of(hyperspace: str, identity: dict) -> dict:
+    """``run.yaml`` of a run in another hyperspace."""
+    asked = yaml.safe_load((conf_dir() / f"hyperspace/{hyperspace}.yaml").read_text())
+    blocks = yaml.safe_load((conf_dir() / f"blocks/{hyperspace}.yaml").read_text())
+    kept = {key: value for key, value in identity.items() if not key.startswith(("hyperspace.", "blocks."))}
+    return kept | {f"hyperspace.{key}": value for key, value in asked.items()} | {"blocks.blocks": blocks["blocks"]}
 
 
 def test_a_refused_models_report_and_an_older_card_do_not_break_the_page(tiny_run: Path, tmp_path: Path) -> None:

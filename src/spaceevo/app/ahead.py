@@ -9,10 +9,9 @@ from itertools import accumulate
 from operator import mul
 from pathlib import Path
 
-from spaceevo.app.artifacts import table_sha256
 from spaceevo.app.config import Config, check_images, check_input, check_judges
 from spaceevo.app.place import check_folder
-from spaceevo.app.plan import check_device, table_of
+from spaceevo.app.plan import check_device, given_sha256
 from spaceevo.errors import UserError, bad_value
 from spaceevo.provenance import matches
 from spaceevo.space import SearchSpace
@@ -41,9 +40,7 @@ def check_config(steps: Sequence[Step], cfg: Config) -> None:
         reason = check_device(step, cfg)
         if reason is not None:
             raise UserError(reason)
-        table = table_of(step, cfg)
-        if table is not None:
-            table_sha256(table)
+        given_sha256(step, cfg)
         if "data.image_size" in step.keys:
             check_images(cfg)
         if "export" in step.keys:

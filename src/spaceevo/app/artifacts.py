@@ -16,7 +16,7 @@ import yaml
 
 from spaceevo.app.config import Config
 from spaceevo.app.memory import begin_peak, cpu_s, end_peak
-from spaceevo.app.plan import LATER, VOLATILE, command_for, inputs_of, producer_of, table_of, table_sha256
+from spaceevo.app.plan import LATER, VOLATILE, command_for, given_sha256, inputs_of, producer_of
 from spaceevo.atomic import write_json
 from spaceevo.errors import UserError
 from spaceevo.provenance import Record, code_version, matches, read_record, sha256
@@ -89,8 +89,7 @@ def input_hashes(step: Step, cfg: Config, folders: Folders) -> dict[str, str]:
     Raises:
         UserError: an input is missing, or not what its maker wrote.
     """
-    table = table_of(step, cfg)
-    hashes: dict[str, str] = {} if table is None else {"lut": table_sha256(table)}
+    hashes = given_sha256(step, cfg)
     for pattern in inputs_of(step, cfg):
         maker = producer_of(pattern)
         remake = f"`{command_for(maker, cfg)}`"
@@ -119,7 +118,8 @@ def input_hashes(step: Step, cfg: Config, folders: Folders) -> dict[str, str]:
             raise UserError(
                 f"report.compare={other}: holds no search_space.parquet; `python -m spaceevo.search_space` makes it"
             )
-        hashes[str(history)] = sha256(history)
+        shown = (history, *sorted(Path(other).glob("models/*/card.json")))
+        hashes |= {str(path): sha256(path) for path in shown}
     return hashes
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from spaceevo.app.config import Config
 from spaceevo.errors import UserError
+from spaceevo.latency.config import SHIPPED
 from spaceevo.provenance import KERNELS, PREDICTOR, TAU, sha256
 from spaceevo.steps import STEPS
 from spaceevo.steps.step import Step
@@ -47,18 +48,29 @@ def table_of(step: Step, cfg: Config) -> Path | None:
     return Path(cfg.lut) if cfg.lut is not None and "lut" in step.takes else None
 
 
-def table_sha256(path: Path) -> str:
-    """Of an accuracy table: of the file, or of a folder's CSV files with their names.
+def given_sha256(step: Step, cfg: Config) -> dict[str, str]:
+    """Of what the config gives ``step`` to read beside or in place of artifacts, by its key: an accuracy table; for the
+    predictor also measured models and another predictor.
 
     Raises:
-        UserError: there is neither.
+        UserError: there is none.
     """
+    table = table_of(step, cfg)
+    named = {} if table is None else {"lut": table}
+    if step.name == "predictor":
+        given = {"adapt": cfg.adapt, "device.predictor": cfg.device.predictor}
+        named |= {key: Path(path) for key, path in given.items() if path not in (None, SHIPPED)}
+    return {key: _content_sha256(key, path) for key, path in named.items()}
+
+
+def _content_sha256(key: str, path: Path) -> str:
+    """Of a file, or of a folder's CSV files with their names."""
     if path.is_file():
         return sha256(path)
     files = sorted(path.glob("stage*.csv"))
     if not files:
         what = "no CSV files stage<S>_<block type>_<window>.csv in it" if path.is_dir() else "no such file or folder"
-        raise UserError(f"lut={path}: {what}")
+        raise UserError(f"{key}={path}: {what}")
     return hashlib.sha256("".join(f"{file.name} {sha256(file)}\n" for file in files).encode()).hexdigest()
 
 

@@ -10,6 +10,8 @@ from spaceevo.errors import UserError, bad_value
 from spaceevo.settings import COUNT, THREADS, setting
 from spaceevo.space.graph import PADDINGS
 
+SHIPPED = "shipped"  # ``device.predictor``: the one that comes with the package
+
 
 @dataclass
 class DeviceConfig:

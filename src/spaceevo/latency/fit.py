@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spaceevo.latency.domain import domain_of
 from spaceevo.latency.predictor import Predictor, border_features, op_features
 from spaceevo.latency.sampling import graph_of
 from spaceevo.latency.scores import nine_of_ten, scores_of
@@ -23,9 +24,10 @@ def fit(frame: pd.DataFrame, hs: Hyperspace) -> Predictor:
     """Fit to the rows of ``kernels.parquet``, relative errors weighing alike; whole subnets weigh as much as blocks."""
     from scipy.optimize import nnls
 
-    coefficients = {}
+    coefficients, domain = {}, None
     for precision, rows in frame.groupby("precision"):
         graphs = [graph_of(kind, spec, hs) for kind, spec in zip(rows.kind, rows.spec, strict=True)]
+        domain = domain or domain_of(graphs)  # both precisions are of the same models
         names, matrix = _matrix(graphs)
         ms = rows.ms.to_numpy()
         subnets = (rows.kind == "subnet").to_numpy()
@@ -33,7 +35,7 @@ def fit(frame: pd.DataFrame, hs: Hyperspace) -> Predictor:
         scale = matrix.max(0)
         solution, _ = nnls(matrix / scale * weight[:, None], ms * weight, maxiter=100 * len(names))
         coefficients[str(precision)] = dict(zip(names, (solution / scale).tolist(), strict=True))
-    return Predictor(coefficients)
+    return Predictor(coefficients, domain=domain)
 
 
 def _matrix(graphs: Iterable[Graph]) -> tuple[list[str], np.ndarray]:

@@ -21,6 +21,7 @@ from spaceevo.errors import UserError
 from spaceevo.evolution import AdditiveCost, GeneCode
 from spaceevo.evolution.additive import placed, placed_in
 from spaceevo.latency.blocks import BlockTable
+from spaceevo.latency.domain import AMOUNTS, Domain, kernel_of
 from spaceevo.space import (
     BlockConfig,
     ElasticStage,
@@ -36,6 +37,7 @@ from spaceevo.space import (
 
 MANY = 50  # subnets of a space that are worth tables of its blocks
 LANES = 16  # channels a vector register holds
+INTERVALS = ("interval", "blocks_interval", "ends_interval")
 Features = dict[str, float]
 
 
@@ -43,11 +45,7 @@ def op_features(op: Op) -> Features:
     """Named amounts of one op; the coefficients (ms each) are learned."""
     pixels_in, pixels_out = op.in_hw**2, op.out_hw**2
     elements_in, elements_out = op.cin * pixels_in, op.cout * pixels_out
-    kind = op.kind
-    if kind == "conv":
-        kind = ("gate" if op.in_hw == 1 else "pointwise") if op.kernel == 1 else f"conv{op.kernel}"
-    elif kind == "depthwise":
-        kind = f"depthwise{op.kernel}"
+    kind = kernel_of(op)
     found = {"call": 1.0, "out": elements_out, "in": elements_in}
     if op.has_weight:
         padded = -(-op.cout // LANES) * LANES
@@ -70,11 +68,15 @@ def border_features(graph: Graph) -> Features:
 class Predictor:
     """Coefficients (ms an amount) per precision: ``int8``, and ``fp32`` where that was measured. ``blocks``: the INT8 latency
     of blocks that are known as a whole; others add up their ops. ``interval``: what nine of ten subnets measure at least and at
-    most, over what is predicted of them; None where that is not known."""
+    most, over what is predicted of them; ``blocks_interval`` and ``ends_interval``: the same of the known blocks, and of stem,
+    stage 0 and head beside them; None where that is not known. ``domain``: what the coefficients were fitted to."""
 
     coefficients: dict[str, dict[str, float]]
     blocks: BlockTable | None = None
     interval: tuple[float, float] | None = None
+    blocks_interval: tuple[float, float] | None = None
+    ends_interval: tuple[float, float] | None = None
+    domain: Domain | None = None
     _cache: dict[tuple[str, Op], float] = field(default_factory=dict, repr=False)
 
     def op_ms(self, op: Op, precision: str = "int8") -> float:
@@ -159,18 +161,19 @@ class Predictor:
         scaled = {name: factor * ms for name, ms in self.coefficients["int8"].items()}
         scaled["run"] = scaled.get("run", 0.0) + call_ms
         blocks = None if self.blocks is None else replace(self.blocks, ms=factor * self.blocks.ms)
-        return Predictor({"int8": scaled}, blocks)
+        return Predictor({"int8": scaled}, blocks, domain=self.domain)
 
     def unknown(self, graph: Graph) -> list[str]:
         """Kinds of ops in ``graph`` that nothing was learned of: they count 0 ms."""
         known = {name.split(".")[0] for name in self.coefficients["int8"]}
-        return sorted({next(iter(op_features(op))).split(".")[0] for op in graph.ops} - known)
+        return sorted({kernel_of(op) for op in graph.ops} - known)
 
     def save(self, path: Path, **more: Any) -> None:
         """``more``: what else the file tells of itself."""
         known: dict[str, Any] = {} if self.blocks is None else {"blocks": self.blocks.as_data()}
-        if self.interval is not None:
-            known["interval"] = list(self.interval)
+        known |= {name: list(ratios) for name in INTERVALS if (ratios := getattr(self, name)) is not None}
+        if self.domain is not None:
+            known["domain"] = self.domain
         write_json(path, {"unit": "ms", **more, "coefficients": self.coefficients, **known})
 
     @staticmethod
@@ -183,8 +186,19 @@ class Predictor:
             coefficients = held["coefficients"]
             found = {p: {name: float(ms) for name, ms in coefficients[p].items()} for p in coefficients}
             blocks = BlockTable.of_data(held["blocks"]) if "blocks" in held else None
-            low, high = map(float, held["interval"]) if "interval" in held else (None, None)
-            interval = None if low is None or high is None else (low, high)
-            return Predictor({"int8": found.pop("int8"), **found}, blocks, interval)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
+            whole, known, ends = (_ratios(held.get(name)) for name in INTERVALS)
+            domain = _domain(held["domain"]) if "domain" in held else None
+            return Predictor({"int8": found.pop("int8"), **found}, blocks, whole, known, ends, domain)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, BadZipFile) as error:
             raise UserError(f"{path}: not a latency predictor ({type(error).__name__}); make it anew") from None
+
+
+def _ratios(held: Any) -> tuple[float, float] | None:
+    if held is None:
+        return None
+    low, high = map(float, held)
+    return low, high
+
+
+def _domain(held: Any) -> Domain:
+    return {kind: {name: (int(ranges[name][0]), int(ranges[name][1])) for name in AMOUNTS} for kind, ranges in held.items()}

@@ -16,15 +16,16 @@ from spaceevo.errors import UserError
 from spaceevo.evolution import Table, load_table, recover_blocks
 from spaceevo.evolution.block_latency import least_relative
 from spaceevo.latency.blocks import table_of
+from spaceevo.latency.config import SHIPPED
 from spaceevo.latency.predictor import Predictor, op_features
-from spaceevo.latency.scores import scores_of
+from spaceevo.latency.scores import nine_of_ten, scores_of
+from spaceevo.latency.table1 import ends_interval
 from spaceevo.paths import PACKAGE
 from spaceevo.space import Hyperspace
 from spaceevo.space.blocks import BLOCK_TYPES, BlockSpec
 from spaceevo.space.graph import GraphBuilder
 
 FITTED = PACKAGE / "latency" / "fitted"
-SHIPPED = "shipped"
 HELD_OUT = 0.1
 
 
@@ -39,11 +40,15 @@ def fit_published(folder: Path, hs: Hyperspace, seed: int) -> tuple[Predictor, d
     assert table.rows is not None
     ms = table.rows.ms
     held = np.random.default_rng(seed).random(len(ms)) < HELD_OUT
-    error = np.abs(recover_blocks(table, np.flatnonzero(~held), seed).rows_ms(table.rows)[held] / ms[held] - 1)
+    ratio = recover_blocks(table, np.flatnonzero(~held), seed).rows_ms(table.rows)[held] / ms[held]
+    error = np.abs(ratio - 1)
     scores = scores_of(error)
     scores |= dict(within_1pct=float((error <= 0.01).mean() * 100), worst_pct=float(error.max() * 100))
     coefficients = dict(zip(names, least_relative(features / ms[:, None]).tolist(), strict=True))
-    return Predictor({"int8": coefficients}, table_of(recover_blocks(table, seed=seed))), scores
+    blocks = table_of(recover_blocks(table, seed=seed))
+    predictor = Predictor({"int8": coefficients}, blocks, blocks_interval=nine_of_ten(1 / ratio))
+    predictor.ends_interval = ends_interval(predictor, hs.name)
+    return predictor, scores
 
 
 def row_features(table: Table) -> tuple[list[str], np.ndarray]:

@@ -14,7 +14,8 @@ import yaml
 
 from spaceevo.errors import UserError
 from spaceevo.evolution import Table, load_table
-from spaceevo.provenance import FIG8, KERNELS, TAU, Record, matches, read_record
+from spaceevo.latency.predictor import Predictor
+from spaceevo.provenance import FIG8, KERNELS, PREDICTOR, TAU, Record, matches, read_record
 from spaceevo.space import Hyperspace, SearchSpace
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class RunData:
     identity: dict[str, Any]
     host: dict[str, Any] | None
     scores: dict[str, Any] | None
+    predictor: Predictor | None
     kernels: pd.DataFrame | None
     lut: pd.DataFrame | None
     search: dict[str, Any] | None
@@ -98,6 +100,7 @@ def load_run(folders: Sequence[Path], steps: Mapping[str, bool]) -> RunData:
         identity=identity,
         host=plain("latency/host.json"),
         scores=plain("latency/predictor_scores.json"),
+        predictor=Predictor.load(known[0][0]) if (known := held.find(PREDICTOR)) else None,
         kernels=table(KERNELS),
         lut=table("lut.parquet"),
         search=search,

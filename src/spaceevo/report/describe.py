@@ -5,10 +5,14 @@ The pictures are a few rectangles written as SVG here, since a plotting library 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 from itertools import pairwise
 
+from spaceevo.latency.parts import stage_of
+from spaceevo.latency.predictor import Predictor
+from spaceevo.latency.table1 import is_another
+from spaceevo.report.latency_text import parts_text, table1_text
 from spaceevo.report.table import text_table
 from spaceevo.space import (
     ElasticStage,
@@ -23,8 +27,6 @@ from spaceevo.space import (
     subnet_graph,
 )
 
-#: Of a subnet: ms of each op of its graph, and of the whole.
-Times = Callable[[Subnet], tuple[list[float], float]]
 INK, SOFT, RANGE, WINDOW, PAPER = "#1f2933", "#5f6c7b", "#d9e2ec", "#2f6fb0", "#ffffff"
 
 
@@ -51,7 +53,7 @@ def hyperspace_text(hs: Hyperspace) -> str:
     )
 
 
-def space_text(space: SearchSpace, times: Times | None, device: str) -> str:
+def space_text(space: SearchSpace, predictor: Predictor | None, device: str) -> str:
     """Stages, block types, width windows, number of subnets, and what the least and the most of every choice cost."""
     hs = space.hyperspace
     names = [name for name, encoding in published_spaces().items() if encoding == str(space)]
@@ -63,7 +65,7 @@ def space_text(space: SearchSpace, times: Times | None, device: str) -> str:
     for label, net in (("least", Subnet.smallest(space)), ("most", Subnet.largest(space))):
         graph = subnet_graph(net)
         cost = graph_cost(graph)
-        ms = "-" if times is None else f"{times(net)[1]:.2f}"
+        ms = "-" if predictor is None else f"{predictor.subnet_ms(net):.4g}"
         costs.append((label, net.resolution, f"{cost.mmacs:,.1f}", f"{cost.params / 1e6:,.2f}", ms))
     headers = ("stage", "block", "act", "widths", "depths", "kernels", "expands", "stride", "sub-stages")
     return "\n".join(
@@ -79,15 +81,15 @@ def space_text(space: SearchSpace, times: Times | None, device: str) -> str:
     )
 
 
-def model_text(net: Subnet, model: PublishedModel | None, times: Times | None, device: str) -> str:
-    """Layer by layer: shapes, MMACs, parameters, bytes and ms; the totals; the paper's figures where it has some."""
+def model_text(net: Subnet, model: PublishedModel | None, predictor: Predictor | None, device: str) -> str:
+    """Layer by layer: shapes, MMACs, parameters, bytes and ms; totals; ms in parts, and how sure; the paper's figures."""
     graph = subnet_graph(net)
-    each, total_ms = ([None] * len(graph.ops), None) if times is None else times(net)
+    each = [None] * len(graph.ops) if predictor is None else predictor.net_ops_ms(net)
     rows = [_op_row(op, ms) for op, ms in zip(graph.ops, each, strict=True)]
     cost = graph_cost(graph)
     total = f"total: {cost.mmacs:,.2f} MMACs, {cost.params:,} parameters, {sum(map(op_bytes, graph.ops)):,} bytes in INT8"
-    if total_ms is not None:
-        total += f", {total_ms:.2f} ms on {device}"
+    if predictor is not None:
+        total += f", {predictor.subnet_ms(net):.4g} ms on {device}"
     lines = [
         f"model {model.name if model else net}",
         f"space {net.space}" + (f"\nsubnet {net}" if model else ""),
@@ -96,14 +98,19 @@ def model_text(net: Subnet, model: PublishedModel | None, times: Times | None, d
         "",
         total,
     ]
+    if predictor is not None:
+        lines += ["", parts_text(predictor, net, device)]
     if model is not None:
         p = model.paper
-        lines.append(
+        lines += [
+            "",
             f"Table 1 says of {model.name}: {p['mmacs']:g} MMACs, {p['int8_ms']:g} ms in INT8 ({p['speedup']:g}x faster than "
-            f"FP32), top-1 {p['int8_top1']:g} % in INT8 and {p['fp32_top1']:g} % in FP32"
-        )
-        if abs(p["mmacs"] - cost.mmacs) > 1:
+            f"FP32), top-1 {p['int8_top1']:g} % in INT8 and {p['fp32_top1']:g} % in FP32",
+        ]
+        if is_another(model, net):
             lines.append("the released encoding is another model than the table's: their MMACs differ")
+        if predictor is not None and device == net.space.hyperspace.device:
+            lines += ["", table1_text(predictor, net.space.hyperspace.name, device)]
     return "\n".join(lines)
 
 
@@ -181,13 +188,13 @@ def hyperspace_svg(hs: Hyperspace) -> str:
     return _width_bars(f"{hs.name}: {hs.spaces:,} search spaces", [f"stage{i + 1}" for i in range(len(hs.stages))], spans)
 
 
-def model_svg(net: Subnet, title: str, times: Times | None) -> str:
+def model_svg(net: Subnet, title: str, predictor: Predictor | None) -> str:
     """Two bars a stage: its share of the MMACs and of the milliseconds."""
     graph = subnet_graph(net)
-    each = [0.0] * len(graph.ops) if times is None else times(net)[0]
+    each = [0.0] * len(graph.ops) if predictor is None else predictor.net_ops_ms(net)
     shares: dict[str, list[float]] = {}
     for op, ms in zip(graph.ops, each, strict=True):
-        found = shares.setdefault(op.name.split(".")[0].removesuffix("_act"), [0.0, 0.0])
+        found = shares.setdefault(stage_of(op.name), [0.0, 0.0])
         found[0] += op.macs / 1e6
         found[1] += ms
     most = [max(values[i] for values in shares.values()) or 1.0 for i in (0, 1)]
@@ -198,10 +205,10 @@ def model_svg(net: Subnet, title: str, times: Times | None) -> str:
             _rect(110, y, 420 * mmacs / most[0], 10, WINDOW),
             _text(118 + 420 * mmacs / most[0], y + 9, f"{mmacs:.1f} MMACs", 11),
         ]
-        if times is not None:
+        if predictor is not None:
             body += [
                 _rect(110, y + 13, 420 * ms / most[1], 10, SOFT),
-                _text(118 + 420 * ms / most[1], y + 22, f"{ms:.2f} ms", 11),
+                _text(118 + 420 * ms / most[1], y + 22, f"{ms:.3g} ms", 11),
             ]
         y += 34
     return _svg(title, y, body)

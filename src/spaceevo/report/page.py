@@ -22,7 +22,9 @@ from spaceevo.report.data import (
     within_limit,
 )
 from spaceevo.report.figures import significant
+from spaceevo.report.latency import held, latencies
 from spaceevo.report.predictions import confusion
+from spaceevo.report.shipping import advice, candidates, choices
 from spaceevo.report.tau_figures import score_against_accuracy, table_against_truth, tau_words
 from spaceevo.report.verdict import verdict_sums, verdict_words
 from spaceevo.space import SearchSpace
@@ -36,11 +38,13 @@ def build_report(
     """Write ``report.html`` and ``figures/*.png`` into ``out`` from the artifacts in ``out`` or else ``run_dir``.
 
     ``steps``: the names of those that leave records, in order, and whether each is optional; ``maker``: what to type to make an
-    artifact that is missing. The preferences of the runs ``compare`` are shown beside this run's.
+    artifact that is missing. The preferences and the models' latencies of the runs ``compare`` are shown beside this run's.
     """
     data = load_run(list(dict.fromkeys((out, run_dir))), steps)
+    others = {str(folder): load_run([folder], steps) for folder in compare}
+    rows = [*candidates(data.cards), *(row for folder, other in others.items() for row in candidates(other.cards, folder))]
     with figures.style():
-        drawings = draw(data, {str(folder): load_run([folder], steps) for folder in compare})
+        drawings = draw(data, others)
         for name, drawing in drawings.items():
             figures.save_png(drawing, out / "figures" / f"{name}.png")
         svgs = {name: figures.to_svg(drawing, name) for name, drawing in drawings.items()}
@@ -49,6 +53,10 @@ def build_report(
         data=data,
         svgs=svgs,
         lead=lead(data),
+        timed=latencies(data.cards, data.predictor, data.hyperspace),
+        held=held,
+        choices=choices(rows),
+        advice=advice,
         heat=[] if data.lut is None else table_cells(data.lut, data.hyperspace, data.space),
         close=close,
         maker=maker,

@@ -11,7 +11,7 @@ from spaceevo.steps.needs import InASpace, OnADevice, hyperspace
 from spaceevo.steps.step import Command
 
 if TYPE_CHECKING:
-    from spaceevo.report.describe import Times
+    from spaceevo.latency.predictor import Predictor
     from spaceevo.space import Hyperspace
 
 
@@ -45,31 +45,32 @@ def run(cfg: Needs) -> None:
     else:
         own = SearchSpace.parse(encoding)
         space = SearchSpace.parse(str(own), own.hyperspace.with_task(cfg.data.channels, cfg.data.classes))
-        times, device = _times(cfg, space.hyperspace)
+        predictor, device = _predictor(cfg, space.hyperspace)
         if cfg.model is None:
-            text, picture, name = describe.space_text(space, times, device), describe.space_svg(space), str(space)
+            text, picture, name = describe.space_text(space, predictor, device), describe.space_svg(space), str(space)
         else:
             net = Subnet.parse(space, model.subnet if model is not None else cfg.model)
             name = model.name if model is not None else f"{space}-subnet"
-            text, picture = describe.model_text(net, model, times, device), describe.model_svg(net, name, times)
-        if times is None:
+            text = describe.model_text(net, model, predictor, device)
+            picture = describe.model_svg(net, name, predictor)
+        if predictor is None:
             text += f"\nno ms: device={device} has no predictor here; name one with device.predictor=runs/.../predictor.json"
     say(text)
     say(f"\npicture: {atomic_write(Path(cfg.out_dir) / f'{name}.svg', picture)}")
 
 
-def _times(cfg: Needs, hs: Hyperspace) -> tuple[Times | None, str]:
-    """How long ops take on the device asked for, else on the one the hyperspace is made for; None where nobody knows."""
+def _predictor(cfg: Needs, hs: Hyperspace) -> tuple[Predictor | None, str]:
+    """The predictor of the device asked for, else of the one the hyperspace is made for; None where nobody knows."""
     from hydra.core.hydra_config import HydraConfig
 
-    from spaceevo.latency.published import SHIPPED, given
+    from spaceevo.latency.config import SHIPPED
+    from spaceevo.latency.published import given
 
     asked = any(text.split("=")[0].split(".")[0] == "device" for text in HydraConfig.get().overrides.task)
     device, setting = (cfg.device.name, cfg.device.predictor) if asked else (hs.device, SHIPPED)
     if setting is None or (device, setting) == ("host", SHIPPED):
         return None, device
-    predictor, _ = given(setting, device, hs, cfg.seed)
-    return (lambda net: (predictor.net_ops_ms(net), predictor.subnet_ms(net))), device
+    return given(setting, device, hs, cfg.seed)[0], device
 
 
 COMMAND = Command(

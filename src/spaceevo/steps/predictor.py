@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from spaceevo.provenance import KERNELS, PREDICTOR, sha256
 from spaceevo.settings import setting
 from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import OfASpace, OnADevice, hyperspace
 from spaceevo.steps.step import SPACE, Step
+
+if TYPE_CHECKING:
+    from spaceevo.latency.predictor import Predictor
 
 TOO_LARGE = 10.0  # percent of error, in the median, of a predictor moved to another device
 
@@ -74,9 +77,24 @@ def run(folder: Folder, cfg: Needs) -> None:
     if predictor.interval is not None:
         low, high = (100 * ratio - 100 for ratio in predictor.interval)
         say(f"predictor: nine of ten subnets measure between {low:+.1f} % and {high:+.1f} % of what is predicted")
+    if predictor.blocks is not None and cfg.adapt is None and cfg.device.name == hs.device:
+        _tell_published(predictor, hs.name, cfg.device.name)
     unknown = sorted({kind for space in one_of_each(hs) for kind in predictor.unknown(superset_graph(space))})
     if unknown:
         say(f"predictor: knows nothing of {', '.join(unknown)}, which {hs.name} has: they count 0 ms")
+
+
+def _tell_published(predictor: Predictor, hyperspace: str, device: str) -> None:
+    """Of a device whose blocks alone are published: how sure the rest is, and the paper's models beside what is predicted."""
+    from spaceevo.latency.table1 import compared
+    from spaceevo.report.latency_text import table1_text
+
+    if predictor.ends_interval is not None:
+        low, high = predictor.ends_interval
+        what = "stem, stage 0 and head are not in the published tables and are estimated from ops"
+        say(f"predictor: {what}: nine of ten measure {low:.2f} to {high:.2f} times what is predicted, by Table 1's models")
+    if compared(predictor, hyperspace):
+        say(table1_text(predictor, hyperspace, device))
 
 
 def _tell_adapted(scores: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from spaceevo.provenance import FIG8, KERNELS, TAU
+from spaceevo.provenance import FIG8, KERNELS, PREDICTOR, TAU
 from spaceevo.settings import setting
 from spaceevo.steps.folder import Folder
 from spaceevo.steps.step import EXAMPLES, MISTAKES, Step
@@ -16,7 +16,7 @@ from spaceevo.steps.step import EXAMPLES, MISTAKES, Step
 class ReportConfig:
     """The page of a run."""
 
-    compare: list[str] = setting("run folders, of other devices, whose preferences are shown beside this run's")
+    compare: list[str] = setting("run folders, of other devices, whose preferences and latencies are shown beside this run's")
 
 
 class Needs(Protocol):
@@ -40,6 +40,7 @@ STEP = Step(
     (
         KERNELS,
         "latency/host.json",
+        PREDICTOR,
         "latency/predictor_scores.json",
         "lut.parquet",
         "space.yaml",

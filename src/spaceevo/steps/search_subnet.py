@@ -103,7 +103,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     by_subnet = frame.set_index("subnet")
     for entry in chosen:
         entry |= {key: _value(by_subnet, entry["subnet"], key) for key in ("top1_val", "top1_search", "loss_search", "nsr")}
-        _tell(judge, entry)
+        _tell(judge, predictor, entry)
     reference = limits[-1], judge.worthless
     columns = "subnet", "predicted_ms", judge.judged, "top1_search", judge.searched
     front = frame[frame.front].sort_values("predicted_ms")
@@ -162,15 +162,19 @@ def _evolved(cfg: Needs, judge: Judge, predicted_ms: AdditiveCost, limits: Seque
     )
 
 
-def _tell(judge: Judge, entry: dict[str, Any]) -> None:
-    """A chosen subnet, and what it is on the edge of."""
+def _tell(judge: Judge, predictor: Predictor, entry: dict[str, Any]) -> None:
+    """A chosen subnet, what it is on the edge of, and where it is beyond what the predictor was fitted to."""
     from spaceevo.evolution import subnet_edge
+    from spaceevo.latency.parts import extrapolating
     from spaceevo.space import Subnet
 
     say(f"search_subnet: {_words(entry)}")
-    edge = subnet_edge(Subnet.parse(judge.space, entry["subnet"]), entry["limit_ms"], entry["predicted_ms"])
+    net = Subnet.parse(judge.space, entry["subnet"])
+    edge, places = subnet_edge(net, entry["limit_ms"], entry["predicted_ms"]), extrapolating(predictor, net)
     if edge is not None:
         say(f"search_subnet: {entry['limit_ms']:g} ms: {edge}")
+    if places is not None:
+        say(f"search_subnet: {entry['limit_ms']:g} ms: the predicted latency extrapolates: {places}")
 
 
 def model_names(device: str, limits: Sequence[float]) -> list[str]:
