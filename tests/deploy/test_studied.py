@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 from ai_edge_litert import schema_py_generated as tfl
 
-from spaceevo.deploy import studied
 from spaceevo.deploy.runtimes.registry import RUNTIMES, Runtime, runtime_called
 from spaceevo.deploy.runtimes.timing import timing_writer
 from spaceevo.deploy.studied import MODELS, OPS, WIDTHS, Subject, exported_models, measured, single_ops, whole_models
@@ -35,7 +34,7 @@ def here(runtime: Runtime) -> Measure:
 def test_every_subject_is_measured_in_both_precisions(runtime: Runtime, tmp_path: Path) -> None:
     done: list[int] = []
     frame = measured(subjects(runtime), here(runtime), 2, tmp_path / "rows.parquet", done.append)
-    assert done == [0, 5, 6, 8]
+    assert done == [0, 5, 8]
     found = frame.groupby(["figure", "name"], sort=False).apply(lambda rows: set(zip(rows.precision, rows.length, strict=True)))
     chains, whole = ({(precision, n) for precision in ("int8", "fp32") for n in lengths} for lengths in ((1, 9), (1,)))
     assert found.to_dict() == {
@@ -73,7 +72,7 @@ def test_a_stopped_study_keeps_its_rows_and_measures_the_rest(tmp_path: Path) ->
 
     def fake(files: Mapping[str, bytes]) -> dict[str, np.ndarray]:
         asked.append(len(files))
-        if len(asked) == 3:
+        if len(asked) == 2:
             raise Stopped
         return {name: np.full(4, len(asked) + len(content) / 1e9) for name, content in files.items()}
 
@@ -83,22 +82,10 @@ def test_a_stopped_study_keeps_its_rows_and_measures_the_rest(tmp_path: Path) ->
     kept = pd.read_parquet(part)
     begun: list[int] = []
     frame = measured(names, fake, 2, part, begun.append)
-    assert asked == [20, 4, 4, 4] and begun == [6, 8]
+    assert asked == [20, 8, 8] and begun == [5, 8]
     assert frame.ms[: len(kept)].tolist() == kept.ms.tolist() and len(frame) == 28
     measured(names, fake, 2, part, lambda done: None)
-    assert len(asked) == 4  # nothing is left
-
-
-def test_no_more_files_than_are_held_at_once_are_measured_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(studied, "SESSIONS", 8)
-    asked: list[int] = []
-
-    def fake(files: Mapping[str, bytes]) -> dict[str, np.ndarray]:
-        asked.append(len(files))
-        return {name: np.ones(2) for name in files}
-
-    measured(subjects(runtime_called("onnxruntime")), fake, 2, tmp_path / "rows.parquet", lambda done: None)
-    assert asked == [8, 8, 4, 4, 4]
+    assert len(asked) == 3  # nothing is left
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES.values(), ids=lambda runtime: runtime.name)

@@ -95,7 +95,8 @@ def test_int8_pays_or_not_where_most_rounds_say_so(frame: pd.DataFrame) -> None:
 def test_who_wins_within_what_latency(frame: pd.DataFrame) -> None:
     assert words_of_models(pairs(frame)) == [
         "the most accurate in INT8 within a latency, of 5 with an accuracy in Table 1: "
-        "from 1.00 ms mobilenet_v3_small (66.3 %), from 3.00 ms SEQnet@vnni-A0 (74.7 %), from 18.0 ms efficientnet_b0 (76.7 %), from 20.0 ms SEQnet@vnni-A2 (78.5 %)",
+        "from 1.00 ms mobilenet_v3_small (66.3 %), "
+        "from 3.00 ms SEQnet@vnni-A0 (74.7 %), from 18.0 ms efficientnet_b0 (76.7 %), from 20.0 ms SEQnet@vnni-A2 (78.5 %)",
         "within the 1.00 ms of mobilenet_v3_small (66.3 %) there is no SEQnet",
         "within the 4.00 ms of mobilenet_v2 (71.4 %) SEQnet wins: SEQnet@vnni-A0 has 74.7 % at 3.00 ms, +3.3 points",
         "within the 18.0 ms of efficientnet_b0 (76.7 %) efficientnet_b0 wins: SEQnet@vnni-A0 has 74.7 % at 3.00 ms, "

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,6 @@ import numpy as np
 from spaceevo.atomic import write_parquet
 from spaceevo.deploy.claims.reading import read_card
 from spaceevo.deploy.runtimes.registry import Runtime
-from spaceevo.latency.measure import GROUP as SESSIONS
 from spaceevo.latency.measure import latency, quantiles
 from spaceevo.space import Graph, SearchSpace, Subnet, graph_cost, published_model, published_models, subnet_graph
 from spaceevo.space.chains import LONG, SHORT, chain_graph
@@ -28,8 +26,7 @@ if TYPE_CHECKING:
 OPS, WIDTHS, MODELS = "2a", "2b", "1"
 FIGURE_2A = ("conv", "depthwise", "se", "hswish", "swish")
 CHANNELS = 96  # of the ops of figure 2(a), for which the paper does not say it
-#: Files of a subject; what is compared is measured together, as many as are held at once.
-FILES = {OPS: 4, WIDTHS: 4, MODELS: 2}
+GROUP = 5  # subjects measured together
 IMAGENET_DATA = "imagenet"  # of the accuracies of Table 1
 #: An INT8 or FP32 file (``int8``, ``fp32``) of a number of ops in a chain, 1 for a whole model.
 Key = tuple[str, int]
@@ -114,8 +111,8 @@ def measured(
     """A row a file: its subject, precision and length of chain, the latency and quantiles of its calls in ms, and in
     ``round_ms`` the latency of each of ``rounds`` parts of the calls, in the order of time.
 
-    ``measure`` gives ms of single calls of files, by name, in interleaved rounds; a part of the study is measured together.
-    What is in ``part``, where finished parts are kept, is not measured again.
+    ``measure`` gives ms of single calls of files, by name, in interleaved rounds; ``GROUP`` subjects are measured together.
+    What is in ``part``, where finished groups are kept, is not measured again.
     """
     import pandas as pd
 
@@ -123,7 +120,8 @@ def measured(
     done = {(row["figure"], row["name"]) for row in rows}
     left = [subject for subject in subjects if (subject.figure, subject.name) not in done]
     progress(len(done))
-    for group in _groups(left):
+    for start in range(0, len(left), GROUP):
+        group = left[start : start + GROUP]
         files = {(i, *key): content for i, subject in enumerate(group) for key, content in subject.files().items()}
         times = measure({"/".join(map(str, key)): content for key, content in files.items()})
         for (i, precision, length), content in files.items():
@@ -134,15 +132,8 @@ def measured(
                 row | quantiles(taken) | dict(calls=len(taken), round_ms=per_round, bytes=len(content)) | _all(group[i])
             )
         write_parquet(part, pd.DataFrame(rows))
-        done |= {(subject.figure, subject.name) for subject in group}
-        progress(len(done))
+        progress(len(done) + start + len(group))
     return pd.DataFrame(rows)
-
-
-def _groups(subjects: Sequence[Subject]) -> Iterator[list[Subject]]:
-    for figure, alike in groupby(subjects, lambda subject: subject.figure):
-        part, most = list(alike), SESSIONS // FILES[figure]
-        yield from (part[start : start + most] for start in range(0, len(part), most))
 
 
 def _all(subject: Subject) -> dict[str, Any]:
