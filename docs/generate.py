@@ -198,7 +198,7 @@ def steps_page() -> str:
     ]
     lines += ["| step | command | what it does | reads | writes | keys |", "| --- | --- | --- | --- | --- | --- |"]
     for step in STEPS.values():
-        many = [", ".join(f"`{item}`" for item in items) for items in (step.inputs, step.outputs, step.keys)]
+        many = [", ".join(f"`{item}`" for item in items) for items in ((*step.inputs, *step.shows), step.outputs, step.keys)]
         name = f"`{step.name}`{' (optional)' if step.optional else ''}"
         lines.append(f"| {' | '.join(map(cell, [name, f'`{step.command}`', step.summary, *many]))} |")
     return "\n".join(lines) + "\n"

@@ -25,7 +25,7 @@ seed=-1: must be 0 or more
 seed=4294967296: must be 4294967295 or less
 threads=-1: must be 0 or more
 threads=123456789012: must be 4096 or less
-also=[lut] also=lut: no such also; there are: baseline, fig8_qt, finetune, release
+also=[lut] also=lut: no such also; there are: baseline, fig8_qt, study_quantization, finetune, release
 stage.name=export: no such name; there are: teacher, bkd, supernet, qat, finish
 baselines=[vgg] baselines=vgg: no such baselines; there are: plain4, plain5, plain, resnet,
 baselines=[] baselines=[]: must be a list of one or more of plain4, plain5, plain, resnet,
@@ -155,6 +155,17 @@ baseline.widths=[1,1] baseline.widths=[1.0, 1.0]: must be null or a list of numb
 baseline.seconds=0 baseline.seconds=0.0: must be null or more than 0
 baseline.seconds=inf: must be null or 100000000 or less
 baseline.lr=100 baseline.lr=100.0: must be 10 or less
+""",
+    "study_quantization": """
+study.models=[vgg] study.models=vgg: no such models; there are: mobilenet_v2, mobilenet_v3_small, mobilenet_v3_large,
+study.models=[] study.models=[]: must be a list
+study.models=[resnet18,resnet18] study.models=['resnet18', 'resnet18']: must be a list
+study.widths=[0] study.widths=[0]: must be a list of numbers above 0 and at most 65536, at least one, without repeats
+study.widths=[] study.widths=[]: must be a list of numbers above 0 and at most 65536, at least one, without repeats
+study.resolution=16: must be 32 or more
+study.rounds=0: must be more than 0
+study.runs=10000000: must be 1000000 or less
+study.spread_s=nan: must be a number, 0 or more
 """,
     "describe": """
 seed=-1: must be 0 or more

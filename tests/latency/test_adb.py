@@ -148,3 +148,13 @@ def test_a_profile_that_the_phone_ends_goes_on_where_it_was(command: Command, fo
     frame = pd.read_parquet(tmp_path / "run/latency/kernels.parquet")
     assert len(frame) == 66 and frame.head(60).equals(kept)
     assert json.loads((tmp_path / "run/latency/host.json").read_text())["cpu"] == "Google Pixel 4 (msmnile)"
+
+
+def test_a_study_of_quantization_is_measured_on_it(folder: Path, command: Command, tmp_path: Path) -> None:
+    done = command("study_quantization", "device=adb", "experiment=tiny", "study.rounds=3", "run_dir=run")
+    assert done.returncode == 0, done.stderr
+    rows = pd.read_parquet(tmp_path / "run/study/rows.parquet")
+    assert len(rows) == 26 and rows.calls.tolist() == 26 * [3] and {len(rounds) for rounds in rows.round_ms} == {3}
+    host = json.loads((tmp_path / "run/study/host.json").read_text())
+    assert (host["cpu"], host["device"], host["after"]["celsius"]) == ("Google Pixel 4 (msmnile)", "adb", 31.5)
+    assert "INT8 pays for" in done.stdout  # to the stand-in a smaller file is a faster one

@@ -120,7 +120,13 @@ def input_hashes(step: Step, cfg: Config, folders: Folders) -> dict[str, str]:
             )
         shown = (history, *sorted(Path(other).glob("models/*/card.json")))
         hashes |= {str(path): sha256(path) for path in shown}
-    return hashes
+    return hashes | _shown(step, folders)
+
+
+def _shown(step: Step, folders: Folders) -> dict[str, str]:
+    """sha256 of what ``step`` shows as it is."""
+    places = ((holder_of(pattern, *folders.all), pattern) for pattern in step.shows)
+    return {path: sha256(folder / path) for folder, pattern in places for path in matches(folder, [pattern])}
 
 
 def _explain(path: Path, maker: Step, cfg: Config) -> None:

@@ -33,6 +33,7 @@ from spaceevo.steps.profile import ProfileConfig
 from spaceevo.steps.report import ReportConfig
 from spaceevo.steps.search_space import SearchSpaceConfig
 from spaceevo.steps.search_subnet import SearchSubnetConfig
+from spaceevo.steps.study_quantization import StudyConfig
 from spaceevo.steps.tau import TauConfig
 from spaceevo.training.config import BkdConfig, LoggerConfig, SupernetConfig, TeacherConfig, TrainerConfig
 
@@ -104,6 +105,7 @@ class Config:
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
     fig8_qt: Fig8QtConfig = field(default_factory=Fig8QtConfig)
+    study: StudyConfig = field(default_factory=StudyConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
 
@@ -116,8 +118,14 @@ def folder_name(text: str) -> str:
     return f"{flat[:150]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
+def given_or(given: str | None, default: str) -> str:
+    """``given``, or where it is null the ``default``."""
+    return default if given is None else given
+
+
 #: At import: a launcher's own process composes a job's config before it calls anything of ours.
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+OmegaConf.register_new_resolver("given_or", given_or, replace=True)
 
 
 @functools.cache

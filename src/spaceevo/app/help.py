@@ -182,7 +182,8 @@ def _defaults(config_name: str) -> list[Any]:
 
 def _files(step: Step, indent: str) -> list[str]:
     """What a step reads and writes."""
-    reads = ", ".join(step.inputs) or ("images" if "data.name" in step.keys else "no file")
+    shown = [f"{path} (if there are any)" for path in step.shows]
+    reads = ", ".join([*step.inputs, *shown]) or ("images" if "data.name" in step.keys else "no file")
     return [*_wrapped(f"{indent}reads  ", reads), *_wrapped(f"{indent}writes ", ", ".join(step.outputs))]
 
 

@@ -1,4 +1,5 @@
-"""What the paper and its release call by a name: search spaces and models, as encodings (``conf/published.yaml``)."""
+"""What the paper and its release call by a name: search spaces and models, as encodings, and rows of its Table 1
+(``conf/published.yaml``)."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import yaml
 
 from spaceevo.errors import bad_choice
 from spaceevo.paths import conf_dir
+from spaceevo.space.hyperspace import load_hyperspace
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,15 @@ def published_model(name: str) -> PublishedModel:
 def published_models() -> list[str]:
     """The names of all models."""
     return list(_read()["models"])
+
+
+def table_1(name: str) -> dict[str, dict[str, float]]:
+    """The rows of the paper's Table 1 that a published model or a network of :mod:`spaceevo.space.imagenet` stands for, by
+    device (``intel_vnni``, ``pixel4``): what :attr:`PublishedModel.paper` has. Empty where the table has none."""
+    if name not in _read()["models"]:
+        return {device: dict(row) for device, row in _read()["table1"].get(name, {}).items()}
+    model = published_model(name)
+    return {load_hyperspace(model.space.split("-")[0]).device: model.paper}
 
 
 def _named(kind: str, name: str) -> Any:

@@ -21,6 +21,7 @@ from spaceevo.steps import (
     report,
     search_space,
     search_subnet,
+    study_quantization,
     supernet,
     tau,
     teacher,
@@ -33,7 +34,7 @@ STEPS: dict[str, Step] = {
     module.STEP.name: module.STEP
     for module in (
         profile, predictor, teacher, bkd, lut, search_space, supernet, qat, tau, search_subnet, finish, export, benchmark,
-        baseline, fig8_qt, finetune, release, report,
+        baseline, fig8_qt, study_quantization, finetune, release, report,
     )
 }  # fmt: skip
 

@@ -35,6 +35,7 @@ class Step:
         keys: config subtrees whose change makes the step's artifacts old (the seed is always one).
         inputs, outputs: paths or globs relative to the run folder.
         run: the recipe, which is called with the run folder and the config.
+        shows: paths or globs of what it shows as it is, whoever made it and of whichever config, where there is any.
         free: config subtrees that the makers of its inputs may differ in.
         needs_latency: reads predicted or measured latencies of the device.
         needs_device: measures, so that the device has to be here.
@@ -62,6 +63,7 @@ class Step:
     version: int = 1
     examples: tuple[str, ...] = ("experiment=demo",)
     takes: tuple[str, ...] = ()
+    shows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
