@@ -188,6 +188,6 @@ STEP = Step(
     free=("latency",),
     needs_device=True,
     optional=True,
-    version=2,
+    version=3,
     examples=("experiment=demo", "run_dir=runs/demo baselines=[plain4,resnet] baseline.search=false"),
 )
