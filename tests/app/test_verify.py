@@ -116,7 +116,8 @@ def test_a_model_that_is_less_accurate_here_gets_exit_code_3(model: Path, run: R
     assert "no amx_int8x" in out
     record = json.loads((model / "verify.json").read_text())
     assert record["holds"] is False
-    assert [claim["of"] for claim in record["claims"] if claim["must"] and not claim["holds"]] == ["model.onnx"]
+    wrong = [claim["of"] for claim in record["claims"] if claim["must"] and not claim["holds"]]
+    assert wrong[0] == "model.onnx" and {of.split(" in ")[0] for of in wrong} == {"model.onnx"}  # in all that read it
 
 
 def break_files(model: Path) -> dict[str, tuple[Callable[[], object], str]]:
@@ -243,7 +244,16 @@ def test_a_model_of_an_older_version_is_given_normalized_floats(model: Path, run
         "model.tflite": write_tflite(integers, False, card["labels"]),
     }
     told = dict(shape=card["input"]["shape"], mean=data.mean, std=data.std)
-    edit(model, lambda c: (c.update(input=told), c.pop("output"), c.pop("other_files"), c["files"].pop("fp32.onnx")))
+    edit(
+        model,
+        lambda c: (
+            c.update(input=told),
+            c.pop("output"),
+            c.pop("other_files"),
+            c.pop("other_runtimes", None),
+            c["files"].pop("fp32.onnx"),
+        ),
+    )
     for name, content in files.items():
         retouch(model, name, content)
         given = outputs(open_file(Path(name), content), seen)

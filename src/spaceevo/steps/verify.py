@@ -53,7 +53,6 @@ def run(cfg: VerifyConfig) -> None:
         UserError: the card or a file is missing, truncated or changed.
         ClaimError: an accuracy does not hold here, or the card is not as it was written.
     """
-
     from spaceevo.atomic import write_json
     from spaceevo.data import load_data
     from spaceevo.data.folder import settled
