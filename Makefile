@@ -6,7 +6,7 @@ STAMP := $(VENV)/.setup-done
 FASHION := /usr/share/datasets/fashion-mnist
 TESTS ?=
 
-.PHONY: help setup demo test test-all lint docs bench ablate compare torture clean
+.PHONY: help setup demo test test-all lint docs bench ablate compare portability torture clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -51,6 +51,10 @@ ablate: setup ## what learning the quantizers brings, at 8 and 4 bits, from the 
 
 compare: demo ## the demo, then standard networks trained as long as it took a model, beside its models
 	@$(RUN) -m spaceevo.baseline experiment=demo
+
+IMAGES ?= 500
+portability: setup ## the models of a finished `make demo` in runtimes it does not ship for (IMAGES=500): labels, output steps
+	@$(RUN) tests/portability.py runs/demo --images $(IMAGES)
 
 KILLS ?= 100
 SEED ?= 0

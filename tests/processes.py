@@ -17,6 +17,8 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+#: This working tree first, then what whoever runs the tests has put beside the environment.
+PATHS = os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
 #: Seconds after which a command line hangs, on a slow and busy machine too.
 PATIENCE_S = 1800
 #: A process to be stopped runs this first. The files are looked for whenever one is opened or renamed: so it is always the same
@@ -37,7 +39,7 @@ sys.addaudithook(look)
 @cache
 def _warm() -> subprocess.Popen[str]:
     """A process that has imported the large libraries, and forks one of its own for every command line."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1"}
     env["JE_ARROW_MALLOC_CONF"] = "background_thread:false"
     line = [sys.executable, str(ROOT / "tests/warm.py")]
     return subprocess.Popen(line, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -49,7 +51,7 @@ def forked(
     """A command line ``python -m <module> <arguments>`` in a process of its own (``warm.py``), in ``folder``. ``first``: code
     that it begins with; ``more`` of its environment."""
     _, _, module, *arguments = line
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", **more}
+    env = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1", **more}
     env.pop("SPACEEVO_DEBUG", None)
     server = _warm()
     assert server.stdin is not None and server.stdout is not None

@@ -31,7 +31,7 @@ baselines=[vgg] baselines=vgg: no such baselines; there are: plain4, plain5, pla
 baselines=[] baselines=[]: must be a list of one or more of plain4, plain5, plain, resnet,
 device.threads=0: must be 1 or more
 device.threads=123456789012: must be 4096 or less
-device.runtime=tvm: no such runtime; there are: onnxruntime, litert, none
+device.runtime=tvm: no such runtime; there are: onnxruntime, litert, openvino, none
 device.weight_bits=5: no such weight_bits; there are: auto, 7, 8
 device.padding=valid: no such padding; there are: symmetric, same
 latency.limits_ms=[nan] latency.limits_ms=[nan]: must be null or a list of numbers above 0 and at most 1000000

@@ -15,8 +15,11 @@ from PIL import Image
 
 from spaceevo.app.config import compose
 from spaceevo.data import load_data
+from spaceevo.deploy.claims.ran import in_runtime
+from spaceevo.deploy.runtimes.registry import runtime_called, runtimes_in
+from spaceevo.latency.host import versions
 
-RUNTIMES = ("onnxruntime", "litert")
+RUNTIMES = [runtime.name for runtime in runtimes_in(versions())]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,8 @@ def test_a_folder_of_the_test_images_has_the_card_s_accuracy_to_the_last_image(
     runtime: str, model: Path, photos: Path, command: Command, tmp_path: Path
 ) -> None:
     card = json.loads((model / "card.json").read_text())
-    claimed = next(file["top1"] for file in card["files"].values() if (file["runtime"], file["precision"]) == (runtime, "int8"))
+    by = runtime_called(runtime)
+    claimed = in_runtime(card, by)[by.int8]["top1"]
     done = command("predict", f"path={model}", f"image={photos}", f"runtime={runtime}")
     assert done.returncode == 0 and not done.stderr, done.stderr
     lines = done.stdout.splitlines()
@@ -77,8 +81,8 @@ def test_what_cannot_be_predicted_is_told_in_a_line(model: Path, photos: Path, c
         assert done.returncode == 2 and done.stderr == f"error: {says}\n"
     assert command("predict", "image=text.jpg").stderr.startswith("error: path: has no value")
     assert (
-        "runtime=openvino: no such runtime; there are: onnxruntime, litert"
-        in command("predict", f"path={model}", "image=a.png", "runtime=openvino").stderr
+        "runtime=tvm: no such runtime; there are: onnxruntime, litert, openvino"
+        in command("predict", f"path={model}", "image=a.png", "runtime=tvm").stderr
     )
     (tmp_path / "mixed").mkdir()
     (tmp_path / "mixed/bad.PNG").write_bytes(b"")

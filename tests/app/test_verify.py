@@ -20,6 +20,8 @@ from spaceevo.data.config import DataConfig
 from spaceevo.deploy.claims import verify
 from spaceevo.deploy.claims.card import sealed
 from spaceevo.deploy.claims.gate import digest
+from spaceevo.deploy.claims.latencies import latency_claims
+from spaceevo.deploy.claims.ran import Ran
 from spaceevo.deploy.config import NORMALIZED
 from spaceevo.deploy.file_input import FileInput
 from spaceevo.deploy.files.onnx_writer import write_int8
@@ -114,7 +116,8 @@ def test_a_model_that_is_less_accurate_here_gets_exit_code_3(model: Path, run: R
     assert "no amx_int8x" in out
     record = json.loads((model / "verify.json").read_text())
     assert record["holds"] is False
-    assert [claim["of"] for claim in record["claims"] if claim["must"] and not claim["holds"]] == ["model.onnx"]
+    wrong = [claim["of"] for claim in record["claims"] if claim["must"] and not claim["holds"]]
+    assert wrong[0] == "model.onnx" and {of.split(" in ")[0] for of in wrong} == {"model.onnx"}  # in all that read it
 
 
 def break_files(model: Path) -> dict[str, tuple[Callable[[], object], str]]:
@@ -196,7 +199,8 @@ def test_top1_may_differ_by_one_image_or_the_points_given(wrong: int, holds: boo
     claims = dict(runtime="onnxruntime", top1=100.0, outputs_sha256=digest(logits))
     logits[:wrong] = 0
     logits[:wrong, 9] = 1
-    found = verify.accuracy_claims("model.onnx", claims, 99.0, logits, labels, points=0.05)
+    ran = Ran("model.onnx", "onnxruntime", "files/model.onnx", claims, True)
+    found = verify.accuracy_claims(ran, 99.0, logits, labels, points=0.05)
     assert found[0].holds is holds and found[0].must
     assert (found[1].here == "the same, bit for bit") is (wrong == 0)
     assert found[2].holds is (True if wrong == 0 else None)
@@ -204,12 +208,14 @@ def test_top1_may_differ_by_one_image_or_the_points_given(wrong: int, holds: boo
 
 def test_files_of_several_runtimes_are_compared(model: Path) -> None:
     card, logits = card_of(model), np.eye(3, dtype=np.float32)
-    card["files"]["other.onnx"] = card["files"]["model.onnx"]
-    (claim,) = verify.runtimes_claim(card, {"model.onnx": logits, "other.onnx": logits, "fp32.onnx": logits + 1})
+    names = {"model.onnx": "model.onnx", "other.onnx": "model.onnx", "fp32.onnx": "fp32.onnx"}
+    one, other, fp32 = (Ran(n, "onnxruntime", f"files/{n}", card["files"][of], True) for n, of in names.items())
+    elsewhere = Ran("model.onnx", "openvino", "other_runtimes/openvino/model.onnx", one.claims, False)
+    (claim,) = verify.runtimes_claim({one: logits, other: logits, fp32: logits + 1, elsewhere: logits + 1})
     assert (claim.of, claim.card, claim.here, claim.holds) == ("model.onnx = other.onnx", "the same", "the same", True)
-    (claim,) = verify.runtimes_claim(card, {"model.onnx": logits, "other.onnx": logits * 2})
+    (claim,) = verify.runtimes_claim({one: logits, other: logits * 2})
     assert claim.holds is False
-    assert verify.runtimes_claim(card, {"model.onnx": logits, "fp32.onnx": logits}) == []
+    assert verify.runtimes_claim({one: logits, fp32: logits}) == []
 
 
 def test_a_file_that_no_runtime_here_executes_is_named_and_not_judged(model: Path) -> None:
@@ -219,8 +225,9 @@ def test_a_file_that_no_runtime_here_executes_is_named_and_not_judged(model: Pat
     shape = card["input"]["shape"]
     pixels, labels = np.zeros((2, *shape[1:]), np.uint8), np.zeros(2, int)
     images = Shown(torch.zeros(pixels.shape), pixels)
-    claims, timed = verify.run_claims(card, verify.read_files(model, card), model, images, labels, 100.0, lambda *_: None)
-    claims += verify.latency_claims(card, timed)
+    files = verify.read_files(model, card)
+    claims, able = verify.run_claims(card, files, model, images, labels, 100.0, lambda *_: None)
+    claims += latency_claims(card, files, able)
     (claim,) = (claim for claim in claims if claim.of == "model.bin" and claim.what == "top-1 in another")
     assert claim.here == "not checked: no such runtime" and claim.holds is None and not claim.must
 
@@ -237,7 +244,16 @@ def test_a_model_of_an_older_version_is_given_normalized_floats(model: Path, run
         "model.tflite": write_tflite(integers, False, card["labels"]),
     }
     told = dict(shape=card["input"]["shape"], mean=data.mean, std=data.std)
-    edit(model, lambda c: (c.update(input=told), c.pop("output"), c.pop("other_files"), c["files"].pop("fp32.onnx")))
+    edit(
+        model,
+        lambda c: (
+            c.update(input=told),
+            c.pop("output"),
+            c.pop("other_files"),
+            c.pop("other_runtimes", None),
+            c["files"].pop("fp32.onnx"),
+        ),
+    )
     for name, content in files.items():
         retouch(model, name, content)
         given = outputs(open_file(Path(name), content), seen)

@@ -12,6 +12,7 @@ from deploy.nets import QUANTIZER, demo_subnet, logits, random_net, small_stage,
 from spaceevo.deploy.claims.parity import label_agreement
 from spaceevo.deploy.files.onnx_writer import write_fp32, write_int8
 from spaceevo.deploy.integer.fold import float_model, integer_model
+from spaceevo.deploy.integer.random_model import random_models
 from spaceevo.deploy.integer.reference import run_integer
 from spaceevo.deploy.runtimes.ort import integer_op_report, run_batches, session
 from spaceevo.nn.elastic import Quantizer
@@ -29,6 +30,20 @@ def test_fp32_file_computes_what_the_float_subnet_does(kind: str, act: str) -> N
     np.testing.assert_allclose(
         run_batches(session(write_fp32(float_model(net, graph, stats))), x.numpy()), expected, atol=1e-4, rtol=1e-4
     )
+
+
+@pytest.mark.parametrize("act", ACTIVATIONS)
+@pytest.mark.parametrize("kind", BLOCK_TYPES)
+def test_a_product_with_a_sigmoid_is_a_swish_in_fp32_files(kind: str, act: str) -> None:
+    """OpenCV takes ``Mul(x, HardSigmoid(y))`` for a hard-swish without looking whether y is x: a gate is none of these."""
+    graph = small_stage(kind, act)
+    nodes = onnx.load_from_string(write_fp32(random_models(graph, np.random.default_rng(0))[1])).graph.node
+    made_by = {node.output[0]: node for node in nodes}
+    products = [[made_by.get(name) for name in node.input] for node in nodes if node.op_type == "Mul"]
+    assert len(products) == sum(op.kind in ("mul", "swish") for op in graph.ops)
+    gates = [(x, gate) for x, gate in products if gate is not None and gate.op_type != "Clip"]
+    assert all(gate.op_type == "Sigmoid" and x is made_by.get(gate.input[0]) for x, gate in gates)
+    assert "HardSigmoid" not in {node.op_type for node in nodes}
 
 
 @pytest.mark.parametrize("types", ["0123", "4560", "2646"])

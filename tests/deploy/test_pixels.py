@@ -36,8 +36,9 @@ from spaceevo.deploy.integer.fold import float_model, integer_model
 from spaceevo.deploy.integer.model import FloatModel, IntegerModel
 from spaceevo.deploy.integer.reference import run_integer
 from spaceevo.deploy.runtimes import litert, ort
-from spaceevo.deploy.runtimes.registry import measure_files, open_file
+from spaceevo.deploy.runtimes.registry import measure_files, open_file, runtimes_in
 from spaceevo.errors import UserError
+from spaceevo.latency.host import versions
 from spaceevo.latency.machines.machine import HERE
 from spaceevo.nn.elastic import Elastic, resize
 from spaceevo.nn.lsq import TensorQuantizer, fake_quant_activation, zero_point
@@ -181,7 +182,9 @@ def test_pixel_files_are_timed_with_pixels(case: Case) -> None:
         "b.tflite": write_tflite(case.model, given=case.given, probabilities=True),
         "c.onnx": write_fp32(case.real, given=case.given),
     }
-    assert all((ms > 0).all() for ms in measure_files(files, HERE, None, 1, 2, 1, 0).values())
+    times = measure_files(files, HERE, runtimes_in(versions()), 1, 2, 1, 0)
+    assert {name for taken in times.values() for name in taken} == set(files)
+    assert all((ms > 0).all() for taken in times.values() for ms in taken.values())
 
 
 def data_of(mean: list[float], std: list[float]) -> DataConfig:

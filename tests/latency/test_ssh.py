@@ -19,7 +19,7 @@ import pytest
 from conftest import TINY, Command
 from processes import PATIENCE_S
 
-from spaceevo.deploy.runtimes.registry import open_file, runtime_called
+from spaceevo.deploy.runtimes.registry import open_file, runtime_called, runtimes_in
 from spaceevo.deploy.runtimes.timing import timing_writer
 from spaceevo.errors import UserError
 from spaceevo.latency import host
@@ -32,7 +32,9 @@ pytestmark = pytest.mark.skipif(
     SSHD is None or shutil.which("ssh") is None or os.geteuid() != 0, reason="needs root and Debian's openssh-server"
 )
 NET = Subnet.smallest(SearchSpace.parse("tiny-0120-0000"))
-RUNTIMES = ("onnxruntime", "litert")
+RUNTIMES = [runtime.name for runtime in runtimes_in(host.versions())]
+#: With the packages that this process finds.
+PYTHON = f"env PYTHONPATH={os.environ.get('PYTHONPATH', '')} {sys.executable}"
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def server(sshd: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 @pytest.fixture
 def there(server: Server) -> Machine:
-    return Machine(Ssh(server.address, sys.executable).ask)
+    return Machine(Ssh(server.address, PYTHON).ask)
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +122,9 @@ def test_files_are_timed_there_and_give_the_same_outputs(runtime: str, there: Ma
     assert all(len(taken) >= 10 and np.all(taken > 0) and np.all(np.isfinite(taken)) for taken in times.values())
     assert there.cold_ms(runtime, {"c": files[runtime]}, 1)["c"] > 0
     images = np.random.default_rng(0).standard_normal((70, 3, NET.resolution, NET.resolution)).astype(np.float32)
-    ending = Path(runtime_called(runtime).int8)
-    np.testing.assert_array_equal(there.outputs(runtime, files[runtime], images), open_file(ending, files[runtime])(images))
+    by = runtime_called(runtime)
+    here = open_file(Path(by.int8), files[runtime], runtime=by)(images)
+    np.testing.assert_array_equal(there.outputs(runtime, files[runtime], images), here)
 
 
 def refused(ask: Callable[[], object], server: Server) -> str:
@@ -162,10 +165,10 @@ def test_what_is_missing_there_is_named(server: Server, files: dict[str, bytes],
     (other / "__init__.py").write_text("raise ImportError('libx.so: wrong ELF class: ELFCLASS32')")
     shadowed = by(f"env PYTHONPATH={tmp_path} {sys.executable}")
     text = refused(lambda: shadowed.measure("litert", {"a": files["litert"]}, 1, 1, 1), server)
-    assert "ai-edge-litert cannot be loaded there (libx.so: wrong ELF class: ELFCLASS32); install it for Linux" in text
+    assert "ai-edge-litert cannot be loaded (libx.so: wrong ELF class: ELFCLASS32); for Linux" in text
     (other / "__init__.py").write_text("raise ModuleNotFoundError('no', name='ai_edge_litert')")
     text = refused(lambda: shadowed.measure("litert", {"a": files["litert"]}, 1, 1, 1), server)
-    assert "ai-edge-litert is not there; install it for Linux" in text
+    assert text.startswith("device.host=<host>: ai-edge-litert is not installed; for Linux")
 
 
 def test_what_it_cannot_do_is_told(server: Server, there: Machine, files: dict[str, bytes]) -> None:

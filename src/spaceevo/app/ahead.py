@@ -23,6 +23,8 @@ from spaceevo.training.config import check_widths
 MIB = 2**20
 #: Of the disk space that steps are reckoned to take, that has to be free; and what the rest of a run takes, bytes.
 MARGIN, REST = 1.5, 32 * MIB
+#: Steps that run files in this machine's runtimes, and that only time them in the device's.
+EXPORTING, TIMING = {"export", "baseline", "finetune"}, {"profile", "search_subnet", "benchmark"}
 B5 = 120e6  # bytes of EfficientNet-B5's weights
 
 
@@ -73,8 +75,7 @@ def check_machine(steps: Sequence[Step], cfg: Config) -> None:
     images = any(set(DATA) <= set(step.keys) for step in steps)
     if images:
         _check_trainer(cfg)
-    if names & {"export", "baseline"}:
-        _check_runtimes()
+    _check_runtimes(names, cfg)
     if cfg.released is not None and "supernet" in names and len(steps) > 1:
         from spaceevo.training.imported import checked
 
@@ -149,14 +150,15 @@ def _check_trainer(cfg: Config) -> None:
         raise bad_value("trainer.devices", asked, f"at most {there}, the GPUs that are here")
 
 
-def _check_runtimes() -> None:
-    from spaceevo.latency.runtimes.call import PACKAGES, runtime_module
+def _check_runtimes(names: set[str], cfg: Config) -> None:
+    """Exported files are run in all that they are written for and in the device's; others are measured in the device's."""
+    from spaceevo.deploy.runtimes.registry import RUNTIMES
+    from spaceevo.latency.runtimes.call import runtime_module
 
-    for runtime, package in PACKAGES.items():
-        try:
-            runtime_module(runtime)
-        except ImportError as error:
-            raise UserError(f"{package}: cannot be loaded ({error}); exported files are run in it") from None
+    runs, times = names & EXPORTING, names & TIMING and cfg.device.at == "here"
+    for runtime in RUNTIMES.values():
+        if (runs and runtime.owns) or ((runs or times) and runtime.name == cfg.device.runtime):
+            runtime_module(runtime.name)
 
 
 def _found(cfg: Config) -> str:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from spaceevo.data.config import DataConfig
 from spaceevo.deploy.config import PIXELS, ExportConfig, holds_pixels
 from spaceevo.errors import UserError, bad_value
-from spaceevo.latency.config import DeviceConfig, LatencyConfig
+from spaceevo.latency.config import RUNTIMES, DeviceConfig, LatencyConfig
 from spaceevo.paths import conf_dir
 from spaceevo.settings import SEED, THREADS, check_section, setting, typed
 from spaceevo.space.config import BlocksConfig, HyperspaceConfig
@@ -60,7 +60,7 @@ class Config:
     threads: int = setting("CPU threads of PyTorch; 0: all; weights are the same bit for bit only at 1", least=0, most=THREADS)
     runtime: str | None = setting(
         "what latencies are measured in, and limits hold for, if not in device.runtime",
-        choices=("onnxruntime", "litert", "null"),
+        choices=(*RUNTIMES, "null"),
     )
     space: str | None = setting("a search space to use in place of the found one, e.g. demo-012-123")
     model: str | None = setting(

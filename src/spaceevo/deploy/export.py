@@ -10,8 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from spaceevo.deploy.claims.by_class import by_class
-from spaceevo.deploy.claims.gate import COMPARED, compare, digest, judge_ops
+from spaceevo.deploy.claims.gate import COMPARED, OTHERS, compare, digest, judge_ops
 from spaceevo.deploy.claims.parity import agreement, float_convolutions, label_agreement, same_integers
+from spaceevo.deploy.claims.ran import in_runtime
 from spaceevo.deploy.file_input import FileInput
 from spaceevo.deploy.files.onnx_writer import write_fp32, write_int8
 from spaceevo.deploy.files.tflite_float import write_float_tflite
@@ -23,7 +24,7 @@ from spaceevo.deploy.integer.reference import Arrays, run_integer
 from spaceevo.deploy.integer.trained import Trained
 from spaceevo.deploy.ptq import post_training_quantized
 from spaceevo.deploy.runtimes.ort import integer_op_report
-from spaceevo.deploy.runtimes.registry import RUNTIMES, Runtime, open_file, outputs, runtime_called
+from spaceevo.deploy.runtimes.registry import Runtime, open_file, outputs, owner, runtime_called, runtimes_for
 from spaceevo.nn.elastic import Elastic, Quantizer
 from spaceevo.nn.evaluate import calibrate, resized, top1
 from spaceevo.space import Graph
@@ -87,10 +88,7 @@ def judged_ops(pair: ModelPair, images: Shown, count: int) -> dict[str, list[dic
     seen, fed = AtSize(images.normalized, pair.trained.graph.input.hw)[:count], images.fed[:count]
     names = [op.name for op in pair.integer.graph.ops]
     files = {name: content for name, content in pair.files.items() if name != pair.runtime.fp32}
-    return {
-        name: judge_ops(pair.trained, RUNTIMES[Path(name).suffix].inspect(content, names, fed), seen)
-        for name, content in files.items()
-    }
+    return {name: judge_ops(pair.trained, owner(name).inspect(content, names, fed), seen) for name, content in files.items()}
 
 
 def check(pair: ModelPair, images: Shown, labels: Tensor) -> dict[str, Any]:
@@ -99,27 +97,30 @@ def check(pair: ModelPair, images: Shown, labels: Tensor) -> dict[str, Any]:
 
     ``quantization_loss``: percentage points of top-1 that quantization alone costs, of the same weights. ``files`` has of
     each file what another machine can repeat: top-1 and the outputs' sha256; of the INT8 ones also the agreement with the
-    trained model and the reference, and how many of the output's integers are the reference's. ``classes``: what the
-    reference's top-1 consists of.
+    trained model and the reference, and how many of the output's integers are the reference's; ``other_runtimes``, where there
+    are any, has the same of those that read another's files. ``classes``: what the reference's top-1 consists of.
     """
     fake = pair.trained.logits(images.normalized)
     reference = run_integer(pair.integer, AtSize(images.normalized, pair.trained.graph.input.hw))
     step, _ = pair.trained.qparams()[pair.trained.graph.output.name]
-    files: dict[str, dict[str, Any]] = {}
-    for name, content in pair.files.items():
-        given = outputs(open_file(Path(name), content), images.fed)
-        files[name] = dict(
-            runtime=RUNTIMES[Path(name).suffix].name,
-            precision="fp32" if name == pair.runtime.fp32 else "int8",
+
+    def told(name: str, runtime: Runtime) -> dict[str, Any]:
+        given, fp32 = outputs(open_file(Path(name), pair.files[name], runtime=runtime), images.fed), name == pair.runtime.fp32
+        claims = dict(
+            precision="fp32" if fp32 else "int8",
             top1=agreement(given.argmax(1), labels.numpy()),
             outputs_sha256=digest(given),
         )
-        if name != pair.runtime.fp32:
-            files[name] |= dict(
-                **compare(given, fake.numpy(), step),
-                agreement_reference=label_agreement(reference, given),
-                identical_integers=same_integers(given, reference),
-            )
+        if fp32:
+            return claims
+        near = dict(agreement_reference=label_agreement(reference, given), identical_integers=same_integers(given, reference))
+        return claims | compare(given, fake.numpy(), step) | near
+
+    checks: dict[str, Any] = {"files": {n: dict(runtime=owner(n).name) | told(n, owner(n)) for n in pair.files}}
+    others = [by for by in runtimes_for(pair.runtime) if not by.owns]
+    if others:
+        checks[OTHERS] = {by.name: {name: told(name, by) for name in pair.files if by.reads(name)} for by in others}
+    files = in_runtime(checks, pair.runtime)
     int8, fp32 = files[pair.runtime.int8], files[pair.runtime.fp32]
     return dict(
         top1_fake_quant=top1(fake, labels),
@@ -130,7 +131,7 @@ def check(pair: ModelPair, images: Shown, labels: Tensor) -> dict[str, Any]:
         **{key: int8[key] for key in COMPARED},
         float_convolutions=float_convolutions(integer_op_report(pair.files["model.onnx"])),
         classes=by_class(reference, labels),
-        files=files,
+        **checks,
     )
 
 

@@ -11,6 +11,8 @@ from spaceevo.settings import COUNT, THREADS, setting
 from spaceevo.space.graph import PADDINGS
 
 SHIPPED = "shipped"  # ``device.predictor``: the one that comes with the package
+#: Whose latency can be a model's: those of ``latency/runtimes``, which are only loaded where they are needed.
+RUNTIMES = ("onnxruntime", "litert", "openvino")
 
 
 @dataclass
@@ -20,7 +22,7 @@ class DeviceConfig:
     name: str = setting("names it, and its models")
     runtime: str = setting(
         "what latencies are measured in, and limits hold for; none: the device is not here",
-        choices=("onnxruntime", "litert", "none"),
+        choices=(*RUNTIMES, "none"),
     )
     at: str = setting("where it is: this machine, or one behind ssh or adb", choices=("here", "ssh", "adb"))
     host: str | None = setting("for ssh: whom it connects to, e.g. pi@raspberrypi")

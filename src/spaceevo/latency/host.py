@@ -15,7 +15,7 @@ FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
 VNNI = ("avx512_vnni", "avx_vnni")
 X86 = ("x86_64", "AMD64", "i686")
 GOVERNOR, THERMAL = "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "sys/class/thermal/thermal_zone0/temp"
-RUNTIMES = ("onnxruntime", "ai-edge-litert", "onnx", "torch", "numpy")
+RUNTIMES = ("onnxruntime", "ai-edge-litert", "openvino", "onnx", "torch", "numpy")
 
 
 def cpuinfo() -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from spaceevo.errors import LimitError, bad_value
+from spaceevo.latency.config import RUNTIMES
 from spaceevo.settings import SECONDS, setting
 from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import Exported, Trained
@@ -51,7 +52,6 @@ def run(folder: Folder, cfg: Needs) -> None:
         ClaimError: an exported network is not the trained one.
     """
     from spaceevo.atomic import write_yaml
-    from spaceevo.deploy.runtimes.registry import RUNTIMES
     from spaceevo.report.verdict import verdict
     from spaceevo.steps.common import start
     from spaceevo.steps.networks import networks_of
@@ -72,7 +72,7 @@ def run(folder: Folder, cfg: Needs) -> None:
         told["at"] = copy.deepcopy(told["models"])
     for row, card in zip(told["networks"], cards, strict=True):
         row |= dict(limit_ms=card["measured_ms"], **card["baseline"])
-    runtimes = [runtime.name for runtime in RUNTIMES.values()]
+    runtimes = _runtimes([row for rows in told.values() for row in rows])
     told["verdict"] = [verdict(told["networks"], told["models"], told["at"], runtime) for runtime in runtimes]
     write_yaml(folder.output("baselines.yaml"), dict(seconds=seconds, searched=cfg.baseline.search, **told))
 
@@ -146,28 +146,34 @@ def searched_at(folder: Folder, limits_ms: Sequence[float]) -> list[Path]:
 
 def _measured(cfg: Needs, groups: Mapping[str, Sequence[Path]]) -> dict[str, list[dict[str, Any]]]:
     """A row for every card of ``groups``: accuracy and ms by runtime, the INT8 files of all measured in one interleaved run."""
+    from spaceevo.deploy.claims.ran import ran
     from spaceevo.latency.measure import latency
     from spaceevo.steps.measured import times_of
 
     rows: dict[str, list[dict[str, Any]]] = {group: [] for group in groups}
     files: dict[str, bytes] = {}
-    places: dict[str, tuple[dict[str, Any], str]] = {}
+    places: dict[str, dict[str, Any]] = {}
     for group, paths in groups.items():
         for path in paths:
             card = json.loads(path.read_text())
             row = {key: card[key] for key in ("name", "limit_ms", "params", "mmacs", "top1_val")} | dict(
                 top1={}, measured_ms={}
             )
-            for name, claims in card["files"].items():
-                if claims["precision"] == "int8":
-                    row["top1"][claims["runtime"]] = claims["top1"]
-                    files[f"{group}/{card['name']}/{name}"] = (path.parent / name).read_bytes()
-                    places[f"{group}/{card['name']}/{name}"] = row["measured_ms"], claims["runtime"]
+            for one in ran(card):
+                if one.claims["precision"] == "int8":
+                    row["top1"][one.runtime] = one.claims["top1"]
+                    name = f"{group}/{card['name']}/{one.file}"
+                    files[name], places[name] = (path.parent / one.file).read_bytes(), row["measured_ms"]
             rows[group].append(row)
-    for name, times in times_of(cfg, files).items():
-        of, runtime = places[name]
-        of[runtime] = latency(times)
+    for runtime, times in times_of(cfg, files).items():
+        for name, taken in times.items():
+            places[name][runtime] = latency(taken)
     return rows
+
+
+def _runtimes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Those that all candidates have been run and measured in."""
+    return [name for name in RUNTIMES if all(name in row["top1"] and name in row["measured_ms"] for row in rows)]
 
 
 STEP = Step(
@@ -181,6 +187,6 @@ STEP = Step(
     free=("latency",),
     needs_device=True,
     optional=True,
-    version=2,
+    version=3,
     examples=("experiment=demo", "run_dir=runs/demo baselines=[plain4,resnet] baseline.search=false"),
 )

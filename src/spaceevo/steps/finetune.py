@@ -200,5 +200,6 @@ STEP = Step(
     ("finetuned/*/trained.ckpt", *(f"finetuned/*/{name}" for name in MODEL_FILES)),
     run,
     optional=True,
+    version=2,
     examples=("stage=finetune run_dir=runs/flowers from=runs/photos/models/host-4ms data=cifar10",),
 )

@@ -15,8 +15,9 @@ from spaceevo.data import Images, normalize
 from spaceevo.data.config import DataConfig
 from spaceevo.data.labels import class_names
 from spaceevo.deploy.claims.by_class import unseen
-from spaceevo.deploy.claims.card import card_text, content_claims, data_claims, file_claims, sealed, write_card
-from spaceevo.deploy.claims.gate import images_to_compare, parity_report, refusal
+from spaceevo.deploy.claims.card import card_text, content_claims, data_claims, sealed, write_card
+from spaceevo.deploy.claims.gate import OTHERS, images_to_compare, parity_report, refusal
+from spaceevo.deploy.claims.ran import in_runtime, ran
 from spaceevo.deploy.config import PROBABILITIES
 from spaceevo.deploy.export import Form, ModelPair, check, int8_and_fp32, judged_ops
 from spaceevo.deploy.file_input import FileInput
@@ -89,7 +90,8 @@ def judged(cfg: Exported, name: str, folder: Path, net: Elastic, graph: Graph, b
     checks = check(pair, images, by.labels)
     compared = min(len(by.test), images_to_compare(pair.trained.graph))
     limits = cfg.export.tolerance, cfg.export.mean_difference
-    report = parity_report(checks["files"], judged_ops(pair, images, compared), compared, *limits)
+    asked = {} if pair.runtime.owns else {pair.runtime.name: in_runtime(checks, pair.runtime)}
+    report = parity_report(checks["files"], judged_ops(pair, images, compared), compared, *limits, asked)
     claims = dict(
         name=name,
         **facts,
@@ -163,11 +165,11 @@ def write(cfg: Exported, model: Leaving, taken: Measured, inputs: Mapping[str, s
     """
     _write_files(model, model.folder)
     files, card = model.pair.files, dict(model.claims)
-    for file, content in files.items():
-        name = f"{model.name}/{file}"
-        card["files"][file] |= file_claims(content, taken.times.get(name), taken.cold.get(name))
+    for one in ran(card):
+        card_of = content_claims(files[one.file]) if one.own else {}
+        one.claims.update(card_of | taken.claims(one.runtime, f"{model.name}/{one.file}"))
     runtime = model.pair.runtime
-    int8, fp32 = card["files"][runtime.int8], card["files"][runtime.fp32]
+    int8, fp32 = (in_runtime(card, runtime)[name] for name in (runtime.int8, runtime.fp32))
     card |= dict(
         runtime=runtime.name,
         timing=timing(cfg),
@@ -176,7 +178,7 @@ def write(cfg: Exported, model: Leaving, taken: Measured, inputs: Mapping[str, s
         versions=taken.machine["versions"],
         code_version=code_version(),
         inputs=dict(inputs),
-        bytes=int8["bytes"],
+        bytes=len(files[runtime.int8]),
         **{key: int8[key] for key in ("measured_ms", "quantiles_ms", "cold_ms")},
         **{f"fp32_{key.removeprefix('measured_')}": fp32[key] for key in ("measured_ms", "quantiles_ms", "cold_ms")},
         speedup=None,
@@ -208,6 +210,12 @@ def words(step: str, card: Mapping[str, Any], more: str = "") -> str:
     by_class += f", none of {', '.join(none[:5])}{' and others' if len(none) > 5 else ''} recognized" if none else ""
     if card["measured_ms"] is not None:
         timed = f"measured {card['measured_ms']:.4g} ms in {card['runtime']}, {card['cold_ms']:.4g} ms out of cold caches"
+    for name, files in card.get(OTHERS, {}).items():
+        told = files["model.onnx"]
+        timed += (
+            f"; model.onnx in {name} {told['top1']:.2f} %, {told['agreement_reference']:.2f} % of the reference's labels, "
+            f"{told['max_difference']:.0f} output steps at most from the trained model's"
+        )
     return (
         f"{step}: {card['name']}: test top-1 {card['top1_runtime']:.2f} % in the runtime{by_class}, {card['top1_fp32']:.2f} % "
         f"of the same weights in FP32 (quantization costs {card['quantization_loss']:.2f} points){more}, agreement "

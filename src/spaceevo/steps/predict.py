@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import MISSING, DictConfig
 
 from spaceevo.errors import UserError
+from spaceevo.latency.config import RUNTIMES
 from spaceevo.settings import COUNT, THREADS, check_section, plain, setting
 from spaceevo.steps.folder import say
 from spaceevo.steps.step import Command
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from spaceevo.deploy.claims.predictor import Predictor
 
-RUNTIMES = ("onnxruntime", "litert")
 STDIN = "-"
 
 

@@ -66,7 +66,7 @@ def run(cfg: QuantizeConfig) -> None:
     from spaceevo.deploy.claims.card import card_text, file_claims, sealed
     from spaceevo.deploy.inputs import AtSize
     from spaceevo.deploy.ptq import post_training_quantized
-    from spaceevo.deploy.runtimes.registry import measure_cold, measure_files, open_file, outputs
+    from spaceevo.deploy.runtimes.registry import ONNXRUNTIME, measure_cold, measure_files, open_file, outputs
     from spaceevo.deploy.torchvision_model import classifier, to_onnx
     from spaceevo.latency import host
     from spaceevo.latency.machines.machine import HERE
@@ -81,8 +81,8 @@ def run(cfg: QuantizeConfig) -> None:
     say(f"quantize: {cfg.model}, {'random weights' if cfg.weights is None else cfg.weights}, {len(test)} test images")
     files = {"model.onnx": post_training_quantized(fp32, calibration, cfg.calibrate, bits), "fp32.onnx": fp32}
     given = {name: outputs(open_file(Path(name), content, cfg.threads), test) for name, content in files.items()}
-    times = measure_files(files, HERE, None, cfg.rounds, cfg.runs, cfg.threads, cfg.spread_s)
-    cold = measure_cold(files, HERE, None, cfg.threads)
+    times = measure_files(files, HERE, [ONNXRUNTIME], cfg.rounds, cfg.runs, cfg.threads, cfg.spread_s)["onnxruntime"]
+    cold = measure_cold(files, HERE, [ONNXRUNTIME], cfg.threads)["onnxruntime"]
     claims = {
         name: _claims(name, logits, labels) | file_claims(files[name], times[name], cold[name])
         for name, logits in given.items()

@@ -53,11 +53,12 @@ def run(cfg: VerifyConfig) -> None:
         UserError: the card or a file is missing, truncated or changed.
         ClaimError: an accuracy does not hold here, or the card is not as it was written.
     """
-
     from spaceevo.atomic import write_json
     from spaceevo.data import load_data
     from spaceevo.data.folder import settled
     from spaceevo.deploy.claims import verify
+    from spaceevo.deploy.claims.latencies import latency_claims
+    from spaceevo.deploy.claims.ran import ran
     from spaceevo.deploy.file_input import FileInput
     from spaceevo.deploy.inputs import shown
     from spaceevo.latency.machines.machine import machine_at
@@ -71,7 +72,7 @@ def run(cfg: VerifyConfig) -> None:
     seen, count = shown(images.test, data, FileInput.read(card["input"])), len(images.test)
     facts, where = machine.facts(), "" if machine.here else f", on {cfg.on}"
     say(f"verify: {card['name']} over {count} test images of {data.name}{where}")
-    with progress(total=len(card["files"]) * count, desc="verify", show=cfg.progress_bar, leave=False) as bar:
+    with progress(total=len(ran(card)) * count, desc="verify", show=cfg.progress_bar, leave=False) as bar:
         done: dict[str, int] = {}
 
         def show(name: str, count: int) -> None:
@@ -79,8 +80,8 @@ def run(cfg: VerifyConfig) -> None:
             done[name] = count
 
         labels = images.test_labels.numpy()
-        claims, timed = verify.run_claims(card, files, folder, seen, labels, cfg.top1_points, show, machine)
-    claims += verify.latency_claims(card, timed, machine)
+        claims, able = verify.run_claims(card, files, folder, seen, labels, cfg.top1_points, show, machine)
+    claims += latency_claims(card, files, able, machine)
     claims, left = [*verify.machine_claims(card, facts), *claims], verify.not_checked(card, claims)
     broken = [claim for claim in claims if claim.must and not claim.holds]
     say(verify.table(claims))

@@ -16,7 +16,8 @@ from spaceevo.latency.measure import latency, quantiles
 #: Keys that other tools read; accuracies and agreement in percent, latencies in ms, ``bytes`` of the INT8 file.
 #: ``top1_fp32``: of the INT8 file's weights in FP32; less ``top1_runtime`` it is ``quantization_loss``, in points.
 #: ``top1_inherited``: of the trained model as the supernet had it, before it was finished alone.
-#: ``files``: what :mod:`spaceevo.deploy.claims.verify` can check of each file; ``data``: the test images that the accuracies
+#: ``files``: what :mod:`spaceevo.deploy.claims.verify` can check of each file in its own runtime; ``other_runtimes``, on some
+#: cards: the same of files in runtimes that read another's, by their names; ``data``: the test images that the accuracies
 #: hold for.
 REQUIRED = (
     "encoding",
@@ -87,7 +88,12 @@ def data_claims(data: Any, images: int) -> dict[str, Any]:
 def file_claims(content: bytes, times: np.ndarray | None, cold_ms: float | None) -> dict[str, Any]:
     """Size, sha256 and latency of a model file; ``times``: ms of single calls, ``cold_ms``: of one out of cold caches
     (:func:`spaceevo.latency.measure.cold_ms`), None where it was not measured."""
-    return content_claims(content) | dict(
+    return content_claims(content) | timing_claims(times, cold_ms)
+
+
+def timing_claims(times: np.ndarray | None, cold_ms: float | None) -> dict[str, Any]:
+    """The latency of a file in one runtime."""
+    return dict(
         measured_ms=None if times is None else latency(times),
         quantiles_ms=None if times is None else quantiles(times),
         cold_ms=cold_ms,

@@ -9,7 +9,9 @@ integer off 0.4.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,8 @@ from spaceevo.deploy.integer.model import ACT_MAX, Inspection, QParams, lower
 from spaceevo.deploy.integer.trained import Trained
 from spaceevo.space.graph import INPUT, Graph, Op
 
+#: By a runtime's name and a file's: what that runtime makes of the file, which is another's.
+OTHERS = "other_runtimes"
 COMPARED = ("agreement", "mean_difference", "max_difference")
 
 MOST_IMAGES, MOST_ELEMENTS = 64, 10**8  # compared op by op: as many images as fit in some 1 GB of every op's outputs
@@ -117,10 +121,12 @@ def parity_report(
     images: int,
     tolerance: float,
     mean_difference: float,
+    others: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """What ``parity.json`` holds: :func:`compare` of every INT8 file with what is allowed, why a file is ``refused``, the
     ops of the first file (``ops``: :func:`judge_ops` of each, over so many ``images``), and of all files the first op that
-    is not the trained one."""
+    is not the trained one. ``others``: the figures of files in a runtime that reads another's, by its name: it rounds as it
+    likes, and is held to the labels alone."""
     compared = {name: {key: figures[name][key] for key in COMPARED} for name in ops}
     wrong = {name: [i for i, row in enumerate(rows) if row["why"]] for name, rows in ops.items()}
     refused = []
@@ -129,10 +135,17 @@ def parity_report(
         if wrong[name]:
             reasons.append(f"has {len(wrong[name])} of {len(ops[name])} ops that are not the trained ones")
         refused += [f"{name} {reason}" for reason in reasons]
+    beside = {
+        by: {name: {key: told[name][key] for key in COMPARED} for name in ops if name in told} for by, told in others.items()
+    }
+    for by, told in beside.items():
+        for name, claims in told.items():
+            refused += [f"{name} in {by} {reason}" for reason in broken_claims(claims, tolerance, math.inf)]
     place, first = min(((found[0], name) for name, found in wrong.items() if found), default=(0, None))
     return dict(
         refused=refused,
         files=compared,
+        **({OTHERS: beside} if beside else {}),
         allowed=dict(agreement=tolerance, mean_difference=mean_difference, steps=FLOOR),
         images=images,
         first_apart=None if first is None else dict(file=first, **ops[first][place]),

@@ -11,6 +11,7 @@ import numpy as np
 from spaceevo.deploy.claims.claim import Claim
 from spaceevo.deploy.claims.gate import digest
 from spaceevo.deploy.claims.parity import agreement, label_agreement, same_integers
+from spaceevo.deploy.claims.ran import Ran
 from spaceevo.deploy.claims.reading import BESIDE
 from spaceevo.deploy.integer.model import load_integer
 from spaceevo.deploy.integer.reference import Arrays, run_integer
@@ -21,7 +22,7 @@ INTEGER = "model.safetensors"
 
 
 def integer_claims(
-    card: Mapping[str, Any], path: Path, images: Arrays, labels: np.ndarray, given: Mapping[str, np.ndarray]
+    card: Mapping[str, Any], path: Path, images: Arrays, labels: np.ndarray, given: Mapping[Ran, np.ndarray]
 ) -> list[Claim]:
     """What the integers of ``model.safetensors`` give in the reference over ``images``, and whether the files give the same;
     nothing where the card says nothing of it and it is not there.
@@ -33,10 +34,10 @@ def integer_claims(
         return []
     model = load_integer(path)
     x, cost = model.graph.input, graph_cost(model.graph)
-    of = dict(mmacs=cost.mmacs, params=cost.params, padding=model.padding, resolution=x.hw)
+    told_of = dict(mmacs=cost.mmacs, params=cost.params, padding=model.padding, resolution=x.hw)
     found = [
         Claim(path.name, key, _word(card[key]), _word(value), card[key] == value, must=True, keys=(key,))
-        for key, value in of.items()
+        for key, value in told_of.items()
         if key in card
     ]
     shape = [1, x.channels, x.hw, x.hw]
@@ -53,9 +54,8 @@ def integer_claims(
         same = abs(top1 - told) <= 1e-9
         words = f"{told:.2f} %", f"{top1:.2f} %"
         found.append(Claim(path.name, "top-1 in the reference", *words, same, must=True, keys=("top1_reference",)))
-    for name, logits in given.items():
-        same_outputs = digest(logits) == card["files"][name]["outputs_sha256"]
-        found += _reference_claims(name, card["files"][name], logits, reference, same_outputs)
+    for of, logits in given.items():
+        found += _reference_claims(of, logits, reference)
     return found
 
 
@@ -63,10 +63,9 @@ def _word(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _reference_claims(
-    name: str, claims: Mapping[str, Any], logits: np.ndarray, reference: np.ndarray, same_outputs: bool
-) -> list[Claim]:
+def _reference_claims(ran: Ran, logits: np.ndarray, reference: np.ndarray) -> list[Claim]:
     """A file beside the reference: judged where its outputs are the card's, for other processors may round otherwise."""
+    claims, same_outputs = ran.claims, digest(logits) == ran.claims["outputs_sha256"]
     found, of = [], dict(identical_integers=same_integers, agreement_reference=lambda a, b: label_agreement(b, a))
     what = dict(identical_integers="integers that are the reference's", agreement_reference="labels that are the reference's")
     for key, figure in of.items():
@@ -74,5 +73,5 @@ def _reference_claims(
             here = figure(logits, reference)
             holds = abs(here - claims[key]) <= 1e-9 if same_outputs else None
             words = what[key], f"{claims[key]:.2f} %", f"{here:.2f} %"
-            found.append(Claim(name, *words, holds, must=same_outputs, keys=(f"files/{name}/{key}",)))
+            found.append(Claim(ran.words, *words, holds, must=same_outputs, keys=(f"{ran.key}/{key}",)))
     return found

@@ -10,7 +10,8 @@ from typing import Any
 
 from spaceevo.deploy.claims.card import CARD_HASH, card_hash
 from spaceevo.deploy.claims.claim import Claim
-from spaceevo.deploy.claims.gate import COMPARED
+from spaceevo.deploy.claims.gate import COMPARED, OTHERS
+from spaceevo.deploy.claims.ran import place_of
 from spaceevo.deploy.runtimes.registry import runtime_of_card
 from spaceevo.errors import UserError
 
@@ -18,9 +19,10 @@ from spaceevo.errors import UserError
 def twice(card: Mapping[str, Any]) -> dict[str, str]:
     """Figures that a card tells twice: those of its runtime's files, and of its data."""
     runtime = runtime_of_card(card)
-    int8, fp32 = f"files/{runtime.int8}", f"files/{runtime.fp32}"
+    int8, fp32 = f"{place_of(runtime)}/{runtime.int8}", f"{place_of(runtime)}/{runtime.fp32}"
     return {
-        **{key: f"{int8}/{key}" for key in ("bytes", "measured_ms", "quantiles_ms", "cold_ms", *COMPARED)},
+        "bytes": f"files/{runtime.int8}/bytes",
+        **{key: f"{int8}/{key}" for key in ("measured_ms", "quantiles_ms", "cold_ms", *COMPARED)},
         **{f"fp32_{key}": f"{fp32}/{key}" for key in ("quantiles_ms", "cold_ms")},
         "fp32_ms": f"{fp32}/measured_ms",
         "top1_runtime": f"{int8}/top1",
@@ -91,14 +93,15 @@ def _in_parity(card: Mapping[str, Any], content: bytes | None, path: Path) -> It
     try:
         report = json.loads(content)
         told = dict(images=report["images"], ops=len(report["ops"]), first_apart=report["first_apart"])
-        files = {name: {key: figures[key] for key in COMPARED} for name, figures in report["files"].items()}
+        files = {f"files/{name}": {key: figures[key] for key in COMPARED} for name, figures in report["files"].items()}
+        for runtime, figures in report.get(OTHERS, {}).items():
+            files |= {f"{OTHERS}/{runtime}/{name}": {key: told[key] for key in COMPARED} for name, told in figures.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path}: truncated or no report of the parity gate") from None
     yield "parity", "parity.json's", card.get("parity") == told
-    for name, figures in files.items():
+    for place, figures in files.items():
         for key, value in figures.items():
-            claimed = _get(card, f"files/{name}/{key}")
-            yield f"files/{name}/{key}", "parity.json's", claimed == value
+            yield f"{place}/{key}", "parity.json's", _get(card, f"{place}/{key}") == value
 
 
 _NONE = object()

@@ -18,7 +18,7 @@ from spaceevo.data.config import DataConfig
 from spaceevo.data.imagenet import centre
 from spaceevo.deploy.claims.reading import read_card, read_files
 from spaceevo.deploy.inputs import FileInput, shown
-from spaceevo.deploy.runtimes.registry import open_file, runtime_of
+from spaceevo.deploy.runtimes.registry import RUNTIMES, open_file
 from spaceevo.errors import UserError
 
 WHITE = 255  # behind transparent pixels, where the card says nothing of it
@@ -36,19 +36,18 @@ class Predictor:
 
     @staticmethod
     def of(folder: Path, runtime: str, threads: int = 1) -> Predictor:
-        """The INT8 file for ``runtime`` in a model's folder.
+        """The INT8 file of a model's folder that ``runtime`` reads.
 
         Raises:
             UserError: there is no card or no such file, or they are damaged.
         """
-        card = read_card(folder)
+        card, by = read_card(folder), RUNTIMES[runtime]
         files = read_files(folder, card)
         for name, claims in card["files"].items():
-            mine = runtime_of(name)
-            if mine is not None and mine.name == runtime and claims["precision"] == "int8":
+            if by.reads(name) and claims["precision"] == "int8":
                 data = card["data"]
                 labels = card.get("labels") or [str(i) for i in range(data["classes"])]
-                opened = open_file(folder / name, files[name], threads)
+                opened = open_file(folder / name, files[name], threads, by)
                 given = FileInput.read(card["input"])
                 return Predictor(labels, given, _square(data, given.channels), opened)
         raise UserError(f"path={folder}: its card has no INT8 file for runtime={runtime}")

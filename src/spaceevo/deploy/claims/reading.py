@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from spaceevo.deploy.claims.gate import OTHERS
+from spaceevo.deploy.claims.ran import ran
 from spaceevo.deploy.config import LOGITS, NORMALIZED, PIXELS, PROBABILITIES
 from spaceevo.errors import UserError, bad_value
 
@@ -61,6 +63,9 @@ KINDS: dict[str, Kind] = {
     "files/*/bytes": BYTES, "files/*/sha256": HASH, "files/*/outputs_sha256": HASH, "files/*/runtime": TEXT,
     "files/*/precision": TEXT, "files/*/top1": NUMBER, "files/*/agreement": NUMBER, "files/*/measured_ms": MS,
     "files/*/cold_ms": MS, "files/*/agreement_reference": NUMBER, "files/*/identical_integers": NUMBER,
+    OTHERS: DICT, f"{OTHERS}/*": NAMES, f"{OTHERS}/*/*/outputs_sha256": HASH, f"{OTHERS}/*/*/precision": TEXT,
+    **{f"{OTHERS}/*/*/{key}": NUMBER for key in ("top1", "agreement", "agreement_reference", "identical_integers")},
+    f"{OTHERS}/*/*/measured_ms": MS, f"{OTHERS}/*/*/cold_ms": MS,
     "timing/rounds": COUNT, "timing/runs": COUNT, "timing/threads": COUNT, "timing/spread_s": SECONDS,
     "runtime": TEXT, "host/cpu": TEXT, "host/flags": TEXTS, "versions/*": TEXT,
     "float_convolutions": BYTES, "limit_ms": MS, "speedup": MS, "agreement": NUMBER, "labels": TEXTS, "padding": TEXT,
@@ -71,7 +76,8 @@ KINDS: dict[str, Kind] = {
 #: What has to be there of that which has to be there.
 INNER = ("input/shape", "data/name", "data/images", "files/*/bytes", "files/*/sha256", "files/*/outputs_sha256",
          "files/*/runtime", "files/*/precision", "files/*/top1", "files/*/measured_ms", "timing/rounds", "timing/runs",
-         "timing/threads", "timing/spread_s", "host/cpu", "host/flags")  # fmt: skip
+         "timing/threads", "timing/spread_s", "host/cpu", "host/flags",
+         *(f"{OTHERS}/*/*/{key}" for key in ("outputs_sha256", "precision", "top1", "measured_ms")))  # fmt: skip
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -99,6 +105,9 @@ def read_card(folder: Path) -> dict[str, Any]:
         for key, value in _at(card, above, ""):
             if last not in value:
                 raise UserError(f"{path}: {key} says nothing of {last}; export the model again")
+    unknown = next((one for one in ran(card) if one.file not in card["files"]), None)
+    if unknown is not None:
+        raise UserError(f"{path}: {unknown.key} is of no file that the card tells size and hash of")
     return card
 
 

@@ -18,6 +18,7 @@ from spaceevo.deploy.claims.gate import digest
 from spaceevo.deploy.claims.integers import INTEGER, integer_claims
 from spaceevo.deploy.claims.itself import repeats_claim, seal_claim
 from spaceevo.deploy.claims.parity import agreement, float_convolutions, integer_op_report
+from spaceevo.deploy.claims.ran import Ran, ran
 from spaceevo.deploy.claims.reading import BESIDE
 from spaceevo.deploy.claims.reading import read_card as read_card
 from spaceevo.deploy.claims.reading import read_files as read_files
@@ -25,16 +26,13 @@ from spaceevo.deploy.file_input import FileInput
 from spaceevo.deploy.files.onnx_writer import LABELS
 from spaceevo.deploy.inputs import AtSize, Shown
 from spaceevo.deploy.runtimes.registry import (
-    measure_cold,
-    measure_files,
     open_on,
     outputs,
     runtime_of,
     runtime_of_card,
+    runtimes_in,
 )
 from spaceevo.latency.machines.machine import HERE, Machine
-from spaceevo.latency.measure import latency
-from spaceevo.latency.runtimes.call import PACKAGES
 
 #: What decides which images the outputs are of.
 IMAGES = tuple(f"data/{key}" for key in ("name", "channels", "image_size", "mean", "std", "test_limit", "background"))
@@ -53,24 +51,18 @@ def machine_claims(card: Mapping[str, Any], facts: Mapping[str, Any]) -> list[Cl
     ]
 
 
-def accuracy_claims(
-    name: str,
-    claims: Mapping[str, Any],
-    agreed: float | None,
-    given: np.ndarray,
-    labels: np.ndarray,
-    points: float,
-) -> list[Claim]:
+def accuracy_claims(ran: Ran, agreed: float | None, given: np.ndarray, labels: np.ndarray, points: float) -> list[Claim]:
     """Top-1 of a file whose logits here are ``given`` ``[N, classes]``: the card's where the logits are the card's bit for bit,
     else within ``points`` percentage points of it, or one image; and whether they are, from which its agreement with the
     trained model follows."""
+    claims, name = ran.claims, ran.words
     top1, same = agreement(given.argmax(1), labels), digest(given) == claims["outputs_sha256"]
     near = abs(top1 - claims["top1"]) <= (0 if same else max(points, 100 / len(labels))) + 1e-9
-    words = f"top-1 in {claims['runtime']}", f"{claims['top1']:.2f} %", f"{top1:.2f} %"
-    found = [Claim(name, *words, near, must=True, keys=(f"files/{name}/top1",))]
+    words = f"top-1 in {ran.runtime}", f"{claims['top1']:.2f} %", f"{top1:.2f} %"
+    found = [Claim(name, *words, near, must=True, keys=(f"{ran.key}/top1",))]
     here = "the same, bit for bit" if same else digest(given)[:16]
     shown = Claim(name, "outputs", claims["outputs_sha256"][:16], here, True if same else None)
-    found.append(replace(shown, keys=(f"files/{name}/outputs_sha256", *IMAGES)))
+    found.append(replace(shown, keys=(f"{ran.key}/outputs_sha256", *IMAGES)))
     if agreed is not None:
         follows = "follows, as the outputs are the same" if same else "not known: the trained model is not here"
         found.append(Claim(name, "agreement with the trained model", f"{agreed:.2f} %", follows, True if same else None))
@@ -86,29 +78,30 @@ def run_claims(
     points: float,
     progress: Callable[[str, int], object],
     machine: Machine = HERE,
-) -> tuple[list[Claim], dict[str, bytes]]:
-    """Every claim about the card and its files but latencies (:func:`latency_claims`): each is run over ``images`` in its
-    runtime on ``machine``; and the files that can be timed there.
+) -> tuple[list[Claim], list[Ran]]:
+    """Every claim about the card and its files but latencies (:mod:`spaceevo.deploy.claims.latencies`): each is run over
+    ``images`` in its runtime on ``machine``, and in the others that the card tells of; and what of these can be timed there.
 
     Raises:
         UserError: a runtime cannot read or run a file.
     """
     found: list[Claim] = [seal_claim(card)]
-    given: dict[str, np.ndarray] = {}
-    there = machine.facts()["versions"]
-    able = [name for name in card["files"] if (runtime := runtime_of(name)) and PACKAGES[runtime.name] in there]
-    running = {name: open_on(machine, folder / name, files[name]) for name in able}
-    for name, claims in card["files"].items():
-        found.append(_file_claim(name, claims, f"files/{name}"))
-        if name not in running:
-            words = f"{claims['top1']:.2f} %", "not checked: no such runtime"
-            found.append(Claim(name, f"top-1 in {claims['runtime']}", *words))
+    given: dict[Ran, np.ndarray] = {}
+    told, there = ran(card), runtimes_in(machine.facts()["versions"])
+    able = {one: runtime for one in told if (runtime := one.by) is not None and runtime in there}
+    running = {one: open_on(machine, folder / one.file, files[one.file], runtime) for one, runtime in able.items()}
+    for one in told:
+        if one.own:
+            found.append(_file_claim(one.file, one.claims, one.key))
+        if one not in running:
+            words = f"{one.claims['top1']:.2f} %", "not checked: no such runtime"
+            found.append(Claim(one.words, f"top-1 in {one.runtime}", *words))
             continue
-        found.append(_runtime_claim(name, claims))
-        logits, part = running[name]
-        given[name] = outputs(logits, images.fed, partial(progress, name), part)
-        agreed = claims.get("agreement", card.get("agreement") if name == runtime_of_card(card).int8 else None)
-        found += accuracy_claims(name, claims, agreed, given[name], labels, points)
+        found += _runtime_claim(one)
+        logits, part = running[one]
+        given[one] = outputs(logits, images.fed, partial(progress, one.words), part)
+        agreed = one.claims.get("agreement", card.get("agreement") if one.file == runtime_of_card(card).int8 else None)
+        found += accuracy_claims(one, agreed, given[one], labels, points)
     found += [_file_claim(name, claims, f"{BESIDE}/{name}") for name, claims in card.get(BESIDE, {}).items()]
     found += [*image_claims(card, given, len(labels)), *precision_claims(card, files)]
     found += onnx_claims(card, files.get("model.onnx"))
@@ -116,9 +109,9 @@ def run_claims(
     floats = AtSize(images.normalized, card["input"]["shape"][-1])
     found += integer_claims(card, folder / INTEGER, floats, labels, given)
     found += [Claim(name, "file", "not on the card", "not checked") for name in unnamed(folder, files)]
-    found += runtimes_claim(card, given)
+    found += runtimes_claim(given)
     found.append(repeats_claim(card, files.get("parity.json"), folder, judged(found)))
-    return found, {name: files[name] for name in running}
+    return found, list(running)
 
 
 def _file_claim(name: str, claims: Mapping[str, Any], key: str) -> Claim:
@@ -127,11 +120,12 @@ def _file_claim(name: str, claims: Mapping[str, Any], key: str) -> Claim:
     return Claim(name, "file", size, "the same", True, must=True, keys=(f"{key}/bytes", f"{key}/sha256"))
 
 
-def _runtime_claim(name: str, claims: Mapping[str, Any]) -> Claim:
-    runtime = runtime_of(name)
-    assert runtime is not None
-    same = claims["runtime"] == runtime.name
-    return Claim(name, "runtime", claims["runtime"], runtime.name, same, must=True, keys=(f"files/{name}/runtime",))
+def _runtime_claim(ran: Ran) -> list[Claim]:
+    """Whether the card names the file's own runtime; nothing of another, by whose name it tells of it."""
+    if not ran.own or ran.by is None:
+        return []
+    same = ran.runtime == ran.by.name
+    return [Claim(ran.file, "runtime", ran.runtime, ran.by.name, same, must=True, keys=(f"{ran.key}/runtime",))]
 
 
 def unnamed(folder: Path, files: Mapping[str, bytes]) -> list[str]:
@@ -139,7 +133,7 @@ def unnamed(folder: Path, files: Mapping[str, bytes]) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if runtime_of(path) is not None and path.name not in files)
 
 
-def image_claims(card: Mapping[str, Any], given: Mapping[str, np.ndarray], images: int) -> list[Claim]:
+def image_claims(card: Mapping[str, Any], given: Mapping[Ran, np.ndarray], images: int) -> list[Claim]:
     """How many test images there are, and of how many classes."""
     claimed = card["data"]["images"]
     found = [Claim("data", "test images", str(claimed), str(images), claimed == images, must=True, keys=("data/images",))]
@@ -195,37 +189,17 @@ def onnx_claims(card: Mapping[str, Any], content: bytes | None) -> list[Claim]:
     return found
 
 
-def runtimes_claim(card: Mapping[str, Any], given: Mapping[str, np.ndarray]) -> list[Claim]:
-    """Whether all INT8 files give the same integers, each in its runtime; nothing where there is but one."""
-    int8 = [name for name in given if card["files"][name]["precision"] == "int8"]
+def runtimes_claim(given: Mapping[Ran, np.ndarray]) -> list[Claim]:
+    """Whether all INT8 files give the same integers, each in its own runtime; nothing where there is but one."""
+    int8 = [one for one in given if one.own and one.claims["precision"] == "int8"]
     if len(int8) < 2:
         return []
     claimed, here = (
         "the same" if len(set(digests)) == 1 else "other"
-        for digests in ([card["files"][name]["outputs_sha256"] for name in int8], [digest(given[name]) for name in int8])
+        for digests in ([one.claims["outputs_sha256"] for one in int8], [digest(given[one]) for one in int8])
     )
-    return [Claim(" = ".join(int8), "outputs, bit for bit", claimed, here, claimed == here or here == "the same")]
-
-
-def latency_claims(card: Mapping[str, Any], files: Mapping[str, bytes], machine: Machine = HERE) -> list[Claim]:
-    """Latencies on ``machine`` beside the card's, and the speed-up of INT8: told, not judged."""
-    timing = card["timing"]
-    timed = {name: content for name, content in files.items() if card["files"][name]["measured_ms"] is not None}
-    times = measure_files(timed, machine, None, timing["rounds"], timing["runs"], timing["threads"], timing["spread_s"])
-    here = {name: latency(taken) for name, taken in times.items()}
-    threads = f"latency, {timing['threads']} thread{'s' if timing['threads'] > 1 else ''}"
-    found = [_beside(name, threads, card["files"][name]["measured_ms"], ms) for name, ms in here.items()]
-    told_cold = {name: timed[name] for name in timed if card["files"][name].get("cold_ms") is not None}
-    cold = measure_cold(told_cold, machine, None, timing["threads"])
-    found += [_beside(name, "latency, cold caches", card["files"][name]["cold_ms"], ms) for name, ms in cold.items()]
-    int8, fp32 = runtime_of_card(card).int8, runtime_of_card(card).fp32
-    if {int8, fp32} <= set(here) and card.get("speedup") is not None:
-        found.append(Claim(int8, "speed-up over FP32", f"{card['speedup']:.2f}x", f"{here[fp32] / here[int8]:.2f}x"))
-    if card.get("limit_ms") is not None and int8 in here:
-        kept = "kept" if here[int8] <= card["limit_ms"] else "not kept"
-        found.append(Claim(int8, "latency limit", f"{card['limit_ms']:.4g} ms", kept))
-    return found
-
-
-def _beside(name: str, what: str, claimed_ms: float, ms: float) -> Claim:
-    return Claim(name, what, f"{claimed_ms:.4g} ms", f"{ms:.4g} ms ({ms / claimed_ms:.2f}x)")
+    return [
+        Claim(
+            " = ".join(one.file for one in int8), "outputs, bit for bit", claimed, here, claimed == here or here == "the same"
+        )
+    ]

@@ -3,7 +3,8 @@
 In the QDQ form every op computes in float between DequantizeLinear and QuantizeLinear nodes that carry the trained scales
 and zero points; a runtime fuses each such group into one integer kernel. A fused activation needs no node there: it is the
 range of the output's QuantizeLinear. The hard-sigmoid gate is an addition to a sixth of x: x's own integers, dequantized
-with a sixth of its scale.
+with a sixth of its scale. In FP32 the weights and bias before it give the gate itself, and what is left is a Clip to [0, 1]: a
+product with a HardSigmoid is what OpenCV takes for a hard-swish, whatever the HardSigmoid is of.
 """
 
 from __future__ import annotations
@@ -124,19 +125,15 @@ KINDS: dict[str, Emit] = {
 }
 
 
-def _relu(w: _Writer, name: str, x: str) -> str:
-    return w.node("Relu", name, [x])
+#: Where a fused activation of FP32 clips at, from 0. A hard sigmoid's x is ``x / 6 + 1/2`` already: :func:`_float_operands`.
+MOST = {"relu6": 6, "hsigmoid": 1}
 
 
-def _relu6(w: _Writer, name: str, x: str) -> str:
-    return w.node("Clip", name, [x, w.constant("clip.min", np.float32(0)), w.constant("clip.max", np.float32(6))])
-
-
-def _hsigmoid(w: _Writer, name: str, x: str) -> str:
-    return w.node("HardSigmoid", name, [x], alpha=1 / 6, beta=0.5)
-
-
-FUSED: dict[str, Callable[[_Writer, str, str], str]] = {"relu": _relu, "relu6": _relu6, "hsigmoid": _hsigmoid}
+def _fused(w: _Writer, act: str, name: str, x: str) -> str:
+    if act == "relu":
+        return w.node("Relu", name, [x])
+    ends = w.constant("clip.min", np.float32(0)), w.constant(f"{act}.max", np.float32(MOST[act]))
+    return w.node("Clip", name, [x, *ends])
 
 
 def write_int8(
@@ -198,13 +195,18 @@ def write_fp32(
     for op in model.graph.ops:
         inputs = [values[name] for name in op.inputs]
         if op.has_weight:
-            inputs += [
-                w.constant(f"{op.name}.weight", model.weights[op.name]),
-                w.constant(f"{op.name}.bias", model.biases[op.name]),
-            ]
+            inputs += _float_operands(w, op, model)
         y = KINDS[op.kind](w, op, inputs)
-        values[op.name] = FUSED[op.act](w, f"{op.name}.{op.act}", y) if op.act else y
+        values[op.name] = _fused(w, op.act, f"{op.name}.{op.act}", y) if op.act else y
     return _finish(w, model.graph, values, batch, labels, given, probabilities)
+
+
+def _float_operands(w: _Writer, op: Op, model: FloatModel) -> list[str]:
+    """Weight and bias; of a gate, those that give ``x / 6 + 1/2``."""
+    weight, bias = model.weights[op.name], model.biases[op.name]
+    if op.act == "hsigmoid":
+        weight, bias = weight / np.float32(6), bias / np.float32(6) + np.float32(0.5)
+    return [w.constant(f"{op.name}.weight", weight), w.constant(f"{op.name}.bias", bias)]
 
 
 def _normalized(w: _Writer, given: FileInput) -> str:

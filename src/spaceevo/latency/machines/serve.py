@@ -17,15 +17,14 @@ import numpy as np
 from spaceevo.errors import UserError, first_line
 from spaceevo.latency import host
 from spaceevo.latency.measure import cold_ms, measure
-from spaceevo.latency.runtimes.call import PACKAGES, opener, runtime_module
+from spaceevo.latency.runtimes.call import opener, runtime_module
 
 
 def answer(task: str, asked: Mapping[str, Any], files: Mapping[str, bytes]) -> Any:
     """``task``: one of ``TASKS``; ``asked``: its arguments.
 
     Raises:
-        UserError: an argument that this machine cannot do.
-        ImportError: the runtime cannot be loaded here.
+        UserError: an argument that this machine cannot do; the runtime is not there.
     """
     return TASKS[task](files, **asked)
 
@@ -80,11 +79,5 @@ def serve(read: BinaryIO) -> str:
         return json.dumps(dict(answer=answer(told["task"], told["asked"], files)))
     except UserError as error:
         return json.dumps(dict(refused=str(error)))
-    except ImportError as error:
-        runtime = told["asked"].get("runtime", "")
-        why = "is not there" if isinstance(error, ModuleNotFoundError) else f"cannot be loaded there ({first_line(error)})"
-        facts = host.describe()
-        package = PACKAGES.get(runtime, error.name)
-        return json.dumps(dict(refused=f"{package} {why}; install it for {facts['system']}: pip install {package}"))
     except Exception as error:  # every runtime has exceptions of its own
         return json.dumps(dict(refused=f"{type(error).__name__}: {first_line(error)}"))

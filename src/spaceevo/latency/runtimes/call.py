@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from spaceevo.errors import UserError, first_line
+from spaceevo.latency.host import describe
+
 #: The file here of each runtime by its name, and the package that brings it.
-FILES = {"onnxruntime": "ort", "litert": "litert"}
-PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert"}
+FILES = {"onnxruntime": "ort", "litert": "litert", "openvino": "ov"}
+PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert", "openvino": "openvino"}
 Call = Callable[[bytes | Path, int], Callable[[], object]]
 
 
@@ -19,9 +22,14 @@ def runtime_module(name: str) -> Any:
     """The file here of the runtime ``name``: ``load(file, threads)``, ``timed_call(loaded)``, ``run_batches(loaded, images)``.
 
     Raises:
-        ImportError: the runtime cannot be loaded on this machine.
+        UserError: the runtime cannot be loaded on this machine; what to install.
     """
-    return import_module(f"spaceevo.latency.runtimes.{FILES[name]}")
+    try:
+        return import_module(f"spaceevo.latency.runtimes.{FILES[name]}")
+    except ImportError as error:
+        package = PACKAGES[name]
+        why = "is not installed" if isinstance(error, ModuleNotFoundError) else f"cannot be loaded ({first_line(error)})"
+        raise UserError(f"{package} {why}; for {describe()['system']}: pip install {package}") from None
 
 
 def opener(runtime: str) -> Call:
