@@ -53,7 +53,12 @@ def sent() -> bytes:
 
 
 def ask_through(
-    command: Sequence[str], place: str, why: Callable[[Done], str], task: str, asked: Mapping[str, Any], files: Mapping[str, bytes]
+    command: Sequence[str],
+    place: str,
+    why: Callable[[Done], str],
+    task: str,
+    asked: Mapping[str, Any],
+    files: Mapping[str, bytes],
 ) -> Any:
     """What a Python answers that ``command`` runs ``BEGIN`` in. ``place``: names it in errors; ``why``: why there is no answer.
 
