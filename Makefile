@@ -6,7 +6,7 @@ STAMP := $(VENV)/.setup-done
 FASHION := /usr/share/datasets/fashion-mnist
 TESTS ?=
 
-.PHONY: help setup demo test test-all lint docs bench ablate compare torture clean
+.PHONY: help setup demo test test-all lint docs bench ablate compare emulate torture clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -51,6 +51,10 @@ ablate: setup ## what learning the quantizers brings, at 8 and 4 bits, from the 
 
 compare: demo ## the demo, then standard networks trained as long as it took a model, beside its models
 	@$(RUN) -m spaceevo.baseline experiment=demo
+
+CPUS ?= cortex-a76 haswell
+emulate: setup ## every block type on emulated CPUs against the reference's integers; skipped, with why, where that cannot be
+	@OMP_NUM_THREADS=1 $(RUN) tests/emulate.py $(CPUS)
 
 KILLS ?= 100
 SEED ?= 0

@@ -1,22 +1,24 @@
 """``make emulate``: every block type and activation on emulated CPUs, in both runtimes, against the reference's integers.
 
-Prints a row for each CPU, runtime and number of bits, and exits with 1 where integers differ that should not: all but those of
-8-bit weights in onnxruntime on x86 without VNNI, which saturate.
+Prints a row for each CPU, runtime and group of nets: those with weights of 7 bits, of 8, and ops without weights on every
+input that they can have. Exits with 1 where integers differ that should not: all but those of 8-bit weights in onnxruntime on
+x86 without VNNI, which saturate.
 """
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+from deploy.every_input import HW, case_model, random_case, settled_case
 from deploy.nets import demo_subnet, small_stage, smooth_images, trained_net
 
 from spaceevo.deploy.files.onnx_writer import write_int8
 from spaceevo.deploy.files.tflite_writer import write_tflite
+from spaceevo.deploy.integer.arithmetic import TABLES
 from spaceevo.deploy.integer.fold import integer_model
 from spaceevo.deploy.integer.model import IntegerModel
 from spaceevo.deploy.integer.reference import run_integer
@@ -30,7 +32,8 @@ from spaceevo.space.blocks import BLOCK_TYPES
 from spaceevo.space.graph import ACTIVATIONS, PADDINGS, GraphBuilder
 
 DEFAULT = ("cortex-a76", "haswell")
-BITS, IMAGES = (7, 8), 16
+BITS, IMAGES, CASES = (7, 8), 16, 8
+OPS = "none"  # bits of the weights of ops that have none
 WRITE = {"onnxruntime": lambda model: write_int8(model, batch=None), "litert": write_tflite}
 ROW = "{:<12} {:<12} {:<8} {:>4} {:>5} {:>6} {:>10} {:>10} {:>8}"
 
@@ -72,9 +75,18 @@ def nets(bits: int) -> dict[str, Net]:
     return found
 
 
-def row(machine: Machine, cpu: str, runtime: str, version: str, bits: int, held: dict[str, Net], exact: bool) -> bool:
+def ops() -> dict[str, Net]:
+    """Every op without weights, with random scales that are settled, on every input."""
+    found, rng = {}, np.random.default_rng(0)
+    for kind, number in product(TABLES, range(CASES)):
+        hw = HW.get(kind, 16)
+        model, images = case_model(kind, settled_case(kind, random_case(kind, rng), hw), hw)
+        found[f"{kind} {number}"] = Net(model, images, run_integer(model, images))
+    return found
+
+
+def row(machine: Machine, cpu: str, runtime: str, version: str, bits: str, held: dict[str, Net], exact: bool) -> bool:
     """Print what a runtime gives on a CPU; whether it is what it should be."""
-    begin = time.perf_counter()
     models = {name: (WRITE[runtime](net.model), net.images) for name, net in held.items()}
     given = machine.outputs_of(runtime, models)
     steps = {name: np.abs(given[name].astype(float) - net.expected) / net.model.output_qparams[0] for name, net in held.items()}
@@ -82,7 +94,6 @@ def row(machine: Machine, cpu: str, runtime: str, version: str, bits: int, held:
     every = np.concatenate([found.ravel() for found in steps.values()])
     figures = f"{100 * np.mean(every == 0):.2f} %", f"{every.max():.0f}"
     print(ROW.format(cpu, runtime, version, bits, len(held), len(held) - len(apart), f"{every.size:,}", *figures), flush=True)
-    print(f"  {time.perf_counter() - begin:.0f} s", file=sys.stderr)
     if apart and exact:
         print(f"  not exact: {', '.join(f'{name} ({most:.0f})' for name, most in apart.items())}")
     return not (apart and exact)
@@ -99,13 +110,12 @@ def main(cpus: list[str]) -> int:
     qemu = {told["versions"]["qemu-user"] for told in facts.values()}
     print(f"qemu-user {', '.join(qemu)}; {IMAGES} images a net")
     print(ROW.format("CPU", "runtime", "version", "bits", "nets", "exact", "integers", "equal", "at most"))
-    held, right = {bits: nets(bits) for bits in BITS}, True
-    for cpu, (runtime, package), bits in product(cpus, list(PACKAGES.items()), BITS):
-        if runtime not in WRITE:
-            continue
-        exact = not (bits == 8 and runtime == "onnxruntime" and saturates(facts[cpu]["host"]))
+    held, right = {str(bits): nets(bits) for bits in BITS} | {OPS: ops()}, True
+    for cpu, runtime, bits in product(cpus, WRITE, held):
+        exact = not (bits == "8" and runtime == "onnxruntime" and saturates(facts[cpu]["host"]))
+        version = facts[cpu]["versions"][PACKAGES[runtime]]
         try:
-            right &= row(machines[cpu], cpu, runtime, facts[cpu]["versions"][package], bits, held[bits], exact)
+            right &= row(machines[cpu], cpu, runtime, version, bits, held[bits], exact)
         except UserError as error:
             print(f"{cpu} {runtime} {bits} bits: {error}")
             right = False

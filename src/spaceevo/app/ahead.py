@@ -78,6 +78,8 @@ def check_machine(steps: Sequence[Step], cfg: Config) -> None:
         _check_trainer(cfg)
     if names & {"export", "baseline"}:
         _check_runtimes()
+    if any("export" in step.keys for step in steps):
+        _check_emulated(cfg)
     if cfg.released is not None and "supernet" in names and len(steps) > 1:
         from spaceevo.training.imported import checked
 
@@ -160,6 +162,14 @@ def _check_runtimes() -> None:
             runtime_module(runtime)
         except ImportError as error:
             raise UserError(f"{package}: cannot be loaded ({error}); exported files are run in it") from None
+
+
+def _check_emulated(cfg: Config) -> None:
+    """What files are to be run on is set up where it is not: for that the network is needed."""
+    from spaceevo.latency.machines.machine import emulated
+
+    for cpu in cfg.export.emulate:
+        emulated(cpu).facts()
 
 
 def _found(cfg: Config) -> str:

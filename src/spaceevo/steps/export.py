@@ -115,5 +115,5 @@ STEP = Step(
     ("pareto.yaml", "qat.ckpt", "finished/*.ckpt"),
     (*(f"models/*/{name}" for name in MODEL_FILES), EXAMPLES),
     run,
-    version=4,
+    version=5,
 )
