@@ -6,7 +6,7 @@ STAMP := $(VENV)/.setup-done
 FASHION := /usr/share/datasets/fashion-mnist
 TESTS ?=
 
-.PHONY: help setup demo test test-all lint docs bench ablate compare portability torture clean
+.PHONY: help setup demo test test-all lint docs bench ablate compare portability emulate torture clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -55,6 +55,10 @@ compare: demo ## the demo, then standard networks trained as long as it took a m
 IMAGES ?= 500
 portability: setup ## the models of a finished `make demo` in runtimes it does not ship for (IMAGES=500): labels, output steps
 	@$(RUN) tests/portability.py runs/demo --images $(IMAGES)
+
+CPUS ?= cortex-a76 haswell
+emulate: setup ## every block type on emulated CPUs against the reference's integers; skipped, with why, where that cannot be
+	@OMP_NUM_THREADS=1 $(RUN) tests/emulate.py $(CPUS)
 
 KILLS ?= 100
 SEED ?= 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, Command
+from emulators import WRONG, stand_in
 
 from spaceevo.app.config import compose
 from spaceevo.app.run import execute
@@ -43,6 +44,15 @@ def test_an_impossible_tolerance_is_refused_before_anything_is_touched(run: Path
     done = command("export", *TINY, f"run_dir={run}", "export.tolerance=100.1")
     assert done.returncode == 2 and done.stderr == "error: export.tolerance=100.1: must be 100 or less\n"
     assert {name: content for name, content in contents(run).items() if not name.startswith("hydra/")} == before
+
+
+def test_a_model_that_gives_other_integers_on_an_emulated_cpu_is_refused(
+    run: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in("cortex-a72", tmp_path / "cache", monkeypatch, WRONG)
+    done = command("export", *TINY, f"run_dir={run}", "export.emulate=[cortex-a72]", "export.calibrate=null")
+    assert done.returncode == 3 and done.stderr.count("\n") == 1
+    assert "model.onnx gives 0.00 % of the reference's integers" in done.stderr and "on an emulated cortex-a72" in done.stderr
 
 
 def test_a_model_too_far_from_the_trained_one_is_kept_aside_and_the_earlier_ones_stay(run: Path, command: Command) -> None:

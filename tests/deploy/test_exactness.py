@@ -12,10 +12,10 @@ from spaceevo.deploy.claims.gate import judge_ops
 from spaceevo.deploy.claims.parity import float_convolutions, label_agreement, partings
 from spaceevo.deploy.files.onnx_writer import write_int8
 from spaceevo.deploy.files.tflite_writer import write_tflite
-from spaceevo.deploy.integer.arithmetic import disagreements
 from spaceevo.deploy.integer.fold import integer_model
 from spaceevo.deploy.integer.model import IntegerModel
 from spaceevo.deploy.integer.reference import run_integer
+from spaceevo.deploy.integer.settle import disagreements
 from spaceevo.deploy.integer.trained import Trained
 from spaceevo.deploy.runtimes import litert, ort
 from spaceevo.nn.elastic import Quantizer

@@ -11,7 +11,7 @@ from evolution.tables import HS, PUBLISHED, needs_published, write_folder
 
 from spaceevo.errors import UserError
 from spaceevo.evolution import load_table
-from spaceevo.evolution.files import cache_dir
+from spaceevo.paths import cache_dir
 from spaceevo.space import parse_stage
 
 

@@ -185,7 +185,7 @@ def test_how_it_is_reached_is_checked() -> None:
     with pytest.raises(UserError, match=r"device\.weight_bits=auto: must be 7 or 8 for device\.at=ssh"):
         compose("profile", ["device=ssh", "device.weight_bits=auto"])
     for place in ("ssh", "ssh:", "pi", "adb:1"):
-        with pytest.raises(UserError, match=r"must be here, or ssh:<host>"):
+        with pytest.raises(UserError, match=r"must be here, ssh:<host>, .* or emulated:<cpu>"):
             machine_at(place, "python3")
 
 

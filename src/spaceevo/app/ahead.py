@@ -76,6 +76,8 @@ def check_machine(steps: Sequence[Step], cfg: Config) -> None:
     if images:
         _check_trainer(cfg)
     _check_runtimes(names, cfg)
+    if any("export" in step.keys for step in steps):
+        _check_emulated(cfg)
     if cfg.released is not None and "supernet" in names and len(steps) > 1:
         from spaceevo.training.imported import checked
 
@@ -159,6 +161,14 @@ def _check_runtimes(names: set[str], cfg: Config) -> None:
     for runtime in RUNTIMES.values():
         if (runs and runtime.owns) or ((runs or times) and runtime.name == cfg.device.runtime):
             runtime_module(runtime.name)
+
+
+def _check_emulated(cfg: Config) -> None:
+    """What files are to be run on is set up where it is not: for that the network is needed."""
+    from spaceevo.latency.machines.machine import emulated
+
+    for cpu in cfg.export.emulate:
+        emulated(cpu).facts()
 
 
 def _found(cfg: Config) -> str:

@@ -15,8 +15,9 @@ import numpy as np
 
 from spaceevo.atomic import atomic_write
 from spaceevo.data import decode
-from spaceevo.data.scan import cache_dir, spread
+from spaceevo.data.scan import spread
 from spaceevo.errors import UserError, bad_value
+from spaceevo.paths import cache_dir
 
 GIB = 2**30
 

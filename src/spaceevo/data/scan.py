@@ -18,6 +18,7 @@ from spaceevo.atomic import atomic_write
 from spaceevo.data.decode import flat, is_grey, opened
 from spaceevo.data.listing import Listing
 from spaceevo.errors import UserError
+from spaceevo.paths import cache_dir
 from spaceevo.progress import progress
 
 #: Raised by one whenever something else is seen of the same file.
@@ -37,11 +38,6 @@ class Seen(NamedTuple):
     mode: str = ""
     grey: bool = False
     error: str = ""
-
-
-def cache_dir() -> Path:
-    """Where what is decoded is kept; it may be removed at any time."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "spaceevo"
 
 
 def scan(listing: Listing) -> list[Seen]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from spaceevo.latency.machines.cpus import CPUS
 from spaceevo.settings import setting
 
 PIXELS, NORMALIZED = "pixels", "normalized"  # what a file takes
@@ -34,6 +35,10 @@ class ExportConfig:
     output: str = setting("what files give: logits, or first the softmax of them, as float32", choices=(LOGITS, PROBABILITIES))
     dynamic_batch: bool = setting("ONNX files take any number of images, not one")
     float_io: bool = setting("TFLite files give float32, not int8, and take it where they take no pixels")
+    emulate: list[str] = setting(
+        "CPUs that the INT8 files are run on too, emulated, over 100 test images: their integers have to be the reference's",
+        choices=tuple(CPUS),
+    )
 
 
 def holds_pixels(mean: Sequence[float], std: Sequence[float]) -> bool:

@@ -21,6 +21,7 @@ import numpy as np
 from spaceevo.atomic import atomic_write
 from spaceevo.errors import UserError
 from spaceevo.evolution.table import Ends
+from spaceevo.paths import cache_dir
 from spaceevo.space import Hyperspace, parse_stage, stage_input_hw
 
 if TYPE_CHECKING:
@@ -121,12 +122,6 @@ def read_folder(folder: Path, hs: Hyperspace) -> Columns:
     with suppress(OSError):  # a cache that cannot be written costs the next reader a second
         atomic_write(cached, partial(_save, columns))
     return columns
-
-
-def cache_dir() -> Path:
-    """Where arrays made from a user's files are kept: ``$XDG_CACHE_HOME/spaceevo``."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "spaceevo"
 
 
 def _save(columns: Columns, path: Path) -> None:

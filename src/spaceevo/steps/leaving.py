@@ -16,6 +16,7 @@ from spaceevo.data.config import DataConfig
 from spaceevo.data.labels import class_names
 from spaceevo.deploy.claims.by_class import unseen
 from spaceevo.deploy.claims.card import card_text, content_claims, data_claims, sealed, write_card
+from spaceevo.deploy.claims.emulated import emulated_rows, emulated_words, not_exact
 from spaceevo.deploy.claims.gate import OTHERS, images_to_compare, parity_report, refusal
 from spaceevo.deploy.claims.ran import in_runtime, ran
 from spaceevo.deploy.config import PROBABILITIES
@@ -92,6 +93,9 @@ def judged(cfg: Exported, name: str, folder: Path, net: Elastic, graph: Graph, b
     limits = cfg.export.tolerance, cfg.export.mean_difference
     asked = {} if pair.runtime.owns else {pair.runtime.name: in_runtime(checks, pair.runtime)}
     report = parity_report(checks["files"], judged_ops(pair, images, compared), compared, *limits, asked)
+    int8 = {file: content for file, content in pair.files.items() if file != pair.runtime.fp32}
+    elsewhere = emulated_rows(cfg.export.emulate, int8, pair.integer, images, quantizer(cfg).weight_bits)
+    report["refused"] += not_exact(elsewhere)
     claims = dict(
         name=name,
         **facts,
@@ -102,6 +106,7 @@ def judged(cfg: Exported, name: str, folder: Path, net: Elastic, graph: Graph, b
         output=cfg.export.output,
         parity=dict(images=report["images"], ops=len(report["ops"]), first_apart=report["first_apart"]),
         **checks,
+        **({"emulated": elsewhere} if elsewhere else {}),
         weight_bits=quantizer(cfg).weight_bits,
         padding=net.padding,
         labels=labels,
@@ -219,7 +224,7 @@ def words(step: str, card: Mapping[str, Any], more: str = "") -> str:
     return (
         f"{step}: {card['name']}: test top-1 {card['top1_runtime']:.2f} % in the runtime{by_class}, {card['top1_fp32']:.2f} % "
         f"of the same weights in FP32 (quantization costs {card['quantization_loss']:.2f} points){more}, agreement "
-        f"{card['agreement']:.2f} %, {timed}"
+        f"{card['agreement']:.2f} %, {timed}{emulated_words(card.get('emulated', []))}"
     )
 
 

@@ -8,7 +8,10 @@ within some 1e-4 steps of a tie:
   rounds;
 - XNNPACK adds in integers: the scales' ratios as multipliers of 21 bits, and ties are rounded up; it multiplies in
   float32 and rounds before it adds the zero point; its mean is a float32 product plus a float32 constant;
-- both look a sigmoid up in a table that they compute with an approximation of their own, good to some 1e-5 steps.
+- both look a sigmoid up in a table that they compute with an approximation of their own, good to some 1e-5 steps;
+- on ARM onnxruntime adds in integers too, with multipliers of 22 bits and ties away from zero, and fuses a product with the
+  zero point; XNNPACK's product and mean are exact but for the float32 ratio of their scales, and ties are rounded up
+  (found by ``tests/deploy/test_emulated.py`` for every input on an emulated Cortex-A76).
 
 All of a kind's functions take the op, its inputs' and its output's scale and zero point, and give the output integers
 for every input: ``[256]`` (gates), ``[256, 256]`` (add, mul) or ``[255 * hw**2 + 1]`` (mean, by the sum of its integers).
@@ -16,20 +19,18 @@ for every input: ``[256]`` (gates), ``[256, 256]`` (add, mul) or ``[255 * hw**2 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
 
-from spaceevo.deploy.integer.model import ACT_MAX, SIGMOID_QPARAMS, QParams
+from spaceevo.deploy.integer.model import ACT_MAX, QParams
 from spaceevo.space.graph import Op
 
 F = np.float32
 INT8 = 128  # XNNPACK holds q - 128
 #: 1/2 as the runtimes are given it, to be added to x / 6: the integer, its scale and zero point.
 HALF, HALF_QPARAMS = ACT_MAX, (float(F(0.5 / ACT_MAX)), 0)
-#: How scales are moved: ``TRIES`` relative steps of ``NUDGE``, or to an odd number of sums of which there are ``MANY_SUMS``.
-TRIES, NUDGE, MANY_SUMS = 64, 2.0**-22, 1024
 MARGIN = 1e-4  # steps by which a runtime's sigmoid may be off before it is rounded
 Table = Callable[[Op, Sequence[QParams], QParams], np.ndarray]
 
@@ -69,12 +70,20 @@ def _ort_sum(a: QParams, b: QParams, y: QParams, qa: np.ndarray, qb: np.ndarray)
     return _clip(np.rint((qa * ratio_a + partial).astype(F)))
 
 
-def _xnn_sum(a: QParams, b: QParams, y: QParams, qa: np.ndarray, qb: np.ndarray) -> np.ndarray:
+def _xnn_sum(
+    a: QParams, b: QParams, y: QParams, qa: np.ndarray, qb: np.ndarray, bits: int = 21, away: bool = False
+) -> np.ndarray:
+    """The greater multiplier has so many ``bits``; ``away``: ties are rounded away from zero."""
     ratios = [F(scale) / F(y[0]) for scale, _ in (a, b)]
-    shift = min(max(21 - int(np.frexp(max(ratios))[1]), 1), 62)  # the greater multiplier has 21 bits
+    shift = min(max(bits - int(np.frexp(max(ratios))[1]), 1), 62)
     ma, mb = (int(np.rint(np.ldexp(float(ratio), shift))) for ratio in ratios)
     total = (qa.astype(np.int64) - a[1]) * ma + (qb.astype(np.int64) - b[1]) * mb
+    total -= (total < 0) & away
     return _clip(((total + (1 << (shift - 1))) >> shift) + y[1])
+
+
+def _ort_arm_sum(a: QParams, b: QParams, y: QParams, qa: np.ndarray, qb: np.ndarray) -> np.ndarray:
+    return _xnn_sum(a, b, y, qa, qb, bits=22, away=True)
 
 
 def _grid() -> tuple[np.ndarray, np.ndarray]:
@@ -90,6 +99,11 @@ def _ort_add(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
 def _xnn_add(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
     a, b = inputs
     return _xnn_sum(a, b, y, *_grid())
+
+
+def _ort_arm_add(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
+    a, b = inputs
+    return _ort_arm_sum(a, b, y, *_grid())
 
 
 # -- gates ----------------------------------------------------------------------------------------------------------
@@ -108,6 +122,11 @@ def _ort_hsigmoid(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
 def _xnn_hsigmoid(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
     q = np.arange(ACT_MAX + 1.0)
     return _xnn_sum(sixth(inputs[0]), HALF_QPARAMS, y, q, np.full_like(q, HALF))
+
+
+def _ort_arm_hsigmoid(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
+    q = np.arange(ACT_MAX + 1.0)
+    return _ort_arm_sum(sixth(inputs[0]), HALF_QPARAMS, y, q, np.full_like(q, HALF))
 
 
 def _sigmoid(op: Op, inputs: Sequence[QParams], y: QParams, shift: float = 0.0) -> np.ndarray:
@@ -131,9 +150,15 @@ def _mul(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
 
 
 def _scaled_product(inputs: Sequence[QParams], y: QParams) -> np.ndarray:
+    product, ratio = _product(inputs, y)
+    return product.astype(F) * ratio
+
+
+def _product(inputs: Sequence[QParams], y: QParams) -> tuple[np.ndarray, np.float32]:
+    """Every product of ``q - zero``, and what it is scaled by."""
     (sa, za), (sb, zb) = inputs
     qa, qb = _grid()
-    return ((qa - za) * (qb - zb)).astype(F) * (F(sa) * F(sb) / F(y[0]))
+    return (qa - za) * (qb - zb), F(sa) * F(sb) / F(y[0])
 
 
 def _ort_mul(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
@@ -142,6 +167,17 @@ def _ort_mul(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
 
 def _xnn_mul(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
     return _clip(np.rint(_scaled_product(inputs, y)) + y[1])
+
+
+def _ort_arm_mul(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
+    """One fused multiply-add, which float64 imitates."""
+    product, ratio = _product(inputs, y)
+    return _clip(np.rint((product * float(ratio) + y[1]).astype(F)))
+
+
+def _xnn_arm_mul(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
+    product, ratio = _product(inputs, y)
+    return _clip(np.floor(product * float(ratio) + 0.5) + y[1])
 
 
 # -- mean -----------------------------------------------------------------------------------------------------------
@@ -170,13 +206,20 @@ def _xnn_mean(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
     return _clip(np.rint(_sums(op, INT8).astype(F) * factor + fixed) + INT8)
 
 
-#: The exact form of each kind, and then the runtimes' (of a sigmoid: what is below and above both).
-TABLES: dict[str, tuple[Table, Table, Table]] = {
-    "add": (_add, _ort_add, _xnn_add),
-    "mul": (_mul, _ort_mul, _xnn_mul),
-    "mean": (_mean, _ort_mean, _xnn_mean),
-    "hsigmoid": (_hsigmoid, _ort_hsigmoid, _xnn_hsigmoid),
-    "sigmoid": (_sigmoid, _low_sigmoid, _high_sigmoid),
+def _xnn_arm_mean(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
+    ((scale, zero),) = inputs
+    ratio = float(F(scale) / (F(y[0]) * F(op.in_hw**2)))
+    return _clip(np.floor(_sums(op, zero) * ratio + 0.5) + y[1])
+
+
+#: The exact form of each kind, and then onnxruntime's and XNNPACK's: on x86, then on ARM (of a sigmoid: what is below and
+#: above all).
+TABLES: dict[str, tuple[Table, Table, Table, Table, Table]] = {
+    "add": (_add, _ort_add, _xnn_add, _ort_arm_add, _xnn_add),
+    "mul": (_mul, _ort_mul, _xnn_mul, _ort_arm_mul, _xnn_arm_mul),
+    "mean": (_mean, _ort_mean, _xnn_mean, _ort_mean, _xnn_arm_mean),
+    "hsigmoid": (_hsigmoid, _ort_hsigmoid, _xnn_hsigmoid, _ort_arm_hsigmoid, _xnn_hsigmoid),
+    "sigmoid": (_sigmoid, _low_sigmoid, _high_sigmoid, _low_sigmoid, _high_sigmoid),
 }
 
 
@@ -184,37 +227,3 @@ TABLES: dict[str, tuple[Table, Table, Table]] = {
 def table(op: Op, inputs: tuple[QParams, ...], y: QParams) -> np.ndarray:
     """The op's exact output integers, uint8."""
     return TABLES[op.kind][0](op, inputs, y)
-
-
-def disagreements(op: Op, inputs: Sequence[QParams], y: QParams) -> int:
-    """For how many inputs a runtime gives another integer than the exact one."""
-    if op.kind not in TABLES:
-        return 0
-    exact, one, other = (form(op, inputs, y) for form in TABLES[op.kind])
-    return int(np.count_nonzero((exact != one) | (exact != other)))
-
-
-def settle(op: Op, inputs: Sequence[QParams], y: QParams, readers: Sequence[Op] = ()) -> QParams:
-    """``y`` with its scale moved so little (mostly by parts per million) that for no input a runtime rounds otherwise than
-    the exact form; if all that are tried fail, the one with the fewest such inputs. ``readers``: sigmoids of the output,
-    which have a prescribed scale themselves."""
-    fewest, best = None, y
-    for scale in _candidates(op, inputs, y[0]):
-        count = disagreements(op, inputs, (scale, y[1]))
-        count += sum(disagreements(reader, [(scale, y[1])], SIGMOID_QPARAMS) for reader in readers)
-        if fewest is None or count < fewest:
-            fewest, best = count, (scale, y[1])
-        if count == 0:
-            break
-    return best
-
-
-def _candidates(op: Op, inputs: Sequence[QParams], scale: float) -> Iterator[float]:
-    """Scales at most as great as ``scale`` (a range may have a cap), but for a mean over many elements: there the next
-    one that puts every tie in the middle between two sums, which an odd number of sums a step does."""
-    if op.kind == "mean":
-        sums = op.in_hw**2 * scale / inputs[0][0]
-        if sums >= MANY_SUMS:
-            yield float(F((2 * round((sums - 1) / 2) + 1) * inputs[0][0] / op.in_hw**2))
-    for step in range(TRIES):
-        yield float(F(scale * (1 - step * NUDGE)))

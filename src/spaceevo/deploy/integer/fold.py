@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spaceevo.deploy.integer.arithmetic import settle
 from spaceevo.deploy.integer.model import GATE_QPARAMS, SIGMOID_QPARAMS, FloatModel, IntegerModel, QParams, lower
+from spaceevo.deploy.integer.settle import settle
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats
 from spaceevo.nn.lsq import ACT_MAX, MIN_SCALE, zero_point
 from spaceevo.space.graph import INPUT, Graph, Op
@@ -22,7 +22,7 @@ def integer_model(net: Elastic, graph: Graph, stats: Stats, quantizer: Quantizer
 
     A BatchNorm's gain goes into the scales per channel and, where negative, as a sign into the weights; the gate's
     hard sigmoid goes into its convolution's weight scale (a sixth) and bias (plus a half). The output scales of other ops
-    are settled: see :mod:`spaceevo.deploy.integer.arithmetic`.
+    are settled: see :mod:`spaceevo.deploy.integer.settle`.
     """
     qparams = {INPUT: _qparams(*net.input())}
     weights, scales, biases = {}, {}, {}

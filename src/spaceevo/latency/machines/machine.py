@@ -11,6 +11,7 @@ import numpy as np
 from spaceevo.errors import UserError, bad_value
 from spaceevo.latency.config import DeviceConfig
 from spaceevo.latency.machines.adb import Adb
+from spaceevo.latency.machines.emulated import Emulated
 from spaceevo.latency.machines.serve import answer, array, content
 from spaceevo.latency.machines.ssh import Ssh
 
@@ -20,10 +21,11 @@ Ask = Callable[[str, Mapping[str, Any], Mapping[str, bytes]], Any]
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine by the way it is asked. ``here``: it is this one."""
+    """A machine by the way it is asked. ``here``: it is this one; ``timed``: how long a file takes there means something."""
 
     ask: Ask
     here: bool = False
+    timed: bool = True
 
     def facts(self) -> dict[str, Any]:
         """What it is (``host``), the ``versions`` that it has, and the ``conditions`` it works under
@@ -56,7 +58,18 @@ class Machine:
         Raises:
             UserError: only times can be had of it (adb).
         """
-        return array(self.ask("outputs", dict(runtime=runtime), {"model": model, "images": content(images)}))
+        return self.outputs_of(runtime, {"model": (model, images)})["model"]
+
+    def outputs_of(self, runtime: str, models: Mapping[str, tuple[bytes, np.ndarray]]) -> dict[str, np.ndarray]:
+        """The same of many models in one question, each with its images, by name.
+
+        Raises:
+            UserError: as :meth:`outputs`.
+        """
+        files = {name: model for name, (model, _) in models.items()}
+        files |= {f"{name}/images": content(images) for name, (_, images) in models.items()}
+        told = self.ask("outputs", dict(runtime=runtime, images={name: f"{name}/images" for name in models}), files)
+        return {name: array(text) for name, text in told.items()}
 
 
 HERE = Machine(answer, here=True)
@@ -79,15 +92,26 @@ def machine_of(device: DeviceConfig) -> Machine:
     return HERE
 
 
-def machine_at(place: str, python: str) -> Machine:
-    """The machine at ``here``, or ``ssh:<host>``; ``python``: the interpreter there.
+def emulated(cpu: str) -> Machine:
+    """A CPU of ``CPUS`` in :mod:`spaceevo.latency.machines.cpus`, emulated here: files give what they would give on it.
 
     Raises:
-        UserError: neither of them.
+        UserError: no such CPU.
     """
-    kind, _, host = place.partition(":")
+    return Machine(Emulated(cpu).ask, timed=False)
+
+
+def machine_at(place: str, python: str) -> Machine:
+    """The machine at ``here``, ``ssh:<host>`` or ``emulated:<cpu>``; ``python``: the interpreter behind ssh.
+
+    Raises:
+        UserError: none of them.
+    """
+    kind, _, where = place.partition(":")
     if place == "here":
         return HERE
-    if kind != "ssh" or not host:
-        raise bad_value("on", place, "here, or ssh:<host>, e.g. ssh:pi@raspberrypi")
-    return Machine(Ssh(host, python).ask)
+    if kind == "emulated" and where:
+        return emulated(where)
+    if kind != "ssh" or not where:
+        raise bad_value("on", place, "here, ssh:<host>, e.g. ssh:pi@raspberrypi, or emulated:<cpu>, e.g. emulated:cortex-a76")
+    return Machine(Ssh(where, python).ask)

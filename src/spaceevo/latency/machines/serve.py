@@ -44,10 +44,13 @@ def _cold(files: Mapping[str, bytes], runtime: str, threads: int) -> dict[str, f
     return cold_ms(files, threads, opener(runtime))
 
 
-def _outputs(files: Mapping[str, bytes], runtime: str) -> str:
-    module = runtime_module(runtime)
-    images = np.load(io.BytesIO(files["images"]), allow_pickle=False)
-    return base64.b64encode(content(module.run_batches(module.load(files["model"]), images))).decode()
+def _outputs(files: Mapping[str, bytes], runtime: str, images: Mapping[str, str]) -> dict[str, str]:
+    """``images``: by the name of each model's file, that of the file of its images."""
+    module, given = runtime_module(runtime), {}
+    for name, shown in images.items():
+        held = np.load(io.BytesIO(files[shown]), allow_pickle=False)
+        given[name] = base64.b64encode(content(module.run_batches(module.load(files[name]), held))).decode()
+    return given
 
 
 TASKS: dict[str, Callable[..., Any]] = {"facts": _facts, "measure": _measure, "cold": _cold, "outputs": _outputs}
