@@ -10,13 +10,30 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-SMALL = (
-    "profile.blocks=24 profile.subnets=12 profile.rounds=4 profile.runs=5 supernet.epochs=1 qat.images=256 finish.epochs=2 "
-    "search_subnet.judge_images=20 search_subnet.population=4 search_subnet.parents=2 search_subnet.generations=1 "
-    "search_subnet.measure_top=2 search_subnet.calibration_images=64 benchmark.random_subnets=0 benchmark.rounds=4 "
-    "benchmark.runs=5 benchmark.spread_s=0 export.tolerance=80 export.mean_difference=3 latency.limits_ms=[2] threads=1 "
-    "trainer.progress_bar=false"
-).split()
+SMALL = [
+    "profile.blocks=24",
+    "profile.subnets=12",
+    "profile.rounds=4",
+    "profile.runs=5",
+    "supernet.epochs=1",
+    "qat.images=256",
+    "finish.epochs=2",
+    "search_subnet.judge_images=20",
+    "search_subnet.population=4",
+    "search_subnet.parents=2",
+    "search_subnet.generations=1",
+    "search_subnet.measure_top=2",
+    "search_subnet.calibration_images=64",
+    "benchmark.random_subnets=0",
+    "benchmark.rounds=4",
+    "benchmark.runs=5",
+    "benchmark.spread_s=0",
+    "export.tolerance=80",
+    "export.mean_difference=3",
+    "latency.limits_ms=[2]",
+    "threads=1",
+    "trainer.progress_bar=false",
+]
 
 
 @pytest.mark.slow
