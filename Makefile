@@ -6,7 +6,7 @@ STAMP := $(VENV)/.setup-done
 FASHION := /usr/share/datasets/fashion-mnist
 TESTS ?=
 
-.PHONY: help setup demo test test-all lint docs bench ablate compare portability emulate torture clean
+.PHONY: help setup demo import-demo test test-all lint docs bench ablate compare portability emulate torture clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -26,6 +26,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup ## the whole pipeline on this CPU with Fashion-MNIST; prints where the report is
 	@$(RUN) -m spaceevo.pipeline experiment=demo $(if $(runtime),runtime=$(runtime) name=demo-$(runtime)) $$([ -d $(FASHION) ] || echo data.download=true)
+
+import-demo: setup ## a supernet in the authors' format, trained here, imported as a start for 500 other images; and none (10 minutes)
+	@$(RUN) tests/import_demo.py runs/import-demo
 
 test: setup ## the fast tests, of always the same random examples
 	HYPOTHESIS_PROFILE=same OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist worksteal -m 'not slow' $(TESTS)

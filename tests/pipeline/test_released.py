@@ -13,9 +13,11 @@ from conftest import ROOT, TINY, forked
 from own_images import two_classes
 
 from spaceevo.space import SearchSpace, Subnet
+from spaceevo.training.checkpoint import load_checkpoint
 
 SPACE = "tiny-1212-0000"
 SMALL = [*TINY, f"space={SPACE}", "device.weight_bits=8", "tau.subnets=0", "benchmark.random_subnets=0"]
+CHANGES = ["as released", "whole zero points", "a range for every tensor", "BatchNorm statistics recalibrated"]
 NOTHING_TRAINED = ["supernet.epochs=0", "qat.epochs=0", "finish.epochs=0"]
 
 
@@ -45,12 +47,29 @@ def test_it_is_what_it_was_and_leads_to_models_without_training(written: tuple[P
     assert f"supernet: begins as {path}, trained quantization-aware, with its own head" in said
     for old, new in zip(accuracies(before), accuracies(said), strict=True):
         assert abs(old - new) <= 3  # the ranges of a few tensors are fitted anew
-    agreed = re.findall(r"qat: (largest|smallest): the released one's label for ([\d.]+) % of \d+ images", said)
-    assert [name for name, _ in agreed] == ["largest", "smallest"] and all(float(share) >= 95 for _, share in agreed)
+    costs = load_checkpoint(tmp_path / "run/qat.ckpt")["import_costs"]
+    assert list(costs) == ["largest, imported", "smallest, imported"]
+    for who, rows in costs.items():
+        assert [what for what, _, _ in rows] == CHANGES
+        assert rows[0][1] == 100 and all(agreed >= 95 for _, agreed, _ in rows[:3])  # recalibrated: of its own
+        told = "; ".join(f"{what}: {agreed:.1f} %, top-1 {top1:.1f} %" for what, agreed, top1 in rows)
+        assert f"qat: {who}: the released one's label for 200 images: {told}" in said
     cards = [json.loads(card.read_text()) for card in tmp_path.glob("run/models/*/card.json")]
     files = [claims for card in cards for claims in card["files"].values() if claims["precision"] == "int8"]
     assert files and all(claims["identical_integers"] == 100 for claims in files)
     assert all(card["top1_runtime"] > 60 for card in cards)
+
+
+def test_what_training_after_the_import_changes_is_told_too(written: tuple[Path, str], tmp_path: Path) -> None:
+    asked = [*SMALL, f"released={written[0]}", "supernet.epochs=0", "qat.images=128", "run_dir=run"]
+    spaceevo("train", tmp_path, "stage=supernet", *asked)
+    said = spaceevo("train", tmp_path, "stage=qat", *asked)
+    costs = load_checkpoint(tmp_path / "run/qat.ckpt")["import_costs"]
+    assert list(costs) == [f"{who}, {when}" for when in ("imported", "after 2 steps") for who in ("largest", "smallest")]
+    assert [what for what, _, _ in costs["largest, after 2 steps"]] == [CHANGES[0], CHANGES[-1]]
+    assert "qat: largest, after 2 steps: the released one's label for 200 images: as released: 100.0 %" in said
+    ends = [costs[f"{who}, after 2 steps"][-1][2] for who in ("largest", "smallest")]
+    assert ends == pytest.approx(accuracies(said), abs=0.01)  # what was trained, on the same images
 
 
 def test_one_subnet_can_be_asked_for_by_its_encoding(written: tuple[Path, str], tmp_path: Path) -> None:
@@ -67,7 +86,9 @@ def test_other_images_get_a_new_head(written: tuple[Path, str], tmp_path: Path) 
     few = ["search_subnet.validation_images=4", "search_subnet.judge_images=4", "finish.epochs=2"]
     asked = [*SMALL, *mine, *few, f"released={written[0]}", "supernet.epochs=0", "qat.epochs=1", "qat.batch=8", "qat.images=64"]
     said = spaceevo("pipeline", tmp_path, *asked, "run_dir=run")
-    assert "trained quantization-aware, with a new head" in said and "the released one's label" not in said
+    assert "with a new head, fitted to the largest subnet's features" in said and "the released one's label" not in said
+    supernet = load_checkpoint(tmp_path / "run/supernet.ckpt")
+    assert supernet["top1_val"][0] > 80  # of two classes; nothing was trained
     assert list(tmp_path.glob("run/models/*/model.tflite"))
 
 

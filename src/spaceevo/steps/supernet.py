@@ -12,9 +12,12 @@ from spaceevo.steps.step import DATA, SPACE, Step
 from spaceevo.training.config import SupernetConfig
 
 if TYPE_CHECKING:
+    from spaceevo.data import Images
     from spaceevo.nn.elastic import Elastic
     from spaceevo.space import SearchSpace
     from spaceevo.training.supernet import SupernetModule
+
+HEAD_IMAGES, HEAD_PENALTY = 2000, 1e-3  # that a new head of a released supernet is fitted to, and on its squared weights
 
 
 class Needs(Trained, InASpace, OnADevice, Protocol):
@@ -37,8 +40,8 @@ def run(folder: Folder, cfg: Needs) -> None:
 
     start(cfg)
     space = found_space(folder, cfg, hyperspace(cfg))
-    net, more = _begun(cfg, space)
     images = folder.images(cfg.data, False)
+    net, more = _begun(cfg, space, images)
     data = ImagesModule(images, cfg.data, cfg.supernet.batch, cfg.seed, limit=cfg.supernet.images)
     module = SupernetModule(net, space, cfg.supernet, cfg.supernet.epochs * data.steps_per_epoch, cfg.seed)
     largest, record = subnet_graph(Subnet.largest(space)), folder.partial / "pace.json"
@@ -53,7 +56,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     save_supernet(folder.output("supernet.ckpt"), net, space, split=images.split, top1_val=accuracies, **more)
 
 
-def _begun(cfg: Needs, space: SearchSpace) -> tuple[Elastic, dict[str, Any]]:
+def _begun(cfg: Needs, space: SearchSpace, images: Images) -> tuple[Elastic, dict[str, Any]]:
     """The supernet of ``space`` before it is trained, and what its checkpoint tells of its beginning."""
     from spaceevo.data import input_range
     from spaceevo.provenance import sha256
@@ -64,9 +67,25 @@ def _begun(cfg: Needs, space: SearchSpace) -> tuple[Elastic, dict[str, Any]]:
         return make_supernet(space, input_range(cfg.data), cfg.device.padding), {}
     path = Path(cfg.released)
     found, same = begin(path, space, input_range(cfg.data), cfg.device.padding)
-    trained, head = "quantization-aware" if found.learned else "in FP32", "its own head" if same else "a new head"
+    trained, head = "quantization-aware" if found.learned else "in FP32", "its own head"
+    if not same:
+        _fit_head(cfg, found.net, space, images)
+        head = "a new head, fitted to the largest subnet's features"
     say(f"supernet: begins as {path}, trained {trained}, with {head}")
     return found.net, dict(learned=dict(found.learned), released_sha256=sha256(path))
+
+
+def _fit_head(cfg: Needs, net: Elastic, space: SearchSpace, images: Images) -> None:
+    """Fit the classifier of ``net`` to what the largest subnet makes of the first training ``images``: else the search of an
+    import that is not trained on would be by chance."""
+    from spaceevo.data import Normalized
+    from spaceevo.space import Subnet, subnet_graph
+    from spaceevo.steps.common import calibrating
+    from spaceevo.training.head import fit_classifier
+
+    few = Normalized(images.train, cfg.data, HEAD_IMAGES)
+    graph, calibration = subnet_graph(Subnet.largest(space)), calibrating(images, cfg.data)
+    fit_classifier(net, graph, few, images.train_labels[: len(few)], calibration, HEAD_PENALTY)
 
 
 def extremes(data: DataConfig, module: SupernetModule, images: Any) -> list[float]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from spaceevo.errors import bad_value
-from spaceevo.nn.elastic import Elastic, Quantizer, Stats
-from spaceevo.nn.evaluate import ImageSource, calibrate, logits, resized
+from spaceevo.nn.elastic import Elastic, Quantizer
+from spaceevo.nn.evaluate import ImageSource, calibrate, logits, recalibrated, resized, top1
 from spaceevo.nn.lsq import ACT_MAX
 from spaceevo.space import Graph, SearchSpace, superset_graph
 from spaceevo.space.build import CLASSIFIER
@@ -67,15 +67,30 @@ def hold_learned(
     """Give the quantizers of ``net`` what those of a released supernet learned, ``(sw, sa, beta)`` by op: a tensor has the
     range of the first layer that takes it, its zero point a whole number of steps. Tensors that no layer takes (sums before an
     activation, what is added) stay as they are."""
-    ranges: dict[str, tuple[float, float]] = {}
+    for name, (sw, _, _) in learned.items():
+        net.ops_by_name[name].weight_scale.set(sw * 2 ** (WEIGHT_BITS - quantizer.weight_bits))
+    for name, (sa, beta) in _first_taken(space, learned).items():
+        if name != INPUT and hasattr(net.ops_by_name[name], "output"):
+            net.ops_by_name[name].output.set_range(beta, beta + ACT_MAX * sa)
+
+
+def _first_taken(space: SearchSpace, learned: Mapping[str, tuple[float, float, float]]) -> dict[str, tuple[float, float]]:
+    """``(sa, beta)`` of each tensor that layers take, as the first of them takes it."""
+    found: dict[str, tuple[float, float]] = {}
     for op in superset_graph(space).ops:
         if op.name in learned:
-            sw, sa, beta = learned[op.name]
-            net.ops_by_name[op.name].weight_scale.set(sw * 2 ** (WEIGHT_BITS - quantizer.weight_bits))
-            ranges.setdefault(op.inputs[0], (beta, beta + ACT_MAX * sa))
-    for name, (low, high) in ranges.items():
-        if name != INPUT and hasattr(net.ops_by_name[name], "output"):
-            net.ops_by_name[name].output.set_range(low, high)
+            found.setdefault(op.inputs[0], learned[op.name][1:])
+    return found
+
+
+def with_whole_zeros(found: Released) -> Released:
+    """The released supernet in the authors' arithmetic, but with one range a tensor, of zero points that are whole numbers."""
+    taken, whole = _first_taken(found.space, found.learned), {}
+    for op in superset_graph(found.space).ops:
+        if op.name in found.learned:
+            sa, beta = taken[op.inputs[0]]
+            whole[op.name] = found.learned[op.name][0], sa, round(beta / sa) * sa
+    return replace(found, learned=whole)
 
 
 @torch.no_grad()
@@ -93,18 +108,45 @@ def as_released(net: Elastic, space: SearchSpace, quantizer: Quantizer, images: 
     return Released(space, net, stats, learned)
 
 
+@dataclass(frozen=True)
+class Cost:
+    """A subnet on its way from a released supernet to a file: as what it computes, for how many percent of the images it gives
+    the label that it had in the authors' arithmetic, and its top-1 in percent."""
+
+    what: str
+    agreement: float
+    top1: float
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.agreement:.1f} %, top-1 {self.top1:.1f} %"
+
+
 @torch.no_grad()
-def agreement(
-    found: Released, net: Elastic, graph: Graph, quantizer: Quantizer, calibration: ImageSource, images: ImageSource
-) -> tuple[float, float]:
-    """Percent of ``images`` to which ``net``, fake-quantized, gives the label that the released supernet gives in the authors'
-    own arithmetic: with its BatchNorm statistics, and with those recalibrated on ``calibration``."""
+def costs(
+    found: Released,
+    net: Elastic,
+    graph: Graph,
+    quantizer: Quantizer,
+    calibration: ImageSource,
+    images: ImageSource,
+    labels: Tensor,
+    trained: bool = False,
+) -> list[Cost]:
+    """What each change costs the subnet ``graph`` of ``found`` on ``images`` with their ``labels``, each on top of those before
+    it, up to ``net``, fake-quantized, with its statistics over ``calibration``. Once ``net`` is ``trained`` on, its own ranges
+    and zero points are not those of ``found``: that alone."""
     int8 = bool(found.learned)
-    theirs = torch.cat([found.forward(x, graph, int8) for x in resized(images, graph.input.hw)]).argmax(1)
-    stored = found.stats_of(graph)
-    anew = calibrate(net, graph, resized(calibration, graph.input.hw), quantizer)
-    return _same(net, graph, stored, images, quantizer, theirs), _same(net, graph, anew, images, quantizer, theirs)
+    given = _scores(found, graph, int8, images)
+    theirs, told = given.argmax(1), [("as released", given)]
+    if not trained:
+        if int8:
+            told.append(("whole zero points", _scores(with_whole_zeros(found), graph, int8, images)))
+        told.append(("a range for every tensor", logits(net, graph, found.stats_of(graph), images, quantizer)))
+    own = recalibrated(net, graph, quantizer, calibration, images)
+    told.append(("BatchNorm statistics recalibrated", own))
+    return [Cost(what, top1(scores, theirs), top1(scores, labels)) for what, scores in told]
 
 
-def _same(net: Elastic, graph: Graph, stats: Stats, images: ImageSource, quantizer: Quantizer, theirs: Tensor) -> float:
-    return 100 * float((logits(net, graph, stats, images, quantizer).argmax(1) == theirs).float().mean())
+def _scores(found: Released, graph: Graph, int8: bool, images: ImageSource) -> Tensor:
+    """``[N, classes]`` in the authors' arithmetic."""
+    return torch.cat([found.forward(x, graph, int8) for x in resized(images, graph.input.hw)])
