@@ -18,8 +18,8 @@ CRASH = "import os, signal, sys; print('qemu: uncaught signal 11', file=sys.stde
 
 
 def stand_in(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch, first: str = "pass") -> Path:
-    """The folder of the CPU called ``name`` in ``cache``, which is the cache folder from now on; ``first``: what its Python runs
-    before what it is asked."""
+    """The folder of the CPU called ``name`` in ``cache``, which is the cache folder from now on; ``first``: what its Python
+    runs before what it is asked."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     folder = cache / "spaceevo" / "emulated" / name
     (folder / "root/usr/bin").mkdir(parents=True)
