@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup ## the whole pipeline on this CPU with Fashion-MNIST; prints where the report is
 	@$(RUN) -m spaceevo.pipeline experiment=demo $(if $(runtime),runtime=$(runtime) name=demo-$(runtime)) $$([ -d $(FASHION) ] || echo data.download=true)
 
-import-demo: setup ## a supernet in the authors' format, trained here, imported as a start for 500 other images; and none (10 minutes)
+import-demo: setup ## a supernet in the authors' format, trained here, imported as a start for 500 other images, against none
 	@$(RUN) tests/import_demo.py runs/import-demo
 
 test: setup ## the fast tests, of always the same random examples
