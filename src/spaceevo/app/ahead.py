@@ -44,7 +44,7 @@ def check_config(steps: Sequence[Step], cfg: Config) -> None:
         table = table_of(step, cfg)
         if table is not None:
             table_sha256(table)
-        if "data.image_size" in step.keys:
+        if "data.image_size" in step.keys and cfg.from_ is None:  # a model's resolution is its own
             check_images(cfg)
         if "export" in step.keys:
             check_input(cfg)

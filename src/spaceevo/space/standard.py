@@ -8,6 +8,7 @@ last feature map of about 4x4 (7x7 from 224 pixels), as is done for CIFAR.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from spaceevo.errors import bad_choice
@@ -33,7 +34,8 @@ class Stage:
 @dataclass(frozen=True)
 class Standard:
     """A stem's width, the stages, the head's 1x1 convolution (0: none) and the activation; ``forced``: a convolution as the
-    shortcut where shapes differ. ``widths``: the ladder's multipliers."""
+    shortcut where shapes differ. ``widths``: the ladder's multipliers. ``kernel``: of the stem, whose stride is 2; ``pooled``:
+    with a max pool of 3x3 and stride 2 behind it."""
 
     stem: int
     stages: tuple[Stage, ...]
@@ -41,6 +43,8 @@ class Standard:
     act: str
     widths: tuple[float, ...]
     forced: bool = False
+    kernel: int = 3
+    pooled: bool = False
 
 
 def _plain(layers: int) -> tuple[Stage, ...]:
@@ -130,11 +134,21 @@ def standard_graph(name: str, width: float, channels: int, classes: int, hw: int
     left = min(MOST_STRIDES, math.ceil(math.log2(hw / LEAST_MAP)))
     twos = [i for i, stage in enumerate(net.stages) if stage.stride == 2]
     kept = set(twos[max(0, len(twos) - (left - 1)) :])
+    return network_graph(net, scaled, kept, channels, classes, hw)
+
+
+def network_graph(
+    net: Standard, scaled: Callable[[int], int], kept: Collection[int], channels: int, classes: int, hw: int
+) -> Graph:
+    """``net`` on ``[B, channels, hw, hw]``: its widths as ``scaled`` gives them, and of its stages' strides those of the stages
+    that are ``kept``, by index."""
     g = GraphBuilder(channels, hw)
-    x = g.conv("stem", g.x, scaled(net.stem), kernel=3, stride=2, act=net.act)
+    x = g.conv("stem", g.x, scaled(net.stem), kernel=net.kernel, stride=2, act=net.act)
+    if net.pooled:
+        x = g.maxpool("stem_pool", x, kernel=3, stride=2)
     for i, stage in enumerate(net.stages):
         for j in range(stage.depth):
-            stride = 2 if i in kept and j == 0 else 1
+            stride = stage.stride if i in kept and j == 0 else 1
             with g.scope(f"stage{i + 1}.{j}"):
                 spec = BlockSpec(stage.kernel, scaled(stage.width), stage.expand, stride, net.act, net.forced)
                 x = BLOCK_TYPES[stage.block](g, x, spec)
