@@ -16,8 +16,9 @@ from torch import Tensor
 
 from spaceevo.errors import UserError
 from spaceevo.space import SearchSpace, Subnet, subnet_graph
-from spaceevo.training.authors import check_state, layers_of, read_state
+from spaceevo.training.authors import check_state, layers_of
 from spaceevo.training.released import Released, released, state_of
+from spaceevo.training.states import read_state
 
 FORMAT = ROOT.parent / "shared/published/checkpoint_format"
 needs_format = pytest.mark.skipif(not FORMAT.is_dir(), reason="needs the authors' tables")

@@ -80,7 +80,7 @@ def test_a_classifier_fitted_to_features_sorts_what_they_tell_apart() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "from=null: must be the folder of an exported model, such as runs/photos/models/host-4ms"),
+        ((), "from=null: must be the folder of an exported model, such as runs/photos/models/host-4ms, or a file of weights"),
         (("from=nowhere",), "nowhere"),
         (("from=MODEL", "data=cifar10"), "data.channels=3: must be 1, which from="),
         (("from=COPY",), "none of the weights it was exported from is there"),

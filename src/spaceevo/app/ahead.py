@@ -43,7 +43,7 @@ def check_config(steps: Sequence[Step], cfg: Config) -> None:
         if reason is not None:
             raise UserError(reason)
         given_sha256(step, cfg)
-        if "data.image_size" in step.keys:
+        if "data.image_size" in step.keys and cfg.from_ is None:  # a model's resolution is its own
             check_images(cfg)
         if "export" in step.keys:
             check_input(cfg)

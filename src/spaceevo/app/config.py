@@ -75,7 +75,9 @@ class Config:
     adapt: str | None = setting(
         "for predictor: models measured on another device, a CSV or Parquet file, to which device's predictor is moved"
     )
-    from_: str | None = setting("typed from=: the folder of an exported model, which finetune starts from")
+    from_: str | None = setting(
+        "typed from=: what finetune starts from: the folder of an exported model, or a file of weights trained on ImageNet"
+    )
     baselines: list[str] = setting(
         "the standard networks to train, one or more of these; own: the run's models' subnets, each alone from nothing",
         choices=(*STANDARD, OWN),

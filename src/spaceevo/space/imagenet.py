@@ -1,4 +1,5 @@
-"""Networks of the literature for ImageNet at 224 x 224, as their papers print them: what the paper's figure 1 measures.
+"""Networks of the literature for ImageNet at 224 x 224, as their papers print them: those that the paper's figure 1 measures,
+and those that others' files of weights are of (:mod:`spaceevo.training.pretrained`).
 
 (:mod:`spaceevo.space.standard` has the same families scaled down to small images.) One thing is not as printed: every gate of
 squeeze-and-excitation is a hard sigmoid after a ReLU, which EfficientNet-B0 has as a sigmoid after a swish.
@@ -6,7 +7,8 @@ squeeze-and-excitation is a hard sigmoid after a ReLU, which EfficientNet-B0 has
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +18,9 @@ from spaceevo.space.build import CLASSIFIER
 from spaceevo.space.graph import Graph, GraphBuilder, Tensor, round8
 
 RESOLUTION = 224  # that their accuracies hold for
+REDUCTION = 32  # pixels of a side that their last feature map has one for
+BOTTLENECKS = ("residual_bottleneck",)  # whose middle is given relative to their output
+RESNETS = ("basic", *BOTTLENECKS)  # a convolution is their shortcut where shapes differ
 
 
 @dataclass(frozen=True)
@@ -111,22 +116,49 @@ V4_SMALL = (
     *(("mbv2", 3, 192, 96, 1),) * 4, ("convnext", 3, 384, 96, 1), ("extra_dw", 3, 576, 128, 2), ("extra_dw", 5, 512, 128, 1),
     ("mbv2", 5, 512, 128, 1), ("mbv2", 5, 384, 128, 1), *(("mbv2", 3, 512, 128, 1),) * 2,
 )  # fmt: skip
-RESNET18 = tuple(Row("basic", 3, 0, 2**i, 2 if i > 6 and j == 0 else 1, "relu") for i in (6, 7, 8, 9) for j in range(2))
 
-#: By name. Each is one by its paper and, but for MobileNetV4 and Lite0, has as many parameters as torchvision's.
+
+def _lite(width: float, depth: float) -> Network:
+    """EfficientNet-Lite: first and last stage are not scaled in depth, stem and head not in width."""
+    inner = EFFICIENTNET[1:-1]
+    stages = [
+        (e, k, round8(w * width), math.ceil(d * depth) if row in inner else d, s)
+        for row in EFFICIENTNET
+        for e, k, w, d, s in [row]
+    ]
+    return Network((32, 3), tuple(_stages(32, "mbv2", "relu6", stages)), 1280, "relu6")
+
+
+def _resnet(block: str, wider: int, depths: Sequence[int]) -> Network:
+    """``wider``: a stage's output to what is in a block's middle."""
+    rows = (
+        Row(block, 3, 64 * 2**i if wider > 1 else 0, 64 * 2**i * wider, 2 if i > 0 and j == 0 else 1, "relu")
+        for i, depth in enumerate(depths)
+        for j in range(depth)
+    )
+    return Network((64, 7), tuple(rows), 0, "relu", pool=True)
+
+
+#: By name. Each is one by its paper and, but for MobileNetV4 and Lite, has as many parameters as torchvision's.
 IMAGENET: dict[str, Network] = {
     "mobilenet_v2": Network((32, 3), tuple(_stages(32, "mbv2", "relu6", V2)), 1280, "relu6"),
     "mobilenet_v3_small": Network((16, 3), tuple(_mobilenet_v3(V3_SMALL)), 576, "hswish", mix=1024),
     "mobilenet_v3_large": Network((16, 3), tuple(_mobilenet_v3(V3_LARGE)), 960, "hswish", mix=1280),
     "mobilenet_v4_small": Network((32, 3), tuple(_mobilenet_v4(V4_SMALL)), 960, "relu", mix=1280, mix_norm=True),
     "efficientnet_b0": Network((32, 3), tuple(_stages(32, "mbv3_narrow", "swish", EFFICIENTNET)), 1280, "swish"),
-    "efficientnet_lite0": Network((32, 3), tuple(_stages(32, "mbv2", "relu6", EFFICIENTNET)), 1280, "relu6"),
-    "resnet18": Network((64, 7), RESNET18, 0, "relu", pool=True),
+    "efficientnet_lite0": _lite(1.0, 1.0),
+    "efficientnet_lite1": _lite(1.0, 1.1),
+    "efficientnet_lite2": _lite(1.1, 1.2),
+    "efficientnet_lite3": _lite(1.2, 1.4),
+    "efficientnet_lite4": _lite(1.4, 1.8),
+    "resnet18": _resnet("basic", 1, (2, 2, 2, 2)),
+    "resnet34": _resnet("basic", 1, (3, 4, 6, 3)),
+    "resnet50": _resnet("residual_bottleneck", 4, (3, 4, 6, 3)),
 }
 
 
 def imagenet_graph(name: str, hw: int = RESOLUTION, classes: int = 1000) -> Graph:
-    """The network ``name`` on ``[B, 3, hw, hw]``.
+    """The network ``name`` on ``[B, 3, hw, hw]``, with all its strides whatever ``hw`` is; a stage begins where one is.
 
     Raises:
         UserError: no such network.
@@ -138,10 +170,13 @@ def imagenet_graph(name: str, hw: int = RESOLUTION, classes: int = 1000) -> Grap
     width, kernel = net.stem
     x = g.conv("stem", g.x, width, kernel=kernel, stride=2, act=net.act)
     x = g.maxpool("pool", x, kernel=3, stride=2) if net.pool else x
+    stage, block = 1, -1
     for i, row in enumerate(net.rows):
-        expand = row.hidden / x.channels if row.hidden else None
-        spec = BlockSpec(row.kernel, row.width, expand, row.stride, row.act, forced=row.block == "basic")
-        with g.scope(f"block{i}"):
+        stage, block = (stage + 1, 0) if row.stride == 2 and i else (stage, block + 1)
+        relative_to = row.width if row.block in BOTTLENECKS else x.channels
+        expand = row.hidden / relative_to if row.hidden else None
+        spec = BlockSpec(row.kernel, row.width, expand, row.stride, row.act, forced=row.block in RESNETS)
+        with g.scope(f"stage{stage}.{block}"):
             x = BLOCKS[row.block](g, x, spec)
     with g.scope("head"):
         x = g.conv("final_expand", x, net.head, act=net.act) if net.head else x

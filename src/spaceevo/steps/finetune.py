@@ -1,11 +1,11 @@
-"""``python -m spaceevo.train stage=finetune``: an exported model trained on for other images, with a classifier for them."""
+"""``python -m spaceevo.train stage=finetune``: a model trained on for other images, with a classifier for them."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from spaceevo.errors import UserError
 from spaceevo.settings import setting
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from spaceevo.nn.elastic import Elastic
     from spaceevo.space import Graph
     from spaceevo.steps.leaving import Judges, Leaving
+    from spaceevo.steps.source import Source
 
 
 @dataclass
 class FinetuneConfig(TimedConfig):
-    """An exported model on other images: ``seconds`` or ``epochs``, one of them."""
+    """A model on other images: ``seconds`` or ``epochs``, one of them."""
 
     head: float = setting("penalty on squared weights of the classifier that is fitted to the features first", most=1)
 
@@ -37,42 +38,10 @@ class FinetuneConfig(TimedConfig):
 
 
 class Needs(Exported, Trained, Protocol):
-    """``from_``: typed ``from=``, the folder of the model to start from."""
+    """``from_``: typed ``from=``, the model to start from."""
 
     from_: str | None
     finetune: FinetuneConfig
-
-
-@dataclass(frozen=True)
-class Source:
-    """The model to start from: its card, its op graph, and its trained weights."""
-
-    card: dict[str, Any]
-    checkpoint: Path
-    graph: Graph
-    content: dict[str, Any]
-
-    @staticmethod
-    def of(path: Path) -> Source:
-        """Of a folder ``<run>/models/<name>`` or ``<run>/baselines/<name>``.
-
-        Raises:
-            UserError: it is no such folder, or the weights it was exported from are not there, or are too old to say what
-                network they are of.
-        """
-        from spaceevo.deploy.claims.reading import read_card
-        from spaceevo.space.graph import graph_of
-        from spaceevo.training.checkpoint import load_checkpoint
-
-        card, folder = read_card(path), path.absolute()
-        places = folder / "trained.ckpt", folder.parent.parent / "finished" / f"{folder.name}.ckpt"
-        there = next((place for place in places if place.exists()), None)
-        if there is None:
-            raise UserError(f"from={path}: none of the weights it was exported from is there: {' or '.join(map(str, places))}")
-        content = load_checkpoint(there)
-        if not isinstance(content, dict) or not {"graph", "state_dict"} <= set(content):
-            raise UserError(f"from={path}: {there} does not say what network it is of; make it again with this version")
-        return Source(card, there, graph_of(content["graph"]), content)
 
 
 def run(folder: Folder, cfg: Needs) -> None:
@@ -92,13 +61,13 @@ def run(folder: Folder, cfg: Needs) -> None:
     source = source_of(cfg)
     cfg = copy.copy(cfg)
     cfg.data = copy.copy(cfg.data)
-    cfg.data.mean, cfg.data.std = source.card["input"]["mean"], source.card["input"]["std"]  # as its weights know them
+    cfg.data.mean, cfg.data.std = source.mean, source.std  # as its weights know them
     images = folder.images(cfg.data, True)
     by = Judges.of(cfg, images)
     model = _finetuned(folder, cfg, source, images, by)
     gate("finetune", [model])
     taken = measured(cfg, files_of([model]), {})
-    card = write(cfg, model, taken, {source.checkpoint.name: sha256(source.checkpoint)})
+    card = write(cfg, model, taken, {source.file.name: sha256(source.file)})
     told = card["finetune"]
     more = f", {card['top1_inherited']:.2f} % with the classifier alone fitted, {told['steps']} steps after that"
     say(words("finetune", card, more))
@@ -110,14 +79,18 @@ def source_of(cfg: Needs) -> Source:
     Raises:
         UserError: there is none, or they are not.
     """
+    from spaceevo.steps.source import Source
+
     if cfg.from_ is None:
-        raise UserError("from=null: must be the folder of an exported model, such as runs/photos/models/host-4ms")
-    source = Source.of(Path(cfg.from_))
-    x = source.graph.input
-    if cfg.data.channels != x.channels:
-        raise UserError(f"data.channels={cfg.data.channels}: must be {x.channels}, which from={cfg.from_} reads")
-    if cfg.data.image_size < x.hw:
-        raise UserError(f"data.image_size={cfg.data.image_size}: must be {x.hw} or more, which from={cfg.from_} reads")
+        raise UserError(
+            "from=null: must be the folder of an exported model, such as runs/photos/models/host-4ms, or a file of weights of "
+            "ImageNet"
+        )
+    source = Source.of(Path(cfg.from_), cfg.data)
+    if not source.quantized:
+        say(
+            f"finetune: {cfg.from_}: {source.name} at {source.graph.input.hw}x{source.graph.input.hw}, padding {source.padding}"
+        )
     return source
 
 
@@ -131,7 +104,7 @@ def _finetuned(folder: Folder, cfg: Needs, source: Source, images: Images, by: J
     from spaceevo.steps.leaving import judged
     from spaceevo.training.checkpoint import load_checkpoint, save_checkpoint
 
-    name = source.card["name"]
+    name = source.name
     path = folder.output(f"finetuned/{name}/trained.ckpt")
     done = folder.partial / "trained"
     net, graph = begun(cfg, source, images, by.calibration)
@@ -139,15 +112,12 @@ def _finetuned(folder: Folder, cfg: Needs, source: Source, images: Images, by: J
         before = top1(recalibrated(net, graph, by.calibration, None).logits(Normalized(by.test, cfg.data)), by.labels)
         steps = train_alone(folder, cfg, cfg.finetune, name, net, graph, images, by.calibration)
         state = {key: value.contiguous() for key, value in net.state_dict().items()}
-        save_checkpoint(path, dict(graph=graph.as_data(), state_dict=state, steps=steps, before=before))
+        save_checkpoint(path, dict(graph=graph.as_data(), padding=net.padding, state_dict=state, steps=steps, before=before))
         done.touch()
     told = load_checkpoint(path)
     net.load_state_dict(told["state_dict"])
     facts = dict(
-        encoding=source.card["encoding"],
-        space=source.card["space"],
-        limit_ms=source.card["limit_ms"],
-        predicted_ms=source.card["predicted_ms"],
+        **source.facts,
         top1_val=_validation(net.eval(), graph, cfg, images, by),
         top1_inherited=told["before"],
         finetune=dict(source=str(cfg.from_), steps=told["steps"], quantizer=quantizer(cfg).weight_bits),
@@ -161,14 +131,17 @@ def begun(cfg: Needs, source: Source, images: Images, calibration: Tensor) -> tu
 
     from spaceevo.data import Normalized, input_range
     from spaceevo.nn.elastic import Elastic
+    from spaceevo.steps.common import quantizer
     from spaceevo.training.head import fit_classifier
 
     graph = source.graph.with_classes(cfg.data.classes)
-    net = Elastic(graph, input_range(cfg.data), source.content["padding"]).to(memory_format=torch.channels_last)
+    net = Elastic(graph, input_range(cfg.data), source.padding).to(memory_format=torch.channels_last)
     mine = net.state_dict()
-    kept = {key: value for key, value in source.content["state_dict"].items() if mine[key].shape == value.shape}
+    kept = {key: value for key, value in source.state.items() if mine[key].shape == value.shape}
     net.load_state_dict({**mine, **kept})
     fit_classifier(net, graph, Normalized(images.train, cfg.data), images.train_labels, calibration, cfg.finetune.head)
+    if not source.quantized:
+        net.init_quantizers(calibration, [graph], graph, quantizer(cfg))  # else trained from the start with quantized_from=0
     return net, graph
 
 
@@ -184,7 +157,7 @@ def _validation(net: Elastic, graph: Graph, cfg: Needs, images: Images, by: Judg
 STEP = Step(
     "finetune",
     "train stage=finetune",
-    "trains an exported model on for other images, with a classifier of their own (not in the pipeline)",
+    "trains a model, or ImageNet's weights, on for other images, with a classifier of their own (not in the pipeline)",
     (
         "from_",
         *DATA,
@@ -201,5 +174,8 @@ STEP = Step(
     run,
     optional=True,
     version=2,
-    examples=("stage=finetune run_dir=runs/flowers from=runs/photos/models/host-4ms data=cifar10",),
+    examples=(
+        "stage=finetune run_dir=runs/flowers from=runs/photos/models/host-4ms data=cifar10",
+        "stage=finetune run_dir=runs/flowers from=efficientnet_lite0.pth data=folder data.root=flowers data.image_size=128",
+    ),
 )

@@ -9,23 +9,19 @@ stays float. ``beta`` is no multiple of ``sa``, and no runtime holds such a tens
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from spaceevo.errors import UserError
 from spaceevo.space import SearchSpace, Subnet, published_spaces, superset_graph
 from spaceevo.space.build import CLASSIFIER, stage_graph
 from spaceevo.space.graph import Op
+from spaceevo.training.states import BATCHES, NORM, unlike
 
-NAMED = 10  # keys that an error names
-NORM = ("weight", "bias", "running_mean", "running_var")
-BATCHES = "num_batches_tracked"
 LEARNED = ("sw", "sa", "beta")
 
 _SE = {"se.reduce": "se.fc.reduce", "se.gate": "se.fc.expand"}
@@ -126,27 +122,6 @@ def _norm(key: str, op: Op) -> str | None:
     return f"{block}{blocks}{number}.{layer}.norm"
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a released file by their keys, without ``module.``.
-
-    Raises:
-        UserError: it is not readable, asks for code to be run, or holds no tensors of a supernet.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise UserError(f"path={path}: {error.strerror}") from None
-    except pickle.UnpicklingError as error:
-        asked = re.search(r"(?:GLOBAL|class) `?([\w.]+)", str(error))
-        raise UserError(f"path={path}: asks to run {asked[1] if asked else 'code'} as it is read: refused") from None
-    except Exception as error:  # torch and zip have exceptions of their own
-        raise UserError(f"path={path}: truncated or not a file of torch.save ({type(error).__name__})") from None
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"path={path}: holds no state_dict of tensors")
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
-
-
 def check_state(path: Path, state: Mapping[str, Tensor], space: SearchSpace) -> None:
     """Whether ``state`` is a supernet of ``space``, in FP32 or quantization-aware.
 
@@ -166,12 +141,4 @@ def check_state(path: Path, state: Mapping[str, Tensor], space: SearchSpace) -> 
 def _wrong(state: Mapping[str, Tensor], space: SearchSpace) -> str | None:
     """In what ``state`` is not a supernet of ``space``."""
     learned = any(key.endswith(f".{LEARNED[0]}") for key in state)
-    shapes = dict(pair for layer in layers_of(space).values() for pair in layer.tensors(learned))
-    for what, keys in (("missing", shapes.keys() - state.keys()), ("not known", state.keys() - shapes.keys())):
-        if keys:
-            more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
-            return f"{len(keys)} keys {what}: {', '.join(sorted(keys)[:NAMED])}{more}"
-    for key, shape in shapes.items():
-        if tuple(state[key].shape) != shape:
-            return f"{key} is {list(state[key].shape)}, not {list(shape)}"
-    return next((f"{key} has values that are not finite" for key, value in state.items() if not value.isfinite().all()), None)
+    return unlike(state, dict(pair for layer in layers_of(space).values() for pair in layer.tensors(learned)))

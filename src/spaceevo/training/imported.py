@@ -16,8 +16,9 @@ from spaceevo.nn.lsq import ACT_MAX
 from spaceevo.space import Graph, SearchSpace, superset_graph
 from spaceevo.space.build import CLASSIFIER
 from spaceevo.space.graph import INPUT
-from spaceevo.training.authors import ENDS, check_state, read_state
+from spaceevo.training.authors import ENDS, check_state
 from spaceevo.training.released import Released, released
+from spaceevo.training.states import read_state
 from spaceevo.training.supernet import make_supernet
 
 WEIGHT_BITS = 8  # of what the authors trained

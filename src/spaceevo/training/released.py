@@ -14,7 +14,8 @@ from spaceevo.nn.lsq import ACT_MAX
 from spaceevo.nn.plain import fused, plain_op
 from spaceevo.space import Graph, SearchSpace
 from spaceevo.space.graph import INPUT, Op
-from spaceevo.training.authors import BATCHES, LEARNED, NORM, layers_of
+from spaceevo.training.authors import LEARNED, layers_of
+from spaceevo.training.states import BATCHES, NORM
 from spaceevo.training.supernet import make_supernet
 
 WEIGHT_MIN, WEIGHT_MAX = -128, 127
