@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from spaceevo.app.config import compose
 from spaceevo.app.run import execute, folder_of
 from spaceevo.deploy.claims.card import REQUIRED
+from spaceevo.deploy.claims.ran import ran
 from spaceevo.deploy.runtimes.registry import runtimes_in
 from spaceevo.errors import UserError
 from spaceevo.latency.host import versions
@@ -89,8 +90,7 @@ def test_the_figures_are_the_cards_and_the_verdict_follows_from_them(compared: t
         assert found[group]
         for row in found[group]:
             card = json.loads((folder / place / row["name"] / "card.json").read_text())
-            int8 = [claims for claims in card["files"].values() if claims["precision"] == "int8"]
-            assert row["top1"] == {claims["runtime"]: claims["top1"] for claims in int8}
+            assert row["top1"] == {one.runtime: one.claims["top1"] for one in ran(card) if one.claims["precision"] == "int8"}
             assert set(row["measured_ms"]) == set(row["top1"]) == set(HERE)
             assert min(row["measured_ms"].values()) > 0
             assert (row["params"], row["mmacs"], row["top1_val"]) == (card["params"], card["mmacs"], card["top1_val"])
