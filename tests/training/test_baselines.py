@@ -21,12 +21,17 @@ from hypothesis import strategies as st
 from spaceevo.app.config import compose
 from spaceevo.app.run import execute, folder_of
 from spaceevo.deploy.claims.card import REQUIRED
+from spaceevo.deploy.claims.ran import ran
+from spaceevo.deploy.runtimes.registry import runtimes_in
 from spaceevo.errors import UserError
+from spaceevo.latency.host import versions
 from spaceevo.report.verdict import verdict, verdict_sums
 from spaceevo.steps import STEPS
 from spaceevo.steps.baseline import CLOSE, merged, searched_at, seconds_a_model
 from spaceevo.training.checkpoint import load_checkpoint, save_checkpoint
 
+#: Cards tell of all runtimes that are here, and the verdict is given in each.
+HERE = [runtime.name for runtime in runtimes_in(versions())]
 #: A network that is slower than the run's fastest subnets on any machine (0.5 has a sixtieth of its MMACs).
 SMALL, LARGE = "plain4-x0.5", "plain4-x4"
 #: Of small batches, since the pace of a step is measured over many.
@@ -85,13 +90,12 @@ def test_the_figures_are_the_cards_and_the_verdict_follows_from_them(compared: t
         assert found[group]
         for row in found[group]:
             card = json.loads((folder / place / row["name"] / "card.json").read_text())
-            int8 = [claims for claims in card["files"].values() if claims["precision"] == "int8"]
-            assert row["top1"] == {claims["runtime"]: claims["top1"] for claims in int8}
-            assert set(row["measured_ms"]) == set(row["top1"]) == {"onnxruntime", "litert"}
+            assert row["top1"] == {one.runtime: one.claims["top1"] for one in ran(card) if one.claims["precision"] == "int8"}
+            assert set(row["measured_ms"]) == set(row["top1"]) == set(HERE)
             assert min(row["measured_ms"].values()) > 0
             assert (row["params"], row["mmacs"], row["top1_val"]) == (card["params"], card["mmacs"], card["top1_val"])
     groups = [found[group] for group in places]
-    assert found["verdict"] == [verdict(*groups, runtime) for runtime in ("onnxruntime", "litert")]
+    assert found["verdict"] == [verdict(*groups, runtime) for runtime in HERE]
     sums = verdict_sums(found)
     assert [f"baseline: {text}" for text in sums] == said.splitlines()[-len(sums) :]
 
@@ -112,7 +116,7 @@ def test_the_run_is_searched_finished_and_exported_at_a_baselines_latency(compar
 def test_the_report_draws_both_fronts_and_the_pipeline_has_nothing_to_do(compared: tuple[Path, str], command: Command) -> None:
     folder, _ = compared
     page = (folder / "report.html").read_text()
-    for runtime in ("onnxruntime", "litert"):
+    for runtime in HERE:
         assert f'id="figure-baselines-{runtime}"' in page and (folder / f"figures/baselines-{runtime}.png").is_file()
         marks = re.search(rf'<g id="{runtime}-baselines">.*?</g>\s*</g>', page, re.S)
         assert marks is not None and marks[0].count("<title>") == 2
