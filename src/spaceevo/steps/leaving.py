@@ -101,6 +101,7 @@ def judged(cfg: Exported, name: str, folder: Path, net: Elastic, graph: Graph, b
         parity=dict(images=report["images"], ops=len(report["ops"]), first_apart=report["first_apart"]),
         **checks,
         weight_bits=quantizer(cfg).weight_bits,
+        activations=cfg.device.activations,
         padding=net.padding,
         labels=labels,
         data=data_claims(cfg.data, len(by.test)),

@@ -75,7 +75,7 @@ def hold_learned(
             ranges.setdefault(op.inputs[0], (beta, beta + ACT_MAX * sa))
     for name, (low, high) in ranges.items():
         if name != INPUT and hasattr(net.ops_by_name[name], "output"):
-            net.ops_by_name[name].output.set_range(low, high)
+            net.ops_by_name[name].output.set_range(low, high, quantizer.symmetric)
 
 
 @torch.no_grad()
@@ -88,7 +88,9 @@ def as_released(net: Elastic, space: SearchSpace, quantizer: Quantizer, images: 
     for op in superset.ops:
         if op.has_weight:
             sw = float(net.ops_by_name[op.name].weight_scale()) / 2 ** (WEIGHT_BITS - quantizer.weight_bits)
-            scale, zero = net.input() if op.inputs[0] == INPUT else net.output_quantizer(superset.op(op.inputs[0]))
+            x = op.inputs[0]
+            held = net.input(quantizer.symmetric) if x == INPUT else net.output_quantizer(superset.op(x), quantizer)
+            scale, zero = held
             learned[op.name] = sw, float(scale), -float(zero.round()) * float(scale)
     return Released(space, net, stats, learned)
 

@@ -16,6 +16,7 @@ from spaceevo.deploy.integer.model import load_integer
 from spaceevo.deploy.integer.reference import Arrays, run_integer
 from spaceevo.errors import UserError
 from spaceevo.space import graph_cost
+from spaceevo.space.graph import AFFINE, SYMMETRIC
 
 INTEGER = "model.safetensors"
 
@@ -33,7 +34,8 @@ def integer_claims(
         return []
     model = load_integer(path)
     x, cost = model.graph.input, graph_cost(model.graph)
-    of = dict(mmacs=cost.mmacs, params=cost.params, padding=model.padding, resolution=x.hw)
+    held = SYMMETRIC if model.symmetric else AFFINE
+    of = dict(mmacs=cost.mmacs, params=cost.params, padding=model.padding, activations=held, resolution=x.hw)
     found = [
         Claim(path.name, key, _word(card[key]), _word(value), card[key] == value, must=True, keys=(key,))
         for key, value in of.items()

@@ -10,6 +10,9 @@ within some 1e-4 steps of a tie:
   float32 and rounds before it adds the zero point; its mean is a float32 product plus a float32 constant;
 - both look a sigmoid up in a table that they compute with an approximation of their own, good to some 1e-5 steps.
 
+Where a symmetric file holds int8 with zero points of 0, onnxruntime adds with these, but where it makes uint8 of them on x86,
+with zero points of 128, which it is told not to (``spaceevo.latency.runtimes.ort``).
+
 All of a kind's functions take the op, its inputs' and its output's scale and zero point, and give the output integers
 for every input: ``[256]`` (gates), ``[256, 256]`` (add, mul) or ``[255 * hw**2 + 1]`` (mean, by the sum of its integers).
 """
@@ -21,13 +24,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from spaceevo.deploy.integer.model import ACT_MAX, SIGMOID_QPARAMS, QParams
+from spaceevo.deploy.integer.model import ACT_MAX, QParams, gate_qparams, least
+from spaceevo.nn.scheme import Quantizer
 from spaceevo.space.graph import Op
 
 F = np.float32
 INT8 = 128  # XNNPACK holds q - 128
-#: 1/2 as the runtimes are given it, to be added to x / 6: the integer, its scale and zero point.
-HALF, HALF_QPARAMS = ACT_MAX, (float(F(0.5 / ACT_MAX)), 0)
+HALF = ACT_MAX  # the integer of 1/2 as the runtimes are given it, to be added to x / 6
 #: How scales are moved: ``TRIES`` relative steps of ``NUDGE``, or to an odd number of sums of which there are ``MANY_SUMS``.
 TRIES, NUDGE, MANY_SUMS = 64, 2.0**-22, 1024
 MARGIN = 1e-4  # steps by which a runtime's sigmoid may be off before it is rounded
@@ -39,13 +42,18 @@ def sixth(x: QParams) -> QParams:
     return float(F(x[0]) / F(6)), x[1]
 
 
-def _clip(x: np.ndarray) -> np.ndarray:
-    return np.clip(x, 0, ACT_MAX).astype(np.uint8)
+def half(gate: QParams) -> QParams:
+    """Scale and zero point of the 1/2 that is added for a ``gate``."""
+    return float(F(0.5 / (HALF - gate[1]))), gate[1]
 
 
-def _exact(real: np.ndarray, y: QParams) -> np.ndarray:
+def _clip(x: np.ndarray, low: int = 0) -> np.ndarray:
+    return np.clip(x, low, ACT_MAX).astype(np.uint8)
+
+
+def _exact(real: np.ndarray, y: QParams, low: int = 0) -> np.ndarray:
     """``real``: float64, in the unit of the scales."""
-    return _clip(np.rint(real / y[0]) + y[1])
+    return _clip(np.rint(real / y[0]) + y[1], low)
 
 
 def _value(x: QParams) -> np.ndarray:
@@ -58,15 +66,20 @@ def _value(x: QParams) -> np.ndarray:
 
 def _add(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
     a, b = inputs
-    return _exact(_value(a)[:, None] + _value(b), y)
+    return _exact(_value(a)[:, None] + _value(b), y, least(op, y))
 
 
 def _ort_sum(a: QParams, b: QParams, y: QParams, qa: np.ndarray, qb: np.ndarray) -> np.ndarray:
-    """Two fused multiply-adds, which float64 imitates."""
+    """Two fused multiply-adds, which float64 imitates; not yet clipped."""
     ratio_a, ratio_b = (float(F(scale) / F(y[0])) for scale, _ in (a, b))
     fixed = float(F(y[1]) - F(ratio_a * a[1] + float(F(ratio_b) * F(b[1]))))
     partial = (qb * ratio_b + fixed).astype(F).astype(np.float64)
-    return _clip(np.rint((qa * ratio_a + partial).astype(F)))
+    return np.rint((qa * ratio_a + partial).astype(F))
+
+
+def _signed_sum(a: QParams, b: QParams, y: QParams, qa: np.ndarray, qb: np.ndarray) -> np.ndarray:
+    """The same of int8 with zero points of 0."""
+    return _ort_sum((a[0], 0), (b[0], 0), (y[0], 0), qa - INT8, qb - INT8) + INT8
 
 
 def _xnn_sum(a: QParams, b: QParams, y: QParams, qa: np.ndarray, qb: np.ndarray) -> np.ndarray:
@@ -74,7 +87,7 @@ def _xnn_sum(a: QParams, b: QParams, y: QParams, qa: np.ndarray, qb: np.ndarray)
     shift = min(max(21 - int(np.frexp(max(ratios))[1]), 1), 62)  # the greater multiplier has 21 bits
     ma, mb = (int(np.rint(np.ldexp(float(ratio), shift))) for ratio in ratios)
     total = (qa.astype(np.int64) - a[1]) * ma + (qb.astype(np.int64) - b[1]) * mb
-    return _clip(((total + (1 << (shift - 1))) >> shift) + y[1])
+    return ((total + (1 << (shift - 1))) >> shift) + y[1]
 
 
 def _grid() -> tuple[np.ndarray, np.ndarray]:
@@ -84,12 +97,17 @@ def _grid() -> tuple[np.ndarray, np.ndarray]:
 
 def _ort_add(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
     a, b = inputs
-    return _ort_sum(a, b, y, *_grid())
+    return _clip(_ort_sum(a, b, y, *_grid()), least(op, y))
+
+
+def _signed_add(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
+    a, b = inputs
+    return _clip(_signed_sum(a, b, y, *_grid()), least(op, y))
 
 
 def _xnn_add(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
     a, b = inputs
-    return _xnn_sum(a, b, y, *_grid())
+    return _clip(_xnn_sum(a, b, y, *_grid()), least(op, y))
 
 
 # -- gates ----------------------------------------------------------------------------------------------------------
@@ -97,17 +115,18 @@ def _xnn_add(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
 
 def _hsigmoid(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
     """The range [0, 1] of the output's integers is the clamp."""
-    return _exact(_value(sixth(inputs[0])) + HALF * HALF_QPARAMS[0], y)
+    scale, zero = half(y)
+    return _exact(_value(sixth(inputs[0])) + (HALF - zero) * scale, y, least(op, y))
 
 
-def _ort_hsigmoid(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
-    q = np.arange(ACT_MAX + 1.0)
-    return _ort_sum(sixth(inputs[0]), HALF_QPARAMS, y, q, np.full_like(q, HALF))
+def _gate_of(add: Callable[..., np.ndarray]) -> Table:
+    """A hard sigmoid that a runtime adds up as ``add`` does."""
 
+    def form(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
+        q = np.arange(ACT_MAX + 1.0)
+        return _clip(add(sixth(inputs[0]), half(y), y, q, np.full_like(q, HALF)), least(op, y))
 
-def _xnn_hsigmoid(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
-    q = np.arange(ACT_MAX + 1.0)
-    return _xnn_sum(sixth(inputs[0]), HALF_QPARAMS, y, q, np.full_like(q, HALF))
+    return form
 
 
 def _sigmoid(op: Op, inputs: Sequence[QParams], y: QParams, shift: float = 0.0) -> np.ndarray:
@@ -175,9 +194,11 @@ TABLES: dict[str, tuple[Table, Table, Table]] = {
     "add": (_add, _ort_add, _xnn_add),
     "mul": (_mul, _ort_mul, _xnn_mul),
     "mean": (_mean, _ort_mean, _xnn_mean),
-    "hsigmoid": (_hsigmoid, _ort_hsigmoid, _xnn_hsigmoid),
+    "hsigmoid": (_hsigmoid, _gate_of(_ort_sum), _gate_of(_xnn_sum)),
     "sigmoid": (_sigmoid, _low_sigmoid, _high_sigmoid),
 }
+#: onnxruntime's of int8 with zero points of 0, where that is yet another form.
+SIGNED: dict[str, Table] = {"add": _signed_add, "hsigmoid": _gate_of(_signed_sum)}
 
 
 @lru_cache(256)
@@ -186,22 +207,25 @@ def table(op: Op, inputs: tuple[QParams, ...], y: QParams) -> np.ndarray:
     return TABLES[op.kind][0](op, inputs, y)
 
 
-def disagreements(op: Op, inputs: Sequence[QParams], y: QParams) -> int:
+def disagreements(op: Op, inputs: Sequence[QParams], y: QParams, quantizer: Quantizer) -> int:
     """For how many inputs a runtime gives another integer than the exact one."""
     if op.kind not in TABLES:
         return 0
-    exact, one, other = (form(op, inputs, y) for form in TABLES[op.kind])
-    return int(np.count_nonzero((exact != one) | (exact != other)))
+    exact, *forms = TABLES[op.kind]
+    if quantizer.symmetric and op.kind in SIGNED:
+        forms.append(SIGNED[op.kind])
+    expected = exact(op, inputs, y)
+    return int(np.count_nonzero(np.any([form(op, inputs, y) != expected for form in forms], axis=0)))
 
 
-def settle(op: Op, inputs: Sequence[QParams], y: QParams, readers: Sequence[Op] = ()) -> QParams:
+def settle(op: Op, inputs: Sequence[QParams], y: QParams, quantizer: Quantizer, readers: Sequence[Op] = ()) -> QParams:
     """``y`` with its scale moved so little (mostly by parts per million) that for no input a runtime rounds otherwise than
     the exact form; if all that are tried fail, the one with the fewest such inputs. ``readers``: sigmoids of the output,
     which have a prescribed scale themselves."""
-    fewest, best = None, y
+    fewest, best, gate = None, y, gate_qparams("sigmoid", quantizer)
     for scale in _candidates(op, inputs, y[0]):
-        count = disagreements(op, inputs, (scale, y[1]))
-        count += sum(disagreements(reader, [(scale, y[1])], SIGMOID_QPARAMS) for reader in readers)
+        count = disagreements(op, inputs, (scale, y[1]), quantizer)
+        count += sum(disagreements(reader, [(scale, y[1])], gate, quantizer) for reader in readers)
         if fewest is None or count < fewest:
             fewest, best = count, (scale, y[1])
         if count == 0:
