@@ -1,8 +1,8 @@
 """``make emulate``: every block type and activation on emulated CPUs, in both runtimes, against the reference's integers.
 
-Prints a row for each CPU, runtime and group of nets: those with weights of 7 bits, of 8, and ops without weights on every
-input that they can have. Exits with 1 where integers differ that should not: all but those of 8-bit weights in onnxruntime on
-x86 without VNNI, which saturate.
+Prints a row for each CPU, runtime, scheme of activations and group of nets: those with weights of 7 bits, of 8, and ops without
+weights on every input that they can have. Exits with 1 where integers differ that should not: all but those of 8-bit weights in
+onnxruntime on x86 without VNNI, which saturate.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from spaceevo.latency.runtimes.call import PACKAGES
 from spaceevo.nn.elastic import Quantizer
 from spaceevo.space import Graph
 from spaceevo.space.blocks import BLOCK_TYPES
-from spaceevo.space.graph import ACTIVATIONS, PADDINGS, GraphBuilder
+from spaceevo.space.graph import ACTIVATIONS, PADDINGS, SCHEMES, GraphBuilder
 
 DEFAULT = ("cortex-a76", "haswell")
 BITS, IMAGES, CASES = (7, 8), 16, 8
 OPS = "none"  # bits of the weights of ops that have none
 WRITE = {"onnxruntime": lambda model: write_int8(model, batch=None), "litert": write_tflite}
-ROW = "{:<12} {:<12} {:<8} {:>4} {:>5} {:>6} {:>10} {:>10} {:>8}"
+ROW = "{:<11} {:<12} {:<8} {:<12} {:>4} {:>5} {:>6} {:>10} {:>10} {:>8}"
 
 
 @dataclass(frozen=True)
@@ -65,35 +65,35 @@ def graphs() -> Iterator[tuple[str, Graph, str]]:
         yield f"pool {act}", pooled(act), PADDINGS[1]
 
 
-def nets(bits: int) -> dict[str, Net]:
+def nets(quantizer: Quantizer) -> dict[str, Net]:
     found = {}
     for seed, (name, graph, padding) in enumerate(graphs()):
-        net, stats = trained_net(graph, seed, Quantizer(bits), padding)
-        model = integer_model(net, graph, stats, Quantizer(bits))
+        net, stats = trained_net(graph, seed, quantizer, padding)
+        model = integer_model(net, graph, stats, quantizer)
         images = smooth_images(IMAGES, graph, seed=1).numpy()
         found[name] = Net(model, images, run_integer(model, images))
     return found
 
 
-def ops() -> dict[str, Net]:
+def ops(quantizer: Quantizer) -> dict[str, Net]:
     """Every op without weights, with random scales that are settled, on every input."""
     found, rng = {}, np.random.default_rng(0)
     for kind, number in product(TABLES, range(CASES)):
         hw = HW.get(kind, 16)
-        model, images = case_model(kind, settled_case(kind, random_case(kind, rng), hw), hw)
+        model, images = case_model(kind, settled_case(kind, random_case(kind, rng, quantizer), hw, quantizer), hw)
         found[f"{kind} {number}"] = Net(model, images, run_integer(model, images))
     return found
 
 
-def row(machine: Machine, cpu: str, runtime: str, version: str, bits: str, held: dict[str, Net], exact: bool) -> bool:
-    """Print what a runtime gives on a CPU; whether it is what it should be."""
+def row(machine: Machine, cells: tuple[str, ...], runtime: str, held: dict[str, Net], exact: bool) -> bool:
+    """Print what a runtime gives on a CPU, behind ``cells``; whether it is what it should be."""
     models = {name: (WRITE[runtime](net.model), net.images) for name, net in held.items()}
     given = machine.outputs_of(runtime, models)
     steps = {name: np.abs(given[name].astype(float) - net.expected) / net.model.output_qparams[0] for name, net in held.items()}
     apart = {name: np.rint(found).max() for name, found in steps.items() if found.any()}
     every = np.concatenate([found.ravel() for found in steps.values()])
     figures = f"{100 * np.mean(every == 0):.2f} %", f"{every.max():.0f}"
-    print(ROW.format(cpu, runtime, version, bits, len(held), len(held) - len(apart), f"{every.size:,}", *figures), flush=True)
+    print(ROW.format(*cells, len(held), len(held) - len(apart), f"{every.size:,}", *figures), flush=True)
     if apart and exact:
         print(f"  not exact: {', '.join(f'{name} ({most:.0f})' for name, most in apart.items())}")
     return not (apart and exact)
@@ -109,15 +109,17 @@ def main(cpus: list[str]) -> int:
         return 0
     qemu = {told["versions"]["qemu-user"] for told in facts.values()}
     print(f"qemu-user {', '.join(qemu)}; {IMAGES} images a net")
-    print(ROW.format("CPU", "runtime", "version", "bits", "nets", "exact", "integers", "equal", "at most"))
-    held, right = {str(bits): nets(bits) for bits in BITS} | {OPS: ops()}, True
-    for cpu, runtime, bits in product(cpus, WRITE, held):
+    print(ROW.format("CPU", "runtime", "version", "activations", "bits", "nets", "exact", "integers", "equal", "at most"))
+    held = {(scheme, str(bits)): nets(Quantizer(bits, scheme)) for scheme, bits in product(SCHEMES, BITS)}
+    held |= {(scheme, OPS): ops(Quantizer(activations=scheme)) for scheme in SCHEMES}
+    right = True
+    for cpu, runtime, (scheme, bits) in product(cpus, WRITE, held):
         exact = not (bits == "8" and runtime == "onnxruntime" and saturates(facts[cpu]["host"]))
-        version = facts[cpu]["versions"][PACKAGES[runtime]]
+        cells = cpu, runtime, facts[cpu]["versions"][PACKAGES[runtime]], scheme, bits
         try:
-            right &= row(machines[cpu], cpu, runtime, version, bits, held[bits], exact)
+            right &= row(machines[cpu], cells, runtime, held[scheme, bits], exact)
         except UserError as error:
-            print(f"{cpu} {runtime} {bits} bits: {error}")
+            print(f"{cpu} {runtime} {scheme} {bits} bits: {error}")
             right = False
     return 0 if right else 1
 

@@ -34,6 +34,7 @@ device.threads=123456789012: must be 4096 or less
 device.runtime=tvm: no such runtime; there are: onnxruntime, litert, openvino, none
 device.weight_bits=5: no such weight_bits; there are: auto, 7, 8
 device.padding=valid: no such padding; there are: symmetric, same
+device.activations=signed: no such activations; there are: affine, symmetric
 latency.limits_ms=[nan] latency.limits_ms=[nan]: must be null or a list of numbers above 0 and at most 1000000
 latency.limits_ms=[inf] latency.limits_ms=[inf]: must be null or a list of numbers above 0 and at most 1000000
 latency.limits_ms=[1,1] latency.limits_ms=[1.0, 1.0]: must be null or a list of numbers above 0 and at most 1000000, at least

@@ -108,14 +108,14 @@ def test_fp32_is_the_quantized_models_weights_and_inherited_the_supernets(tiny_r
 
     cfg = compose("export", [*TINY, f"run_dir={tiny_run}"])
     bits = json.loads(next(tiny_run.glob("models/*/card.json")).read_text())["weight_bits"]
-    net, space = load_supernet(tiny_run / "qat.ckpt", hyperspace(cfg), "qat command", weight_bits=bits)
+    net, space = load_supernet(tiny_run / "qat.ckpt", hyperspace(cfg), "qat command", quantizer=Quantizer(bits))
     images = load_data(cfg.data, test=True)
     assert images.test is not None and images.test_labels is not None
     calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
     for path in tiny_run.glob("models/*/card.json"):
         card = json.loads(path.read_text())
         graph = subnet_graph(Subnet.parse(space, card["encoding"]))
-        own, told = load_finished(tiny_run / f"finished/{card['name']}.ckpt", space, bits)
+        own, told = load_finished(tiny_run / f"finished/{card['name']}.ckpt", space, Quantizer(bits))
         assert card["finish"]["steps"] == told["steps"] > 0
         assert card["top1_val"] == told["top1_val"] and card["finish"]["top1_val_inherited"] == told["top1_inherited"]
         for source, quantizer, key in ((own, None, "top1_fp32"), (net, Quantizer(bits), "top1_inherited")):
@@ -149,11 +149,16 @@ def foreign(path: Path, encoding: str, *overrides: str) -> None:
 def test_a_checkpoint_for_weights_of_other_bits_is_told(tmp_path: Path) -> None:
     hs, path = hyperspace(compose("export", ["experiment=tiny"])), tmp_path / "qat.ckpt"
     foreign(path, "tiny-0112-2222")
-    load_supernet(path, hs, "qat command", weight_bits=8)
+    load_supernet(path, hs, "qat command", quantizer=Quantizer(8))
     with pytest.raises(
         UserError, match=r"trained with weights of 8 bits, this device's have 7 .* train anew with `qat command`"
     ):
-        load_supernet(path, hs, "qat command", weight_bits=7)
+        load_supernet(path, hs, "qat command", quantizer=Quantizer(7))
+    other = (
+        r"trained with affine activations, this device's are symmetric \(device\.activations\); train anew with `qat command`"
+    )
+    with pytest.raises(UserError, match=other):
+        load_supernet(path, hs, "qat command", quantizer=Quantizer(8, "symmetric"))
 
 
 def test_a_checkpoint_of_another_space_says_which_field_differs(tmp_path: Path) -> None:

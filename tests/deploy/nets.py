@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from spaceevo.deploy.integer.model import IntegerModel, QParams
+from spaceevo.deploy.integer.model import MIDDLE, IntegerModel, QParams
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats
 from spaceevo.nn.evaluate import calibrate
 from spaceevo.space import (
@@ -96,8 +96,9 @@ def demo_subnet(types: str, seed: int = 0) -> Graph:
 
 def one_op(kind: str, inputs: list[QParams], y: QParams, hw: int = 16) -> IntegerModel:
     """A model of one op without weights, behind what gives it the image's channels as its inputs' integers: images of
-    ``[N, inputs, hw, hw]`` whole numbers times the first input's scale."""
+    ``[N, inputs, hw, hw]`` whole numbers times the first input's scale, less its zero point."""
     (scale, _), n = inputs[0], len(inputs)
+    middle = MIDDLE if all(zero == MIDDLE for _, zero in (*inputs, y)) else 0
     if n == 1:
         op = Op("y", kind, (INPUT,), 1, 1, hw, 1 if kind == "mean" else hw)
         return IntegerModel(Graph(Tensor(INPUT, 1, hw), [op]), {}, {}, {}, {INPUT: inputs[0], "y": y})
@@ -108,6 +109,6 @@ def one_op(kind: str, inputs: list[QParams], y: QParams, hw: int = 16) -> Intege
         Graph(Tensor(INPUT, n, hw), ops),
         {name: np.eye(n, dtype=np.int8)[i][None, :, None, None] for i, name in enumerate(names)},
         {name: np.array([s / scale], np.float32) for name, (s, _) in zip(names, inputs, strict=True)},
-        {name: np.array([-zero], np.int32) for name, (_, zero) in zip(names, inputs, strict=True)},
-        {INPUT: (scale, 0), "a": inputs[0], "b": inputs[1], "y": y},
+        {name: np.array([middle - zero], np.int32) for name, (_, zero) in zip(names, inputs, strict=True)},
+        {INPUT: (scale, middle), "a": inputs[0], "b": inputs[1], "y": y},
     )

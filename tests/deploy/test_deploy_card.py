@@ -14,6 +14,7 @@ from spaceevo.deploy.claims.card import REQUIRED, write_card
 from spaceevo.deploy.claims.parity import agreement, float_convolutions, integer_op_report, run_batches, session
 from spaceevo.deploy.files.onnx_writer import write_fp32, write_int8
 from spaceevo.deploy.integer.random_model import random_models
+from spaceevo.nn.elastic import Quantizer
 from spaceevo.space import SearchSpace, Subnet, load_hyperspace, subnet_graph
 
 
@@ -48,7 +49,7 @@ def test_random_models_run_with_the_same_weights_in_both_precisions(bits: int) -
     rng = np.random.default_rng(0)
     space = SearchSpace.parse("small-4562-0000", load_hyperspace("small"))
     graph = subnet_graph(Subnet.sample(space, rng))
-    integer, full = random_models(graph, rng, bits)
+    integer, full = random_models(graph, rng, Quantizer(bits))
     assert max(np.abs(w.astype(int)).max() for w in integer.weights.values()) == 2 ** (bits - 1) - 1
     x = rng.random((4, graph.input.channels, graph.input.hw, graph.input.hw), dtype=np.float32)
     int8_logits = run_batches(session(write_int8(integer), exact=True), x)

@@ -37,7 +37,7 @@ def test_fp32_file_computes_what_the_float_subnet_does(kind: str, act: str) -> N
 def test_a_product_with_a_sigmoid_is_a_swish_in_fp32_files(kind: str, act: str) -> None:
     """OpenCV takes ``Mul(x, HardSigmoid(y))`` for a hard-swish without looking whether y is x: a gate is none of these."""
     graph = small_stage(kind, act)
-    nodes = onnx.load_from_string(write_fp32(random_models(graph, np.random.default_rng(0))[1])).graph.node
+    nodes = onnx.load_from_string(write_fp32(random_models(graph, np.random.default_rng(0), Quantizer())[1])).graph.node
     made_by = {node.output[0]: node for node in nodes}
     products = [[made_by.get(name) for name in node.input] for node in nodes if node.op_type == "Mul"]
     assert len(products) == sum(op.kind in ("mul", "swish") for op in graph.ops)

@@ -14,6 +14,7 @@ from spaceevo.deploy.files.onnx_writer import write_fp32, write_int8
 from spaceevo.deploy.integer.random_model import random_models
 from spaceevo.deploy.runtimes.op_latency import AFTER, BEFORE, adding_up_to, graph_rows, op_table, owners, profile_nodes
 from spaceevo.latency.measure import latency, measure
+from spaceevo.nn.elastic import Quantizer
 from spaceevo.space import Graph, SearchSpace, Subnet, load_hyperspace, subnet_graph
 
 
@@ -26,7 +27,7 @@ def graph() -> Graph:
 
 @pytest.fixture(scope="module")
 def models(graph: Graph) -> dict[str, bytes]:
-    integer, full = random_models(graph, np.random.default_rng(0))
+    integer, full = random_models(graph, np.random.default_rng(0), Quantizer())
     return {"int8": write_int8(integer), "fp32": write_fp32(full)}
 
 

@@ -34,13 +34,13 @@ from spaceevo.deploy.files.tflite_writer import read_labels, write_tflite
 from spaceevo.deploy.inputs import AtSize, PixelsAt, shown
 from spaceevo.deploy.integer.fold import float_model, integer_model
 from spaceevo.deploy.integer.model import FloatModel, IntegerModel
-from spaceevo.deploy.integer.reference import run_integer
+from spaceevo.deploy.integer.reference import quantize, run_integer, run_op
 from spaceevo.deploy.runtimes import litert, ort
 from spaceevo.deploy.runtimes.registry import measure_files, open_file, runtimes_in
 from spaceevo.errors import UserError
 from spaceevo.latency.host import versions
 from spaceevo.latency.machines.machine import HERE
-from spaceevo.nn.elastic import Elastic, resize
+from spaceevo.nn.elastic import Elastic, Quantizer, resize
 from spaceevo.nn.lsq import TensorQuantizer, fake_quant_activation, zero_point
 from spaceevo.paths import conf_dir
 from spaceevo.space import SearchSpace, Subnet, load_hyperspace, subnet_graph
@@ -53,7 +53,7 @@ LABELS = ["nought", "Eins ä", *"23456789"]
 class Case:
     """A net on the digits, in the space's smaller resolution or theirs, with its models, and 300 test images."""
 
-    def __init__(self, resolution: int) -> None:
+    def __init__(self, resolution: int, quantizer: Quantizer = QUANTIZER) -> None:
         self.data = compose("export", ["experiment=tiny"]).data
         space = SearchSpace.parse("tiny-0120-1111", load_hyperspace("tiny").with_task(channels=1, classes=10))
         subnet = replace(Subnet.sample(space, np.random.default_rng(0)), resolution=resolution)
@@ -66,9 +66,9 @@ class Case:
         torch.manual_seed(0)
         self.net = Elastic(self.graph, input_range(self.data))
         some = self.seen.normalized[:64]
-        self.net.init_quantizers(some, [self.graph], self.graph, QUANTIZER)
+        self.net.init_quantizers(some, [self.graph], self.graph, quantizer)
         stats = statistics(self.net, self.graph, some)
-        self.model: IntegerModel = integer_model(self.net, self.graph, stats, QUANTIZER)
+        self.model: IntegerModel = integer_model(self.net, self.graph, stats, quantizer)
         self.real: FloatModel = float_model(self.net, self.graph, stats)
 
 
@@ -108,6 +108,25 @@ def test_a_pixel_is_its_own_integer_in_litert_for_all_256() -> None:
     for xnnpack in (True, False):
         integers = litert.invoke(litert.interpreter(bytes(builder.Output()), xnnpack=xnnpack), every)[-1]
         assert (integers.astype(int).reshape(-1) + 128).tolist() == list(range(256))
+
+
+def test_every_pixel_is_the_same_integer_everywhere_where_activations_are_symmetric() -> None:
+    """int8 with zero point 0: pixels are normalized in the files, of which the reference is given normalized ones."""
+    case = Case(16, Quantizer(QUANTIZER.weight_bits, "symmetric"))
+    assert case.model.symmetric
+    every = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    integers = quantize(normalize(every, case.data).numpy(), case.model.qparams["input"])
+    assert len(np.unique(integers)) > 150 and integers.max() >= 254
+    expected = run_op(case.model, case.model.graph.op("stem"), [integers])
+    for write, runtime in ((write_int8, ort), (write_tflite, litert)):
+        held = runtime.inspect(write(case.model, given=case.given), ["stem"], every.numpy())
+        assert held.qparams["input"] == pytest.approx(case.model.qparams["input"])
+        np.testing.assert_array_equal(held.integers["stem"], expected)
+    seen, fed = AtSize(case.seen.normalized, 16)[:], case.seen.fed[:]
+    expected = run_integer(case.model, seen)
+    for form in (dict(given=case.given), dict(given=case.given, probabilities=True)):
+        for ending, written in ((".onnx", write_int8(case.model, **form)), (".tflite", write_tflite(case.model, **form))):
+            np.testing.assert_array_equal(open_file(Path(f"model{ending}"), written)(fed), expected)
 
 
 def test_full_precision_takes_pixels_too(case: Case) -> None:

@@ -10,6 +10,7 @@ from spaceevo.deploy.claims.parity import agreement, float_convolutions, integer
 from spaceevo.deploy.files.onnx_writer import write_fp32
 from spaceevo.deploy.integer.random_model import random_models
 from spaceevo.deploy.ptq import METHODS, post_training_quantized
+from spaceevo.nn.elastic import Quantizer
 from spaceevo.space import SearchSpace, Subnet, load_hyperspace, subnet_graph
 
 
@@ -17,7 +18,7 @@ from spaceevo.space import SearchSpace, Subnet, load_hyperspace, subnet_graph
 def fp32() -> bytes:
     space = SearchSpace.parse("tiny-0120-1111", load_hyperspace("tiny").with_task(channels=1, classes=10))
     graph = subnet_graph(Subnet.smallest(space))
-    return write_fp32(random_models(graph, np.random.default_rng(0))[1])
+    return write_fp32(random_models(graph, np.random.default_rng(0), Quantizer())[1])
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def images(fp32: bytes) -> np.ndarray:
 def test_it_runs_as_integers_near_the_float_model(
     method: str, fp32: bytes, images: np.ndarray, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    file = post_training_quantized(fp32, images, method)
+    file = post_training_quantized(fp32, images, method, Quantizer())
     assert float_convolutions(integer_op_report(file)) == 0
     real, quantized = run_batches(session(fp32), images), run_batches(session(file, exact=True), images)
     assert np.abs(real - quantized).mean() < 0.35 * real.std()
@@ -40,7 +41,7 @@ def test_it_runs_as_integers_near_the_float_model(
 
 @pytest.mark.parametrize("bits", [7, 8])
 def test_weights_have_the_bits_and_a_scale_a_channel(bits: int, fp32: bytes, images: np.ndarray) -> None:
-    proto = onnx.load_from_string(post_training_quantized(fp32, images, "minmax", bits))
+    proto = onnx.load_from_string(post_training_quantized(fp32, images, "minmax", Quantizer(bits)))
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
     weights = [array for array in arrays.values() if array.dtype == np.int8 and array.ndim == 4]
     assert weights

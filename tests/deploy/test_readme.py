@@ -35,6 +35,7 @@ from spaceevo.deploy.integer.fold import integer_model
 from spaceevo.deploy.integer.model import load_integer
 from spaceevo.deploy.integer.reference import run_integer
 from spaceevo.deploy.readme import readme
+from spaceevo.nn.elastic import Quantizer
 from spaceevo.space import SearchSpace, Subnet, load_hyperspace, subnet_graph
 from spaceevo.steps.verify import claimed_data
 
@@ -89,21 +90,26 @@ CASES = [
 
 @pytest.fixture(params=CASES, ids=lambda case: "-".join(map(str, case)))
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
+    return a_folder(request.param, tmp_path, QUANTIZER)
+
+
+def a_folder(case: tuple[int, str, str, bool, int], tmp_path: Path, quantizer: Quantizer) -> Folder:
     """A model of random weights, as it leaves."""
-    channels, kind, output, float_io, size = request.param
+    channels, kind, output, float_io, size = case
     space = SearchSpace.parse("tiny-0120-1111", load_hyperspace("tiny").with_task(channels=channels, classes=10))
     graph = subnet_graph(Subnet.smallest(space))
     data = DataConfig(channels=channels, mean=[0.0] * channels, std=[1.0] * channels)
     given, rng = FileInput.of(kind, data, graph.input.hw), np.random.default_rng(1)
     images = torch.from_numpy(rng.integers(0, 256, (10, channels, size, size), np.uint8))
     seen = shown(images, data, given)
-    net, stats = random_net(graph)
-    model = integer_model(net, graph, stats, QUANTIZER)
+    net, stats = random_net(graph, 0, quantizer)
+    model = integer_model(net, graph, stats, quantizer)
     (tmp_path / "model.onnx").write_bytes(write_int8(model, 1, LABELS, given, output != "logits"))
     tflite = write_tflite(model, float_io, LABELS, given=given, probabilities=output != "logits")
     (tmp_path / "model.tflite").write_bytes(tflite)
     card = dict(name="x", labels=LABELS, top1_runtime=9.5, measured_ms=0.01, host=dict(cpu="a CPU"), output=output)
-    page = readme(card | dict(input=given.claims()), model.qparams["input"], float_io)
+    told = dict(input=given.claims(), activations=quantizer.activations)
+    page = readme(card | told, model.qparams["input"], float_io)
     (tmp_path / "README.md").write_text(page)
     expected = run_integer(model, AtSize(seen.normalized, given.hw))
     pixels = shown(images, data, FileInput.of(PIXELS, data, given.hw)).fed[:]
@@ -142,6 +148,15 @@ def test_python_gives_the_references_integers(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_python(folder, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("case", CASES[:2], ids=lambda case: "-".join(map(str, case)))
+def test_python_gives_the_references_integers_of_a_symmetric_model(
+    case: tuple[int, str, str, bool, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = a_folder(case, tmp_path, Quantizer(QUANTIZER.weight_bits, "symmetric"))
+    run_python(folder, monkeypatch, capsys)
+    test_the_page_is_whole(folder)
 
 
 def test_python_gives_an_exported_models_integers(

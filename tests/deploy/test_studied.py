@@ -16,13 +16,14 @@ from spaceevo.deploy.runtimes.timing import timing_writer
 from spaceevo.deploy.studied import MODELS, OPS, WIDTHS, Subject, exported_models, measured, single_ops, whole_models
 from spaceevo.errors import UserError
 from spaceevo.latency.machines.machine import HERE
+from spaceevo.nn.elastic import Quantizer
 from spaceevo.report.studied import pairs
 
 Measure = Callable[[Mapping[str, bytes]], Mapping[str, np.ndarray]]
 
 
 def subjects(runtime: Runtime) -> list[Subject]:
-    write = timing_writer(8, "symmetric", runtime.name)
+    write = timing_writer(Quantizer(), "symmetric", runtime.name)
     return [*single_ops([8], write), *whole_models(["mobilenet_v3_small", "SEQnet@pixel4-A0"], 32, write)]
 
 
@@ -57,7 +58,7 @@ def test_accuracies_of_table_1_hold_at_their_resolution() -> None:
 
 
 def test_swish_in_int8_is_a_sigmoid_and_a_product() -> None:
-    write = timing_writer(8, "symmetric", "litert")
+    write = timing_writer(Quantizer(), "symmetric", "litert")
     subject = next(subject for subject in single_ops([8], write) if subject.name == "swish")
     (graph,) = tfl.ModelT.InitFromPackedBuf(subject.files()["int8", 9], 0).subgraphs
     assert len(graph.operators) == 18

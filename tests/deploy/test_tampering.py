@@ -29,7 +29,7 @@ Card = dict[str, Any]
 FOUND = {
     "resolution", "mmacs", "params", "input/shape", "parity/images", "parity/ops", "top1_reference", "top1_runtime",
     "top1_fp32", "quantization_loss", "agreement", "mean_difference", "max_difference", "bytes", "measured_ms", "fp32_ms",
-    "cold_ms", "fp32_cold_ms", "speedup", "labels", "padding", "data/name", "data/classes", "data/images",
+    "cold_ms", "fp32_cold_ms", "speedup", "labels", "padding", "activations", "data/name", "data/classes", "data/images",
     "input/kind", "input/resize", "input/dtype", "output",
     *(f"files/{name}/{key}" for name in ("model.onnx", "model.tflite") for key in
       ("agreement", "mean_difference", "max_difference", "identical_integers", "agreement_reference")),

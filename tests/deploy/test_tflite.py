@@ -9,7 +9,7 @@ from deploy.nets import QUANTIZER, demo_subnet, random_net, smooth_images
 
 from spaceevo.deploy.files.tflite_writer import read_labels, write_tflite
 from spaceevo.deploy.integer.fold import integer_model
-from spaceevo.deploy.integer.model import SIGMOID_QPARAMS, IntegerModel
+from spaceevo.deploy.integer.model import IntegerModel, gate_qparams
 from spaceevo.deploy.integer.reference import run_integer
 from spaceevo.deploy.runtimes.litert import interpreter, run_batches
 from spaceevo.latency.runtimes.call import opener
@@ -82,7 +82,7 @@ def test_a_sigmoid_has_the_scale_that_tflite_prescribes_whatever_it_reads() -> N
     quantizer.set_range(-140 * 0.0423774, 115 * 0.0423774)
     quantizer.scale.set(0.042377084493637085)
     model = integer_model(net, graph, stats, QUANTIZER)
-    assert model.qparams[f"{swish.name}.gate"] == SIGMOID_QPARAMS
+    assert model.qparams[f"{swish.name}.gate"] == gate_qparams("sigmoid", QUANTIZER)
     interpreter(write_tflite(model), xnnpack=False)
 
 

@@ -14,13 +14,14 @@ from spaceevo.deploy.files.tflite_float import write_float_tflite
 from spaceevo.deploy.files.tflite_writer import read_labels
 from spaceevo.deploy.integer.random_model import random_models
 from spaceevo.deploy.runtimes import litert, ort
+from spaceevo.nn.elastic import Quantizer
 from spaceevo.space import Graph
 from spaceevo.space.blocks import BLOCK_TYPES
 from spaceevo.space.graph import ACTIVATIONS, PADDINGS, GraphBuilder
 
 
 def check(graph: Graph, padding: str, x: np.ndarray, given: FileInput | None = None) -> None:
-    _, real = random_models(graph, np.random.default_rng(1), 8, padding)
+    _, real = random_models(graph, np.random.default_rng(1), Quantizer(), padding)
     expected = ort.run_batches(ort.session(write_fp32(real, None, given=given)), x)
     found = litert.run_batches(litert.interpreter(write_float_tflite(real, given=given)), x)
     assert found.shape == expected.shape and expected.std() > 0
@@ -57,5 +58,5 @@ def test_pixels_are_normalized_within_the_file() -> None:
 
 
 def test_labels_are_in_the_file() -> None:
-    _, real = random_models(demo_subnet("2046"), np.random.default_rng(0))
+    _, real = random_models(demo_subnet("2046"), np.random.default_rng(0), Quantizer())
     assert read_labels(write_float_tflite(real, labels=["cat", "dog"])) == ["cat", "dog"]

@@ -17,6 +17,7 @@ from spaceevo.latency.measure import GROUP as SESSIONS
 from spaceevo.latency.profile import GROUP, profile
 from spaceevo.latency.runtimes.call import opener
 from spaceevo.latency.sampling import Sample, graph_of, sample_models
+from spaceevo.nn.elastic import Quantizer
 from spaceevo.space import Graph, SearchSpace, Subnet, load_hyperspace, subnet_graph
 from spaceevo.space.graph import PADDINGS
 
@@ -31,7 +32,7 @@ def graph(sample: Sample) -> Graph:
 def models() -> dict[str, bytes]:
     """The INT8 and the FP32 model of one tiny subnet."""
     net = Subnet.smallest(SearchSpace.parse("tiny-0120-0000"))
-    int8, fp32 = timing_writer(7, "symmetric")(subnet_graph(net))
+    int8, fp32 = timing_writer(Quantizer(7), "symmetric")(subnet_graph(net))
     return {"int8": int8, "fp32": fp32}
 
 
@@ -101,8 +102,8 @@ def test_more_models_than_sessions_are_measured_in_groups(models: dict[str, byte
 
 def test_same_graph_is_written_as_the_same_models() -> None:
     net = Subnet.largest(SearchSpace.parse("tiny-0120-0000"))
-    assert timing_writer(8, "symmetric")(subnet_graph(net)) == timing_writer(8, "symmetric")(subnet_graph(net))
-    int8, fp32 = timing_writer(8, "symmetric")(subnet_graph(net))
+    int8, fp32 = timing_writer(Quantizer(), "symmetric")(subnet_graph(net))
+    assert timing_writer(Quantizer(), "symmetric")(subnet_graph(net)) == (int8, fp32)
     assert len(int8) < len(fp32)  # a byte a weight, not four
 
 
@@ -118,7 +119,7 @@ def test_timed_models_pad_as_the_device_does() -> None:
     op = next(op for op in graph.ops if op.pads("same") != op.pads("symmetric"))
     for padding in PADDINGS:
         before, after = op.pads(padding)
-        for content in timing_writer(8, padding)(graph):
+        for content in timing_writer(Quantizer(), padding)(graph):
             (node,) = (node for node in onnx.load_from_string(content).graph.node if node.name == op.name)
             pads = next(list(attribute.ints) for attribute in node.attribute if attribute.name == "pads")
             assert pads == [before, before, after, after]
@@ -127,7 +128,7 @@ def test_timed_models_pad_as_the_device_does() -> None:
 @pytest.mark.parametrize("runtime", RUNTIMES.values(), ids=lambda runtime: runtime.name)
 def test_every_runtime_has_files_to_time_in_both_precisions(runtime: Runtime) -> None:
     net = Subnet.largest(SearchSpace.parse("demo-001-111", load_hyperspace("demo")))
-    files = dict(zip(("int8", "fp32"), timing_writer(8, "symmetric", runtime.name)(subnet_graph(net)), strict=True))
+    files = dict(zip(("int8", "fp32"), timing_writer(Quantizer(), "symmetric", runtime.name)(subnet_graph(net)), strict=True))
     assert len(files["int8"]) < len(files["fp32"])
     times = measure(files, rounds=2, runs=2, open_call=opener(runtime.name))
     assert all(np.all(taken > 0) for taken in times.values())
@@ -141,7 +142,7 @@ class Writer:
 
     def __call__(self, graph: Graph) -> tuple[bytes, bytes]:
         self.graphs.append(graph)
-        return timing_writer(8, "symmetric")(graph)
+        return timing_writer(Quantizer(), "symmetric")(graph)
 
 
 def run_profile(samples: Sequence[Sample], write: Writer, part: Path, progress=lambda done: None) -> pd.DataFrame:  # type: ignore[no-untyped-def]

@@ -25,6 +25,7 @@ from spaceevo.errors import UserError
 from spaceevo.latency import host
 from spaceevo.latency.machines.machine import Machine, machine_at, machine_of
 from spaceevo.latency.machines.ssh import Ssh
+from spaceevo.nn.elastic import Quantizer
 from spaceevo.space import SearchSpace, Subnet, subnet_graph
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/bin:/sbin")
@@ -106,7 +107,7 @@ def there(server: Server) -> Machine:
 def files() -> dict[str, bytes]:
     """The INT8 file of one tiny subnet for each runtime."""
     graph = subnet_graph(NET)
-    return {runtime: timing_writer(7, "symmetric", runtime)(graph)[0] for runtime in RUNTIMES}
+    return {runtime: timing_writer(Quantizer(7), "symmetric", runtime)(graph)[0] for runtime in RUNTIMES}
 
 
 def test_it_tells_what_it_is(there: Machine) -> None:

@@ -107,7 +107,7 @@ def test_folded_batchnorm_equals_the_batch_statistics_it_was_given(kind: str, qu
     if quantizer is None:
         torch.testing.assert_close(folded, unfolded, rtol=1e-4, atol=1e-4)
     else:  # the folded bias lies on the integer grid: a few steps of the output
-        assert (folded - unfolded).abs().mean() < net.output_quantizer(graph.ops[-1])[0]
+        assert (folded - unfolded).abs().mean() < net.output_quantizer(graph.ops[-1], QUANT)[0]
 
 
 class _Conv(torch.nn.Module):
@@ -283,7 +283,7 @@ def values_on_grid(net: Elastic, graph: Graph, record: dict[str, Tensor]) -> dic
     """The integers that every recorded tensor is made of, before rounding."""
     integers = {}
     for op in graph.ops:
-        scale, zero = net.output_quantizer(op)
+        scale, zero = net.output_quantizer(op, QUANT)
         integers[op.name] = record[op.name].double() / scale.double() + zero_point(zero).double()
     return integers
 
@@ -356,7 +356,7 @@ def test_initial_quantizers_hold_what_all_graphs_reach() -> None:
             reached.setdefault(name, []).append(y.flatten())
     ops = {op.name: op for op in superset.ops}
     for name, values in reached.items():
-        scale, zero = net.output_quantizer(ops[name])
+        scale, zero = net.output_quantizer(ops[name], QUANT)
         whole = torch.cat([*values, torch.zeros(1)])
         low, high = (float(v) for v in torch.aminmax(whole))
         if ops[name].act == "hsigmoid":
@@ -367,7 +367,7 @@ def test_initial_quantizers_hold_what_all_graphs_reach() -> None:
         error = (fake_quant_activation(whole, scale, zero) - whole).square().mean()
         assert error <= (max(high - low, 1e-3) / ACT_MAX) ** 2 / 12 * 1.3, name  # at most that of the extremes' range
     for name in set(ops) - set(reached):  # run by the superset alone, fitted all the same
-        assert float(net.output_quantizer(ops[name])[0]) != 1.0, name
+        assert float(net.output_quantizer(ops[name], QUANT)[0]) != 1.0, name
 
 
 @torch.no_grad()
@@ -386,7 +386,7 @@ def test_a_relu6_tensor_that_reaches_6_learns_its_scale() -> None:
     with torch.no_grad():
         expand.gain.mul_(10)
     net.init_quantizers(x, [graph], largest_path(stage, superset=True), QUANT)
-    assert float(net.output_quantizer(graph.ops[0])[0].detach()) == pytest.approx(6 / ACT_MAX)
+    assert float(net.output_quantizer(graph.ops[0], QUANT)[0].detach()) == pytest.approx(6 / ACT_MAX)
     loss(net(x, graph, quantizer=QUANT)).backward()
     assert expand.output.scale.ratio.grad is not None and expand.output.scale.ratio.grad != 0
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spaceevo.nn.lsq import (
     ACT_MAX,
+    MIDDLE,
     SHARES,
     TOGETHER,
     TensorQuantizer,
@@ -19,11 +20,14 @@ from spaceevo.nn.lsq import (
     fake_quant_weight,
     init_weight_scale,
     least_squares_range,
+    symmetric_range,
     weight_max,
     zero_point,
 )
+from spaceevo.nn.scheme import Quantizer, clear_range
 
 SHAPE = (2, 4, 3, 5)
+SYMMETRIC = Quantizer(activations="symmetric")
 
 
 def rounded(x: Tensor) -> Tensor:
@@ -137,6 +141,22 @@ def test_activation_gradients_are_lsq_plus_where_clipped(scale: float, zero: int
     torch.testing.assert_close(got[2].double(), want[2], rtol=1e-3, atol=1e-4 * scale)
 
 
+@settings(max_examples=30, deadline=None)
+@given(scales, st.booleans(), st.integers(0, 99))
+def test_symmetric_activations_are_lsq(scale: float, from_zero: bool, seed: int) -> None:
+    """LSQ's own case: integers of -128 to 127, or of 0 to 127 behind a ReLU, and nothing to learn but the scale."""
+    x = away_from_ties(scale, -200, 200, seed).requires_grad_()
+    up = torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed + 1))
+    step = torch.tensor(scale, requires_grad=True)
+    y = SYMMETRIC.hold(x, step, torch.tensor(float(MIDDLE)), from_zero)
+    leaves = [leaf.detach().double().requires_grad_() for leaf in (x, step)]
+    exact = reference(*leaves, torch.tensor(0.0), 0 if from_zero else -128, 127)
+    torch.testing.assert_close(y.double(), exact, rtol=1e-6, atol=0)
+    got, want = torch.autograd.grad(y, [x, step], up), torch.autograd.grad(exact, leaves, up.double())
+    torch.testing.assert_close(got[0].double(), want[0])
+    torch.testing.assert_close(got[1].double(), want[1] / math.sqrt(x[0].numel() * 127), rtol=1e-3, atol=1e-3)
+
+
 def test_values_out_of_range_pass_no_gradient() -> None:
     x = torch.tensor([-100.0, -1.0, 0.0, 100.0, 200.0, 400.0], requires_grad=True)
     fake_quant_activation(x, torch.tensor(1.0), torch.tensor(10.0)).sum().backward()
@@ -229,6 +249,25 @@ def test_a_scale_stays_positive_and_comes_back_from_beyond_zero(pushed: float) -
     assert float(quantizer()[0].detach()) == pytest.approx(4 / ACT_MAX, rel=0.2)
 
 
+@pytest.mark.parametrize("from_zero", [True, False])
+@pytest.mark.parametrize("factor", [0.3, 0.6])
+def test_a_symmetric_scale_learns_the_range_and_no_zero_point(factor: float, from_zero: bool) -> None:
+    torch.manual_seed(0)
+    quantizer = TensorQuantizer(from_zero)
+    x = torch.rand(16, 256) * (4 if from_zero else 8) - (0 if from_zero else 4)
+    quantizer.set_range(-4 * factor, 4 * factor, symmetric=True)
+    before = float(quantizer(symmetric=True)[0].detach())
+    assert before == pytest.approx(4 * factor / 127, rel=1e-6)
+    optimizer = torch.optim.SGD(quantizer.parameters(), 0.003)
+    for _ in range(400):
+        optimizer.zero_grad()
+        (SYMMETRIC.hold(x, *quantizer(symmetric=True), from_zero) - x).square().mean().backward()
+        optimizer.step()
+    scale, zero = quantizer(symmetric=True)
+    assert float(zero) == MIDDLE and (quantizer.zero is None or quantizer.zero.grad is None)
+    assert abs(float(scale.detach()) - 4 / 127) < 0.5 * abs(before - 4 / 127)
+
+
 @pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
 def test_scale_and_zero_point_move_by_a_share_of_the_range_whatever_its_size(size: float) -> None:
     """The same tensor in other units: the same relative updates."""
@@ -257,6 +296,33 @@ def test_initial_weight_scale_has_about_the_least_squared_error(bits: int) -> No
     assert error(scale) <= 1.1 * min(error(widest * share) for share in torch.linspace(0.1, 1, 91))
     assert float(init_weight_scale(-w, bits)) == pytest.approx(float(scale))
     assert bits == 8 or error(scale) < 0.7 * error(widest)  # with few steps, an outlier is not worth them
+
+
+def test_initial_symmetric_range_has_about_the_least_squared_error_and_both_ends_alike() -> None:
+    torch.manual_seed(0)
+    values = torch.cat([torch.randn(4000), torch.tensor([-40.0, 60.0])])
+    low, high = least_squares_range(values, -40.0, 60.0, symmetric=True)
+    assert low * 127 == pytest.approx(-high * 128)
+    quantizer = TensorQuantizer()
+
+    def error(high: float) -> float:
+        quantizer.set_range(-high, high, symmetric=True)
+        with torch.no_grad():
+            return float((SYMMETRIC.hold(values[None], *quantizer(symmetric=True)) - values).square().mean())
+
+    assert error(high) <= 1.1 * min(error(share * 60) for share in SHARES.tolist())
+    assert quantizer.range() == pytest.approx(symmetric_range(-60, 60))
+    assert symmetric_range(0, 127) == (-128, 127) and symmetric_range(-128, 0) == (-128, 127)
+
+
+@given(st.floats(0, 1), st.floats(0.05, 2))
+def test_no_pixel_is_near_a_tie_of_a_symmetric_input(mean: float, std: float) -> None:
+    low, high = -mean / std, (1 - mean) / std
+    least, most = clear_range(low, high)
+    assert least <= low and most >= high and most <= 1.02 * symmetric_range(low, high)[1]
+    steps = (torch.arange(256, dtype=torch.float64) / 255 - mean) / std / (most / 127)
+    assert float((steps - steps.floor() - 0.5).abs().min()) > 5e-4
+    assert clear_range(least, most) == pytest.approx((least, most))  # of its own 256 steps none is
 
 
 def test_initial_range_has_about_the_least_squared_error() -> None:

@@ -129,7 +129,7 @@ def test_no_seconds_leave_the_inherited_weights_as_the_paper_has_it(tiny_run: Pa
     assert compose("train", [*TINY, "finish.epochs=0"]).finish.epochs == 0
     net, space = load_supernet(tiny_run / "qat.ckpt", hyperspace(cfg))
     for path in tiny_run.glob("finished/*.ckpt"):
-        own, told = load_finished(path, space, Quantizer().weight_bits if told_bits(path) == 8 else 7)
+        own, told = load_finished(path, space, Quantizer(told_bits(path)))
         graph = subnet_graph(Subnet.parse(space, told["subnet"]))
         moved = [not torch.equal(own.weight(op), net.weight(op)) for op in graph.ops if op.has_weight]
         assert told["steps"] > 0 and all(moved)
@@ -216,7 +216,7 @@ def test_what_is_no_finished_subnet_is_named(tiny_run: Path, tmp_path: Path) -> 
     space = SearchSpace.parse("tiny-0120-0000", hyperspace(compose("train", TINY)))
     save_checkpoint(tmp_path / "other.ckpt", {"state_dict": {}})
     with pytest.raises(UserError, match=r"other\.ckpt: not the checkpoint of a finished subnet"):
-        load_finished(tmp_path / "other.ckpt", space, 8)
+        load_finished(tmp_path / "other.ckpt", space, QUANT)
     path = next(tiny_run.glob("finished/*.ckpt"))
     with pytest.raises(UserError, match=r"trained with weights of \d bits, this device's have 4"):
-        load_finished(path, space, 4)
+        load_finished(path, space, Quantizer(4))

@@ -148,7 +148,7 @@ def test_init_qat_reaches_every_quantizer(net: Elastic) -> None:
         with torch.no_grad():
             net(resize(train_pixels()[:32], graph.input.hw), graph, record=record)
             for op in graph.ops:  # hardly a value that these subnets reach is clipped: 1.3 % of the worst op
-                scale, zero = net.output_quantizer(op)
+                scale, zero = net.output_quantizer(op, QUANT)
                 q = record[op.name] / scale + zero_point(zero)
                 assert ((q < -1) | (q > ACT_MAX + 1)).double().mean() < 0.02, op.name
     again = new_net(space)

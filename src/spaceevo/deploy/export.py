@@ -136,11 +136,11 @@ def check(pair: ModelPair, images: Shown, labels: Tensor) -> dict[str, Any]:
 
 
 def baseline(
-    real: FloatModel, calibration: Arrays, method: str, weight_bits: int, images: Arrays, labels: Tensor
+    real: FloatModel, calibration: Arrays, method: str, quantizer: Quantizer, images: Arrays, labels: Tensor
 ) -> tuple[bytes, dict[str, Any]]:
     """The model in full precision quantized after training, on normalized ``calibration`` ``[N, C, R, R]``, which it takes too,
     and its top-1 (percent) on ``images`` of the same form."""
-    content = post_training_quantized(write_fp32(real), calibration, method, weight_bits)
+    content = post_training_quantized(write_fp32(real), calibration, method, quantizer)
     return content, dict(
         calibrate=method,
         images=len(calibration),

@@ -13,15 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from spaceevo.deploy.integer.reference import Arrays
+from spaceevo.nn.scheme import Quantizer
 
 METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 CHUNK = 16  # images whose activations are held at once
 
 
-def post_training_quantized(fp32: bytes, images: Arrays, method: str, weight_bits: int = 8) -> bytes:
+def post_training_quantized(fp32: bytes, images: Arrays, method: str, quantizer: Quantizer) -> bytes:
     """An FP32 ONNX model in INT8 (QDQ): weights symmetric with a scale per output channel, activations uint8 of the ranges
-    that ``method`` (one of :data:`METHODS`) finds over normalized ``images`` ``[N, C, R, R]``. ``weight_bits`` 7 are for
-    CPUs without VNNI (see :func:`spaceevo.latency.host.weight_bits`)."""
+    that ``method`` (one of :data:`METHODS`) finds over normalized ``images`` ``[N, C, R, R]``, or int8 with zero points of 0
+    (and biases in float32, as TensorRT reads them) where the ``quantizer`` holds them so; weights of its bits."""
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -35,11 +36,15 @@ def post_training_quantized(fp32: bytes, images: Arrays, method: str, weight_bit
             _Reader(images),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            reduce_range=weight_bits == 7,
-            activation_type=QuantType.QUInt8,
+            reduce_range=quantizer.weight_bits == 7,
+            activation_type=QuantType.QInt8 if quantizer.symmetric else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod[METHODS[method]],
-            extra_options={"CalibStridedMinMax": math.gcd(len(images), CHUNK)},
+            extra_options={
+                "CalibStridedMinMax": math.gcd(len(images), CHUNK),
+                "ActivationSymmetric": quantizer.symmetric,
+                "QuantizeBias": not quantizer.symmetric,
+            },
         )
         return target.read_bytes()
 

@@ -9,6 +9,8 @@ from typing import Any
 from spaceevo.deploy.config import PROBABILITIES
 from spaceevo.deploy.file_input import FileInput
 from spaceevo.deploy.integer.model import QParams
+from spaceevo.latency.runtimes.ort import INT8_ALLOWED
+from spaceevo.space.graph import SYMMETRIC
 
 TEMPLATE = "readme.md.jinja"
 
@@ -38,6 +40,8 @@ def readme(card: Mapping[str, Any], input_qparams: QParams, float_io: bool) -> s
         pnm="PGM" if given.channels == 1 else "PPM",
         extension="pgm" if given.channels == 1 else "ppm",
         pixels=given.pixels,
+        symmetric=card.get("activations") == SYMMETRIC,
+        int8_allowed=INT8_ALLOWED,
         resize=given.resizing,
         mean=list(given.mean),
         std=list(given.std),

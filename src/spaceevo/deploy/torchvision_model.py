@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from spaceevo.deploy.files.onnx_writer import INPUT, OPSET, OUTPUT
+from spaceevo.deploy.files.onnx_graph import INPUT, OPSET, OUTPUT
 from spaceevo.errors import UserError, bad_choice, first_line
 
 

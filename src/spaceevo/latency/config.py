@@ -8,7 +8,7 @@ from omegaconf import MISSING
 
 from spaceevo.errors import UserError, bad_value
 from spaceevo.settings import COUNT, THREADS, setting
-from spaceevo.space.graph import PADDINGS
+from spaceevo.space.graph import PADDINGS, SCHEMES
 
 SHIPPED = "shipped"  # ``device.predictor``: the one that comes with the package
 #: Whose latency can be a model's: those of ``latency/runtimes``, which are only loaded where they are needed.
@@ -34,6 +34,9 @@ class DeviceConfig:
         "of a weight; auto: 8 where this CPU has VNNI or is no x86, else 7", choices=("auto", 7, 8)
     )
     padding: str = setting("how convolutions of stride 2 pad, in training and in every file", choices=PADDINGS)
+    activations: str = setting(
+        "affine: 8 bits with a learned zero point; symmetric: int8 with zero point 0, as TensorRT needs them", choices=SCHEMES
+    )
     predictor: str | None = setting(
         "its latency predictor: shipped, a predictor's JSON file, or a folder of published tables; null: fitted to the profile"
     )

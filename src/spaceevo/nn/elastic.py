@@ -8,40 +8,22 @@ batch's own are used (training), with ``stats`` the BatchNorm is folded into the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaceevo.nn.lsq import (
-    ACT_MAX,
-    MIN_SCALE,
-    TensorQuantizer,
-    fake_quant_activation,
-    fake_quant_weight,
-    init_weight_scale,
-    least_squares_range,
-)
+from spaceevo.nn.lsq import MIN_SCALE, TensorQuantizer, fake_quant_weight, init_weight_scale, least_squares_range
 from spaceevo.nn.parameters import OpParameters, Values, attach
-from spaceevo.nn.plain import GATE_SCALE, fixed, fused, padded, plain_op
+from spaceevo.nn.plain import fixed, fused, padded, plain_op
+from spaceevo.nn.scheme import Quantizer as Quantizer
+from spaceevo.nn.scheme import clear_range
 from spaceevo.space.graph import FUSED, INPUT, Graph, Op
 
 BN_EPS = 1e-5
 PASSED_ON = 8  # input channels from which on a convolution of stride 1 passes them on at first
 INIT_BATCH, INIT_PIXELS = 64, 500_000  # images that quantizers are initialized from at once, and pixels of them
 Stats = dict[str, tuple[Tensor, Tensor]]
-
-
-@dataclass
-class Quantizer:
-    """How a device holds tensors: see ``conf/device``. ``weight_bits``: 8, or 7 on x86 without VNNI.
-
-    What is not here is the same on all devices: activations have 8 bits, and ``hswish`` and ``swish`` are a gate (a hard
-    sigmoid, a sigmoid) rounded to 8 bits and a product, which every runtime has integer kernels for.
-    """
-
-    weight_bits: int = 8
 
 
 class Elastic(nn.Module):
@@ -93,7 +75,7 @@ class Elastic(nn.Module):
 
     def enter(self, x: Tensor, quantizer: Quantizer | None) -> Tensor:
         """The input tensor as the runtime holds it."""
-        return x if quantizer is None else fake_quant_activation(x, *self.input())
+        return x if quantizer is None else quantizer.hold(x, *self.input(quantizer.symmetric))
 
     def run(
         self,
@@ -105,7 +87,7 @@ class Elastic(nn.Module):
     ) -> Tensor:
         """What ``op`` makes of its ``inputs``, before its output is quantized."""
         if not op.has_weight:
-            return plain_op(op, inputs, self.padding, quantizer is not None)
+            return plain_op(op, inputs, self.padding, quantizer)
         weight, p = self.quantized_weight(op, quantizer), self.ops_by_name[op.name]
         if op.norm and stats is None:
             y = self.conv(op, inputs[0], weight)
@@ -114,7 +96,7 @@ class Elastic(nn.Module):
             )
         factor, bias = self.folded(op, stats)
         if quantizer is not None:
-            bias = self.on_grid(op, bias, factor, self.scale_of(op.inputs[0], graph))
+            bias = self.on_grid(op, bias, factor, self.scale_of(op.inputs[0], graph, quantizer))
         weight = weight if factor is None else weight * factor[:, None, None, None]
         return self._act(op, self.conv(op, inputs[0], weight, bias if op.norm or op.bias else None), quantizer)
 
@@ -125,14 +107,14 @@ class Elastic(nn.Module):
         factor, bias = self.folded(op, stats)
         assert factor is not None
         if quantizer is not None:
-            bias = self.on_grid(op, bias, factor, self.scale_of(op.inputs[0], graph))
+            bias = self.on_grid(op, bias, factor, self.scale_of(op.inputs[0], graph, quantizer))
         return self._act(op, y * factor[:, None, None] + bias[:, None, None], quantizer)
 
     def leave(self, op: Op, y: Tensor, quantizer: Quantizer | None) -> Tensor:
         """The op's output as the runtime holds it."""
         if quantizer is None or op.kind == "maxpool":
             return y
-        return fake_quant_activation(y, *self.output_quantizer(op))
+        return quantizer.hold(y, *self.output_quantizer(op, quantizer), from_zero=op.act in FUSED)
 
     def conv(self, op: Op, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """The op's convolution alone."""
@@ -171,22 +153,25 @@ class Elastic(nn.Module):
         gain = p.gain[: op.cout] * torch.rsqrt(var + BN_EPS)
         return gain, shift - mean * gain
 
-    def output_quantizer(self, op: Op) -> tuple[Tensor, Tensor]:
+    def output_quantizer(self, op: Op, quantizer: Quantizer) -> tuple[Tensor, Tensor]:
         """Scale and zero point (in steps, not yet rounded: ``lsq.zero_point``) of the op's output tensor."""
         p = self.ops_by_name[op.name]
         if op.act == "hsigmoid":
-            return fixed(GATE_SCALE, self.input.scale.unit)
-        scale, zero = p.output()
+            return fixed(quantizer.gate_scale(op.act), self.input.scale.unit, quantizer.zero)
+        scale, zero = p.output(quantizer.symmetric)
         if op.act == "relu6":
-            scale = scale + (scale.clamp(max=6 / ACT_MAX) - scale).detach()  # at the cap it still learns
-        return scale, torch.zeros_like(zero) if op.act in FUSED else zero  # in a stack an op may be fused in some subnets only
+            scale = scale + (scale.clamp(max=6 / quantizer.levels) - scale).detach()  # at the cap it still learns
+        # In a stack an op may be fused in some subnets only.
+        return scale, torch.full_like(zero, quantizer.zero) if op.act in FUSED else zero
 
-    def scale_of(self, tensor: str, graph: Graph) -> Tensor:
+    def scale_of(self, tensor: str, graph: Graph, quantizer: Quantizer) -> Tensor:
         """The scale of ``input`` or of an op's output; a pool's is its input's."""
         if tensor == INPUT:
-            return self.input()[0]
+            return self.input(quantizer.symmetric)[0]
         op = graph.op(tensor)
-        return self.scale_of(op.inputs[0], graph) if op.kind == "maxpool" else self.output_quantizer(op)[0]
+        if op.kind == "maxpool":
+            return self.scale_of(op.inputs[0], graph, quantizer)
+        return self.output_quantizer(op, quantizer)[0]
 
     def on_grid(self, op: Op, bias: Tensor, gain: Tensor | None, input_scale: Tensor) -> Tensor:
         """The bias as the runtime holds it: int32 on the grid ``sx * sw[c]``."""
@@ -200,7 +185,8 @@ class Elastic(nn.Module):
     @torch.no_grad()
     def init_quantizers(self, x: Tensor, graphs: Iterable[Graph], superset: Graph, quantizer: Quantizer) -> None:
         """Initial scales and zero points of least squared error: of the weights, and of the values that the activations
-        have in full precision on the batch ``x`` over all ``graphs``; ops that none of them runs, over ``superset``."""
+        have in full precision on the batch ``x`` over all ``graphs``; ops that none of them runs, over ``superset``. A
+        symmetric input holds the range that it began with."""
         seen = Values()
         for graph in graphs:
             self._observe(x, graph, seen)
@@ -211,7 +197,10 @@ class Elastic(nn.Module):
                 p.weight_scale.set(init_weight_scale(p.weight, quantizer.weight_bits))
             source = seen if name in seen.extremes else unseen
             if hasattr(p, "output") and name in source.extremes:
-                p.output.set_range(*least_squares_range(*source.of(name)))
+                values, symmetric = source.of(name), quantizer.symmetric
+                p.output.set_range(*least_squares_range(*values, symmetric), symmetric)
+        if quantizer.symmetric:
+            self.input.set_range(*clear_range(*self.input.range()), symmetric=True)
 
     def _observe(self, x: Tensor, graph: Graph, into: Values) -> None:
         at_once = max(1, min(INIT_BATCH, INIT_PIXELS // graph.input.hw**2))

@@ -1,8 +1,8 @@
 """LSQ+ fake quantization (Bhalgat et al., CVPRW 2020; LSQ: Esser et al., ICLR 2020).
 
 Activations are asymmetric with a learned scale and a learned zero point, rounded to an integer with a straight-through
-gradient; weights are symmetric with a learned scale. ``Scale`` and ``TensorQuantizer`` hold what is learned, in units in
-which one rate suits all of a network's parameters.
+gradient; or, where a device wants them so (:mod:`spaceevo.nn.scheme`), symmetric with a learned scale, as weights are.
+``Scale`` and ``TensorQuantizer`` hold what is learned, in units in which one rate suits all of a network's parameters.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 ACT_MAX = 255
+MIDDLE = 128  # what stands for 0 in a symmetric tensor: integers are unsigned here, and files hold these as int8, less this
 MIN_SCALE = 1e-6
 USUAL = 6.0  # the range of an activation, in units of a BatchNorm's deviation
 TOGETHER = 1 << 18  # elements from which on threads share a tensor
@@ -27,14 +28,15 @@ SAMPLE = 1 << 13  # values that a range is fitted to
 class _FakeQuant(torch.autograd.Function):
     """``y = (clip(round(x / s) + z, low, high) - z) * s``, rounding half to even; ``z``, a whole number, and ``s`` positive.
 
-    The gradients of ``s`` and ``z`` are LSQ+'s, times LSQ's ``1 / sqrt(count * high)``.
+    The gradients of ``s`` and ``z`` are LSQ+'s, times ``1 / sqrt(share)``: LSQ's share is the number of elements times the
+    greatest integer's distance from ``z``.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, zero: Tensor, low: int, high: int, count: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scale: Tensor, zero: Tensor, low: int, high: int, share: int) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last) if _is_channels_last(x) else x.contiguous()
         ctx.save_for_backward(x, scale, zero)
-        ctx.settings = low, high, count
+        ctx.settings = low, high, share
         if x.device.type != "cpu":
             return ((x / scale).round_().add_(zero).clamp_(low, high).sub_(zero)).mul_(scale)
         y = torch.empty_like(x)
@@ -44,7 +46,7 @@ class _FakeQuant(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
         x, scale, zero = ctx.saved_tensors
-        low, high, count = ctx.settings
+        low, high, share = ctx.settings
         grad = grad.contiguous(memory_format=torch.channels_last) if _is_channels_last(x) else grad.contiguous()
         if x.device.type == "cpu":
             grad_x = torch.empty_like(x)
@@ -58,7 +60,7 @@ class _FakeQuant(torch.autograd.Function):
             grad_x = torch.where(inside, grad, 0)
             of_scale = (grad * (integer - zero - torch.where(inside, steps, 0))).sum()
             of_clipped = (grad - grad_x).sum()
-        factor = (count * high) ** -0.5
+        factor = share**-0.5
         return grad_x, of_scale * factor, -scale * of_clipped * factor, None, None, None
 
 
@@ -89,18 +91,19 @@ def _flat(x: Tensor) -> Tensor:
     return (x.permute(0, 2, 3, 1) if _is_channels_last(x) else x).reshape(-1).detach()
 
 
-def fake_quant_activation(x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
-    """Per tensor ``[B, ...]``, 8 bits, unsigned: integers q in 0..255 of real value ``(q - zero_point(zero)) * scale``.
+def fake_quant_activation(x: Tensor, scale: Tensor, zero: Tensor, low: int = 0, levels: int = ACT_MAX) -> Tensor:
+    """Per tensor ``[B, ...]``, 8 bits, unsigned: integers q in ``low``..255 of real value ``(q - zero_point(zero)) * scale``.
+    ``levels``: LSQ's greatest integer, 255, or in a symmetric tensor 127.
 
     In float32 whatever the autocast: a grid of 256 steps has no room in bfloat16."""
     rounded = zero + (zero_point(zero) - zero).detach()
-    return _FakeQuant.apply(x.float(), scale, rounded, 0, ACT_MAX, max(1, x.numel() // len(x)))
+    return _FakeQuant.apply(x.float(), scale, rounded, low, ACT_MAX, max(1, x.numel() // len(x)) * levels)
 
 
 def fake_quant_weight(w: Tensor, scale: Tensor, bits: int) -> Tensor:
     """Symmetric and narrow (-127..127 at 8 bits), so that a negative BatchNorm gain may flip the sign exactly."""
     top = weight_max(bits)
-    return _FakeQuant.apply(w.float(), scale, torch.zeros_like(scale), -top, top, w.numel())
+    return _FakeQuant.apply(w.float(), scale, torch.zeros_like(scale), -top, top, w.numel() * top)
 
 
 def zero_point(zero: Tensor) -> Tensor:
@@ -156,9 +159,11 @@ class TensorQuantizer(nn.Module):
         self.scale = Scale()
         self.zero = None if from_zero else nn.Parameter(torch.tensor(0.0))  # as a share of the range
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """Scale, and zero point in steps, not yet rounded."""
+    def forward(self, symmetric: bool = False) -> tuple[Tensor, Tensor]:
+        """Scale, and zero point in steps, not yet rounded; that of a ``symmetric`` tensor is not learned."""
         scale = self.scale()
+        if symmetric:
+            return scale, torch.full_like(scale, MIDDLE)
         if self.zero is None:
             return scale, torch.zeros_like(scale)
         fixed = self.zero.detach()
@@ -166,21 +171,39 @@ class TensorQuantizer(nn.Module):
         return scale, ACT_MAX * fixed + (self.zero - fixed) * ACT_MAX * self.scale.pace / self.scale.unit
 
     @torch.no_grad()
-    def set_range(self, low: float, high: float) -> None:
-        """Hold ``low`` to ``high`` (and 0)."""
+    def set_range(self, low: float, high: float, symmetric: bool = False) -> None:
+        """Hold ``low`` to ``high`` (and 0); ``symmetric``: with as many steps below 0 as there are."""
         low, high = min(low, 0.0) if self.zero is not None else 0.0, max(high, 0.0)
+        if symmetric:
+            low, high = symmetric_range(low, high)
         width = max(high - low, 1e-3)
         scale = width / ACT_MAX
-        self.scale.set(scale, scale * (ACT_MAX / USUAL) ** 2)
+        self.scale.set(scale, scale * ((ACT_MAX - MIDDLE if symmetric else ACT_MAX) / USUAL) ** 2)
         if self.zero is not None:
             self.zero.fill_(-low / width)
 
+    def range(self) -> tuple[float, float]:
+        """What it holds, of the scale and zero point that it began with."""
+        width, zero = ACT_MAX * float(self.scale.unit), 0.0 if self.zero is None else float(self.zero.detach())
+        return -zero * width, (1 - zero) * width
+
+
+def symmetric_range(low: float, high: float) -> tuple[float, float]:
+    """The least range of 128 steps below 0 and 127 above it that holds ``low`` to ``high``."""
+    scale = max(-low / MIDDLE, high / (ACT_MAX - MIDDLE))
+    return -MIDDLE * scale, (ACT_MAX - MIDDLE) * scale
+
 
 @torch.no_grad()
-def least_squares_range(values: Tensor, low: float, high: float) -> tuple[float, float]:
+def least_squares_range(values: Tensor, low: float, high: float, symmetric: bool = False) -> tuple[float, float]:
     """The range within ``low`` to ``high`` (0 among them) whose 256 steps hold a sample of ``values`` ``[N]`` with the least
-    squared error: first the upper end, then the lower one is a share of the extreme."""
+    squared error: first the upper end, then the lower one is a share of the extreme. ``symmetric``: a share of
+    :func:`symmetric_range`, both ends alike."""
     shares = SHARES.flip(0)  # of equals the widest
+    if symmetric:
+        low, high = symmetric_range(low, high)
+        share = float(shares[_squared_errors(values, low * shares, high * shares).argmin()])
+        return low * share, high * share
     high = float((high * shares)[_squared_errors(values, torch.full_like(shares, low), high * shares).argmin()])
     low = float((low * shares)[_squared_errors(values, low * shares, torch.full_like(shares, high)).argmin()])
     return low, high

@@ -8,19 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spaceevo.nn.lsq import ACT_MAX, fake_quant_activation
+from spaceevo.nn.scheme import Quantizer
 from spaceevo.space.graph import Op
 
-GATE_SCALE = 1 / ACT_MAX  # sigmoid and hard-sigmoid outputs fill [0, 1]
-SIGMOID_SCALE = 1 / (ACT_MAX + 1)  # a sigmoid does not reach 1, and TFLite's has this scale
 
-
-def plain_op(op: Op, inputs: list[Tensor], padding: str, quantized: bool) -> Tensor:
-    """What an op without weights makes of its ``inputs``; where the output is ``quantized``, its range is the clamp."""
+def plain_op(op: Op, inputs: list[Tensor], padding: str, quantizer: Quantizer | None) -> Tensor:
+    """What an op without weights makes of its ``inputs``; where there is a ``quantizer``, the output's range is the clamp."""
     x = inputs[0]
     if op.kind == "add":
         y = x + inputs[1]
-        return y if quantized else fused(op.act, y)
+        return fused(op.act, y) if quantizer is None else y
     if op.kind == "mul":
         return x * inputs[1]
     if op.kind == "mean":
@@ -29,10 +26,10 @@ def plain_op(op: Op, inputs: list[Tensor], padding: str, quantized: bool) -> Ten
         x, pad = padded(op, x, padding, -math.inf)
         return F.max_pool2d(x, op.kernel, op.stride, pad)
     hard = op.kind == "hswish"
-    if not quantized:
+    if quantizer is None:
         return F.hardswish(x) if hard else F.silu(x)
-    gate, scale = (F.hardsigmoid(x), GATE_SCALE) if hard else (torch.sigmoid(x), SIGMOID_SCALE)
-    return x * fake_quant_activation(gate, *fixed(scale, x))
+    gate, kind = (F.hardsigmoid(x), "hsigmoid") if hard else (torch.sigmoid(x), "sigmoid")
+    return x * quantizer.hold(gate, *fixed(quantizer.gate_scale(kind), x, quantizer.zero))
 
 
 def padded(op: Op, x: Tensor, padding: str, value: float) -> tuple[Tensor, int]:
@@ -50,6 +47,6 @@ def fused(act: str | None, y: Tensor) -> Tensor:
     return F.relu6(y) if act == "relu6" else y
 
 
-def fixed(scale: float, like: Tensor) -> tuple[Tensor, Tensor]:
-    """A scale that is not learned, and its zero point of 0."""
-    return like.new_tensor(scale), like.new_tensor(0.0)
+def fixed(scale: float, like: Tensor, zero: int) -> tuple[Tensor, Tensor]:
+    """A scale and a zero point that are not learned."""
+    return like.new_tensor(scale), like.new_tensor(float(zero))

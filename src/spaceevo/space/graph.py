@@ -17,6 +17,9 @@ ACTIVATIONS = ("relu", "relu6", "hswish", "swish")
 INPUT = "input"
 #: How a convolution of stride 2 pads: alike on both sides, as PyTorch does, or more at the end, as TFLite's SAME does.
 PADDINGS = ("symmetric", "same")
+#: How a tensor is held in 8 bits: unsigned with a zero point, or signed with zero point 0.
+AFFINE, SYMMETRIC = "affine", "symmetric"
+SCHEMES = (AFFINE, SYMMETRIC)
 
 
 def round8(channels: float) -> int:

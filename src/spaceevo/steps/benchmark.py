@@ -44,12 +44,11 @@ def run(folder: Folder, cfg: Needs) -> None:
     from spaceevo.atomic import write_parquet
     from spaceevo.deploy.runtimes.registry import runtime_called
     from spaceevo.deploy.runtimes.timing import timing_writer
-    from spaceevo.latency.host import weight_bits
     from spaceevo.latency.machines.machine import machine_of
     from spaceevo.latency.measure import latency, quantiles
     from spaceevo.latency.predictor import Predictor
     from spaceevo.space import Subnet, subnet_graph
-    from spaceevo.steps.common import found_space
+    from spaceevo.steps.common import found_space, quantizer
 
     space = found_space(folder, cfg, hyperspace(cfg))
     predictor = Predictor.load(folder.input(PREDICTOR))
@@ -61,7 +60,7 @@ def run(folder: Folder, cfg: Needs) -> None:
         accuracy = {key: card[key] for key in ("limit_ms", "top1_runtime", "top1_fake_quant")}
         rows.append(dict(name=card["name"], kind="exported", subnet=card["encoding"], **accuracy))
     rng = np.random.default_rng([cfg.seed, 0xBE7C])
-    write = timing_writer(weight_bits(cfg.device.weight_bits), cfg.device.padding, runtime.name)
+    write = timing_writer(quantizer(cfg), cfg.device.padding, runtime.name)
     for i in range(cfg.benchmark.random_subnets):
         subnet = Subnet.sample(space, rng)
         models[f"random-{i}/int8"], models[f"random-{i}/fp32"] = write(subnet_graph(subnet))

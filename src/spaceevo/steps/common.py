@@ -142,8 +142,8 @@ def trainer_arguments(t: TrainerConfig) -> dict[str, Any]:
 
 
 def quantizer(cfg: OnADevice) -> Quantizer:
-    """How the device holds weights."""
-    return Quantizer(weight_bits(cfg.device.weight_bits))
+    """How the device holds tensors."""
+    return Quantizer(weight_bits(cfg.device.weight_bits), cfg.device.activations)
 
 
 def found_space(folder: Folder, cfg: InASpace, hs: Hyperspace) -> SearchSpace:

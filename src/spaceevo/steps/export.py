@@ -31,8 +31,8 @@ def run(folder: Folder, cfg: Exported) -> None:
     from spaceevo.training.checkpoint import load_supernet
 
     start(cfg)
-    bits = quantizer(cfg).weight_bits
-    supernet = load_supernet(folder.input("qat.ckpt"), hyperspace(cfg), folder.maker("qat.ckpt"), weight_bits=bits)
+    qat = folder.input("qat.ckpt"), hyperspace(cfg), folder.maker("qat.ckpt")
+    supernet = load_supernet(*qat, quantizer=quantizer(cfg))
     entries = yaml.safe_load(folder.input("pareto.yaml").read_text())["chosen"]
     by = Judges.of(cfg, folder.images(cfg.data, True))
     inputs = {name: sha256(folder.input(name)) for name in ("qat.ckpt", "pareto.yaml")}
@@ -61,7 +61,7 @@ def _subnet(folder: Folder, cfg: Exported, entry: dict[str, Any], net: Any, spac
 
     name, subnet = entry["name"], Subnet.parse(space, entry["subnet"])
     graph, path = subnet_graph(subnet), folder.input(f"finished/{name}.ckpt")
-    own, told = load_finished(path, space, quantizer(cfg).weight_bits)
+    own, told = load_finished(path, space, quantizer(cfg))
     given = file_input(cfg, graph)
     inherited = recalibrated(net, graph, by.calibrated(given), quantizer(cfg)).logits(by.shown(given).normalized)
     facts = dict(
@@ -81,12 +81,13 @@ def _quantize_after(cfg: Exported, model: Leaving, by: Judges) -> bytes:
     """The model's FP32 weights quantized after training, for comparison; its card tells how accurate that is."""
     from spaceevo.deploy.export import baseline
     from spaceevo.deploy.inputs import AtSize
+    from spaceevo.steps.common import quantizer
     from spaceevo.steps.leaving import file_input
 
     assert cfg.export.calibrate is not None
-    given, bits = file_input(cfg, model.graph), model.claims["weight_bits"]
+    given, quant = file_input(cfg, model.graph), quantizer(cfg)
     ranges, test = (AtSize(images, given.hw) for images in (by.calibrated(given), by.shown(given).normalized))
-    content, model.claims["ptq"] = baseline(model.pair.real, ranges, cfg.export.calibrate, bits, test, by.labels)
+    content, model.claims["ptq"] = baseline(model.pair.real, ranges, cfg.export.calibrate, quant, test, by.labels)
     return content
 
 

@@ -9,10 +9,10 @@ from spaceevo.deploy.runtimes.registry import runtime_called
 from spaceevo.deploy.runtimes.timing import timing_writer
 from spaceevo.errors import LimitError
 from spaceevo.evolution import Archive
-from spaceevo.latency.host import weight_bits
 from spaceevo.latency.machines.machine import machine_of
 from spaceevo.latency.measure import latency
 from spaceevo.space import Subnet, subnet_graph
+from spaceevo.steps.common import quantizer
 from spaceevo.steps.judges import Judge
 from spaceevo.steps.needs import Measured, OnADevice
 
@@ -71,7 +71,7 @@ def within(cfg: Needs, limit: float, ranked: list[Subnet], few: int, judge: Judg
     if cfg.device.runtime == "none":
         return _best(ranked[:few], judge), None
     runtime = runtime_called(cfg.device.runtime)
-    write = timing_writer(weight_bits(cfg.device.weight_bits), cfg.device.padding, runtime.name)
+    write = timing_writer(quantizer(cfg), cfg.device.padding, runtime.name)
     measured: dict[Subnet, float] = {}
     fitting: list[Subnet] = []
     for start in range(0, len(ranked), few):

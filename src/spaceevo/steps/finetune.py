@@ -137,7 +137,8 @@ def begun(cfg: Needs, source: Source, images: Images, calibration: Tensor) -> tu
     graph = source.graph.with_classes(cfg.data.classes)
     net = Elastic(graph, input_range(cfg.data), source.padding).to(memory_format=torch.channels_last)
     mine = net.state_dict()
-    kept = {key: value for key, value in source.state.items() if mine[key].shape == value.shape}
+    theirs = {key: value for key, value in source.state.items() if not key.startswith("input.")}
+    kept = {key: value for key, value in theirs.items() if mine[key].shape == value.shape}
     net.load_state_dict({**mine, **kept})
     fit_classifier(net, graph, Normalized(images.train, cfg.data), images.train_labels, calibration, cfg.finetune.head)
     if not source.quantized:

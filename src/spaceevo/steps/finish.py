@@ -100,8 +100,8 @@ class Given:
         from spaceevo.training.checkpoint import load_supernet
         from spaceevo.training.subnets import Part
 
-        bits = quantizer(cfg).weight_bits
-        net, space = load_supernet(folder.input("qat.ckpt"), hyperspace(cfg), folder.maker("qat.ckpt"), weight_bits=bits)
+        qat = folder.input("qat.ckpt"), hyperspace(cfg), folder.maker("qat.ckpt")
+        net, space = load_supernet(*qat, quantizer=quantizer(cfg))
         images = folder.images(cfg.data, False)
         calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
         judging = range(len(images.val) - cfg.search_subnet.judge_images, len(images.val))
@@ -140,7 +140,7 @@ def _teach(folder: Folder, cfg: Needs, given: Given, name: str, subnet: str) -> 
 
     _finish(folder, cfg, given, name, subnet, longer(cfg.finish, cfg.finish.first), None)
     if _answers(folder) is None:
-        net, _ = load_finished(folder.output(f"finished/{name}.ckpt"), given.space, quantizer(cfg).weight_bits)
+        net, _ = load_finished(folder.output(f"finished/{name}.ckpt"), given.space, quantizer(cfg))
         said = answers(cfg.data, net, subnet_graph(Subnet.parse(given.space, subnet)), given.images, given.calibration)
         atomic_write(folder.partial / ANSWERS, save({"said": said}))
 
@@ -157,7 +157,7 @@ def _train(
     from spaceevo.steps.alone import train_alone
     from spaceevo.steps.common import check_learned, quantizer, rates_of
     from spaceevo.training.answers import easy_images, targets
-    from spaceevo.training.checkpoint import save_supernet
+    from spaceevo.training.checkpoint import save_supernet, scheme
 
     graph, images, easy = subnet_graph(Subnet.parse(given.space, subnet)), given.images, None
     own = Extracted(given.net, graph, {}).net.to(memory_format=torch.channels_last)
@@ -171,7 +171,7 @@ def _train(
     check_learned(f"finish: {path.stem}", rates_of("finish", recipe), finished, cfg.data.classes, *judged)
     say(f"finish: {path.stem}: {finished:.2f} % validation top-1 after {steps} steps, {inherited:.2f} % inherited")
     more: dict[str, Any] = dict(subnet=subnet, graph=graph.as_data(), steps=steps, split=images.split)
-    more["weight_bits"] = quantizer(cfg).weight_bits
+    more |= scheme(quantizer(cfg))
     save_supernet(path, own, given.space, top1_val=finished, top1_inherited=inherited, **more)
 
 

@@ -108,6 +108,7 @@ def judged(cfg: Exported, name: str, folder: Path, net: Elastic, graph: Graph, b
         **checks,
         **({"emulated": elsewhere} if elsewhere else {}),
         weight_bits=quantizer(cfg).weight_bits,
+        activations=cfg.device.activations,
         padding=net.padding,
         labels=labels,
         data=data_claims(cfg.data, len(by.test)),

@@ -39,16 +39,17 @@ def run(folder: Folder, cfg: Needs) -> None:
     from spaceevo.atomic import write_json, write_parquet
     from spaceevo.deploy.runtimes.registry import runtime_called
     from spaceevo.deploy.runtimes.timing import timing_writer
-    from spaceevo.latency.host import saturates, unpinned, weight_bits
+    from spaceevo.latency.host import saturates, unpinned
     from spaceevo.latency.machines.machine import machine_of
     from spaceevo.latency.profile import profile
     from spaceevo.latency.sampling import graph_of, sample_models
+    from spaceevo.steps.common import quantizer
 
-    machine, bits = machine_of(cfg.device), weight_bits(cfg.device.weight_bits)
+    machine, quant = machine_of(cfg.device), quantizer(cfg)
     before = machine.facts()
     if (words := unpinned(before["conditions"])) is not None:
         say(f"profile: {words}")
-    if bits == 8 and saturates(before["host"]):
+    if quant.weight_bits == 8 and saturates(before["host"]):
         say("profile: 8-bit weights saturate in onnxruntime on that CPU, which has no VNNI: device.weight_bits=7")
     recipe, runtime = cfg.profile, runtime_called(cfg.device.runtime)
     hs = hyperspace(cfg)
@@ -57,12 +58,12 @@ def run(folder: Folder, cfg: Needs) -> None:
         frame = profile(
             samples,
             lambda sample: graph_of(sample.kind, sample.spec, hs),
-            timing_writer(bits, cfg.device.padding, runtime.name),
+            timing_writer(quant, cfg.device.padding, runtime.name),
             lambda models: machine.measure(runtime.name, models, recipe.rounds, recipe.runs, cfg.device.threads),
             part=folder.partial / "kernels.parquet",
             progress=lambda done: bar.update(done - bar.n),
         )
-    how = dict(weight_bits=bits, threads=cfg.device.threads, runtime=runtime.name, before=before["conditions"])
+    how = dict(weight_bits=quant.weight_bits, threads=cfg.device.threads, runtime=runtime.name, before=before["conditions"])
     after = machine.facts()["conditions"]
     write_json(folder.output("latency/host.json"), before["host"] | how | dict(after=after, versions=before["versions"]))
     write_parquet(folder.output(KERNELS), frame)

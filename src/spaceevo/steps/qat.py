@@ -31,7 +31,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     """Train the supernet on with every path fake-quantized."""
     from spaceevo.data import ImagesModule
     from spaceevo.steps.common import calibrating, check_learned, quantizer, rates_of, start, train
-    from spaceevo.training.checkpoint import load_checkpoint, load_supernet, save_supernet
+    from spaceevo.training.checkpoint import load_checkpoint, load_supernet, save_supernet, scheme
     from spaceevo.training.imported import hold_learned
     from spaceevo.training.supernet import SupernetModule, init_qat
     from spaceevo.training.watch import Bar
@@ -54,8 +54,8 @@ def run(folder: Folder, cfg: Needs) -> None:
     say(f"qat: learned scales moved by {moved.median():.1f} % (median), {moved.max():.1f} % at most")
     if cfg.released is not None and module.steps:
         costs |= _costs(cfg, Path(cfg.released), module, calibration, images, f"after {module.steps} steps")
-    more = dict(weight_bits=quant.weight_bits, split=images.split, top1_val=accuracies, import_costs=costs)
-    save_supernet(folder.output("qat.ckpt"), net, space, **more)
+    more = dict(split=images.split, top1_val=accuracies, import_costs=costs)
+    save_supernet(folder.output("qat.ckpt"), net, space, **scheme(quant), **more)
 
 
 def _costs(

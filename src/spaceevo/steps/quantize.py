@@ -13,6 +13,7 @@ from spaceevo.data.config import DataConfig
 from spaceevo.deploy.config import CALIBRATE
 from spaceevo.errors import UserError
 from spaceevo.settings import COUNT, IMAGES, PIXELS, SECONDS, SEED, THREADS, setting, typed
+from spaceevo.space.graph import SCHEMES
 from spaceevo.steps.folder import say
 from spaceevo.steps.step import Command
 
@@ -27,6 +28,7 @@ class QuantizeConfig:
     model: str = setting("a classifier of torchvision by name, e.g. mobilenet_v2")
     weights: str | None = setting("a file of its state dict; null: random weights")
     calibrate: str = setting("how onnxruntime's quantizer finds the activations' ranges", choices=CALIBRATE)
+    activations: str = setting("how they are held: uint8 with zero points, or int8 with zero point 0", choices=SCHEMES)
     calibration_images: int = setting("training images for that", least=1, most=IMAGES)
     resolution: int | None = setting("of the images, pixels of a side; null: the data's own", least=1, most=PIXELS)
     out_dir: str = setting("where the files and the card go")
@@ -70,8 +72,9 @@ def run(cfg: QuantizeConfig) -> None:
     from spaceevo.deploy.torchvision_model import classifier, to_onnx
     from spaceevo.latency import host
     from spaceevo.latency.machines.machine import HERE
+    from spaceevo.nn.scheme import Quantizer
 
-    size, bits = cfg.resolution or cfg.data.image_size, host.weight_bits("auto")
+    size, quantizer = cfg.resolution or cfg.data.image_size, Quantizer(host.weight_bits("auto"), cfg.activations)
     net = classifier(cfg.model, cfg.data.classes, cfg.data.channels, cfg.weights, cfg.seed)
     fp32 = to_onnx(net, (cfg.data.channels, size, size))
     images = load_data(cfg.data, test=True)
@@ -79,7 +82,7 @@ def run(cfg: QuantizeConfig) -> None:
     calibration = AtSize(Normalized(images.train, cfg.data, cfg.calibration_images), size)
     test, labels = AtSize(Normalized(images.test, cfg.data), size), images.test_labels.numpy()
     say(f"quantize: {cfg.model}, {'random weights' if cfg.weights is None else cfg.weights}, {len(test)} test images")
-    files = {"model.onnx": post_training_quantized(fp32, calibration, cfg.calibrate, bits), "fp32.onnx": fp32}
+    files = {"model.onnx": post_training_quantized(fp32, calibration, cfg.calibrate, quantizer), "fp32.onnx": fp32}
     given = {name: outputs(open_file(Path(name), content, cfg.threads), test) for name, content in files.items()}
     times = measure_files(files, HERE, [ONNXRUNTIME], cfg.rounds, cfg.runs, cfg.threads, cfg.spread_s)["onnxruntime"]
     cold = measure_cold(files, HERE, [ONNXRUNTIME], cfg.threads)["onnxruntime"]
@@ -161,6 +164,7 @@ def _asked(cfg: QuantizeConfig, calibration_images: int, test_images: int) -> di
         calibrate=cfg.calibrate,
         calibration_images=calibration_images,
         weight_bits=host.weight_bits("auto"),
+        activations=cfg.activations,
         resolution=size,
         input=FileInput.of(NORMALIZED, cfg.data, size).claims(),
         data=data_claims(cfg.data, test_images),

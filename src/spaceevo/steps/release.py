@@ -26,9 +26,7 @@ def run(folder: Folder, cfg: Needs) -> None:
 
     start(cfg)
     quant = quantizer(cfg)
-    net, space = load_supernet(
-        folder.input("qat.ckpt"), hyperspace(cfg), folder.maker("qat.ckpt"), weight_bits=quant.weight_bits
-    )
+    net, space = load_supernet(folder.input("qat.ckpt"), hyperspace(cfg), folder.maker("qat.ckpt"), quantizer=quant)
     images = folder.images(cfg.data, False)
     state = state_of(as_released(net, space, quant, calibrating(images, cfg.data)))
     path = folder.output("lsq.pth")

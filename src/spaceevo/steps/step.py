@@ -16,7 +16,7 @@ SPACE = ("hyperspace", "blocks")
 TIMING = ("benchmark.rounds", "benchmark.runs", "benchmark.spread_s")
 JUDGED = ("search_subnet.calibration_images", "search_subnet.judge_images")
 STEERED = ("search_subnet.calibration_images", "search_subnet.validation_images")
-SCHEME = ("device.name", "device.runtime", "device.weight_bits", "device.padding")
+SCHEME = ("device.name", "device.runtime", "device.weight_bits", "device.padding", "device.activations")
 EXAMPLES, MISTAKES = "examples.png", "mistakes.png"
 MODEL_FILES = (
     "model.onnx", "model.tflite", "model.safetensors", "fp32.*", "parity.json", MISTAKES, "README.md", "card.json",

@@ -53,16 +53,17 @@ def run(folder: Folder, cfg: Needs) -> None:
     from spaceevo.deploy.runtimes.registry import runtime_called
     from spaceevo.deploy.runtimes.timing import timing_writer
     from spaceevo.deploy.studied import exported_models, measured, single_ops, whole_models
-    from spaceevo.latency.host import unpinned, weight_bits
+    from spaceevo.latency.host import unpinned
     from spaceevo.latency.machines.machine import machine_of
     from spaceevo.report.studied import pairs, study_table, words_of_models, words_of_ops
     from spaceevo.report.study_page import build_study
+    from spaceevo.steps.common import quantizer
 
     recipe, machine, runtime = cfg.study, machine_of(cfg.device), runtime_called(cfg.device.runtime)
-    bits, before = weight_bits(cfg.device.weight_bits), machine.facts()
+    quant, before = quantizer(cfg), machine.facts()
     if (words := unpinned(before["conditions"])) is not None:
         say(f"study_quantization: {words}")
-    write = timing_writer(bits, cfg.device.padding, runtime.name)
+    write = timing_writer(quant, cfg.device.padding, runtime.name)
     models = [*whole_models(recipe.models, recipe.resolution, write), *exported_models(folder.inputs(CARDS), runtime)]
     subjects = [*single_ops(recipe.widths, write), *models]
     with progress(total=len(subjects), desc="study", show=cfg.trainer.progress_bar) as bar:
@@ -73,7 +74,7 @@ def run(folder: Folder, cfg: Needs) -> None:
             folder.partial / "rows.parquet",
             lambda done: bar.update(done - bar.n),
         )
-    host = _told(cfg, before, machine.facts()["conditions"]) | dict(weight_bits=bits, runtime=runtime.name)
+    host = _told(cfg, before, machine.facts()["conditions"]) | dict(weight_bits=quant.weight_bits, runtime=runtime.name)
     write_parquet(folder.output(ROWS), frame)
     write_json(folder.output(HOST), host)
     build_study(frame, host, folder.out / "study")

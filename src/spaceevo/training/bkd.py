@@ -101,7 +101,8 @@ class Student(nn.Module):
         cin = max(self.spec.input_widths)
         x = self.enter_stage(feature, cin)
         low, high = (float(v) for v in torch.aminmax(x))
-        self.body.input.set_range(*least_squares_range(sample(x), min(low, 0.0), max(high, 0.0)))
+        held = least_squares_range(sample(x), min(low, 0.0), max(high, 0.0), quantizer.symmetric)
+        self.body.input.set_range(*held)
         blocks = [extreme_stage(self.spec.elastic, largest) for largest in (True, False)]
         graphs = [stage_graph(self.spec.elastic, b, cin, hw) for b in blocks]
         superset = stage_graph(self.spec.elastic, blocks[0], cin, hw, superset=True)

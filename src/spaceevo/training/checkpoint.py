@@ -10,9 +10,10 @@ import torch
 
 from spaceevo.atomic import atomic_write
 from spaceevo.errors import UserError
-from spaceevo.nn.elastic import Elastic
+from spaceevo.nn.elastic import Elastic, Quantizer
 from spaceevo.space import Hyperspace, SearchSpace, Subnet, subnet_graph
 from spaceevo.space.differences import described, difference
+from spaceevo.space.graph import AFFINE
 from spaceevo.training.supernet import make_supernet
 
 
@@ -45,26 +46,28 @@ def save_supernet(path: Path, net: Elastic, space: SearchSpace, **more: Any) -> 
 
 
 def load_supernet(
-    path: Path, hs: Hyperspace, qat: str | None = None, wanted: SearchSpace | None = None, weight_bits: int | None = None
+    path: Path,
+    hs: Hyperspace,
+    qat: str | None = None,
+    wanted: SearchSpace | None = None,
+    quantizer: Quantizer | None = None,
 ) -> tuple[Elastic, SearchSpace]:
     """The supernet at ``path`` and its space. ``qat``: it must have been trained quantization-aware; the command that does.
-    ``wanted``: the space it must be of; ``weight_bits``: what it must have been trained with.
+    ``wanted``: the space it must be of; ``quantizer``: what it must have been trained with.
 
     Raises:
         UserError: it is of another hyperspace or space (which field differs), in FP32 where ``qat`` is asked for, trained
-            for weights of other bits, or not readable.
+            for another quantizer, or not readable.
     """
     content = load_checkpoint(path)
     if not isinstance(content, dict) or not {"space", "state_dict"} <= set(content):
         raise UserError(f"{path}: not the checkpoint of a supernet")
     if qat is not None and "weight_bits" not in content:
         raise UserError(f"{path}: a supernet in FP32, trained without quantization; make the quantized one with `{qat}`")
-    trained = content.get("weight_bits", weight_bits)
-    if weight_bits is not None and trained != weight_bits:
-        raise UserError(
-            f"{path}: trained with weights of {trained} bits, this device's have {weight_bits} (device.weight_bits=auto: "
-            f"8 with VNNI, 7 on x86 without); train anew with `{qat}`"
-        )
+    other = None if quantizer is None or "weight_bits" not in content else _other_scheme(content, quantizer)
+    if other is not None:
+        auto = " (device.weight_bits=auto: 8 with VNNI, 7 on x86 without)" if "weights" in other else ""
+        raise UserError(f"{path}: {other}{auto}; train anew with `{qat}`")
     where = difference(content.get("hyperspace", {}), hs)
     if where is not None:
         raise UserError(f"{path}: of another search space, {content['space']}: {where}")
@@ -80,17 +83,33 @@ def load_supernet(
     return net.eval(), space
 
 
-def load_finished(path: Path, space: SearchSpace, weight_bits: int) -> tuple[Elastic, dict[str, Any]]:
+def scheme(quantizer: Quantizer) -> dict[str, Any]:
+    """What a checkpoint says of the ``quantizer`` it was trained with."""
+    return dict(weight_bits=quantizer.weight_bits, activations=quantizer.activations)
+
+
+def _other_scheme(content: dict[str, Any], quantizer: Quantizer) -> str | None:
+    """In words, where a checkpoint was trained with another quantizer."""
+    bits, held = content["weight_bits"], content.get("activations", AFFINE)
+    if bits != quantizer.weight_bits:
+        return f"trained with weights of {bits} bits, this device's have {quantizer.weight_bits}"
+    if held != quantizer.activations:
+        return f"trained with {held} activations, this device's are {quantizer.activations} (device.activations)"
+    return None
+
+
+def load_finished(path: Path, space: SearchSpace, quantizer: Quantizer) -> tuple[Elastic, dict[str, Any]]:
     """A subnet that was trained on alone, and what its checkpoint says of it.
 
     Raises:
-        UserError: it is not readable, of another subnet's shape, or trained for weights of other bits.
+        UserError: it is not readable, of another subnet's shape, or trained for another ``quantizer``.
     """
     content = load_checkpoint(path)
     if not isinstance(content, dict) or not {"subnet", "state_dict", "weight_bits"} <= set(content):
         raise UserError(f"{path}: not the checkpoint of a finished subnet")
-    if content["weight_bits"] != weight_bits:
-        raise UserError(f"{path}: trained with weights of {content['weight_bits']} bits, this device's have {weight_bits}")
+    other = _other_scheme(content, quantizer)
+    if other is not None:
+        raise UserError(f"{path}: {other}")
     net = Elastic(subnet_graph(Subnet.parse(space, content["subnet"])), padding=content["padding"])
     try:
         net.load_state_dict(content["state_dict"])

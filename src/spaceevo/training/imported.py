@@ -72,7 +72,7 @@ def hold_learned(
         net.ops_by_name[name].weight_scale.set(sw * 2 ** (WEIGHT_BITS - quantizer.weight_bits))
     for name, (sa, beta) in _first_taken(space, learned).items():
         if name != INPUT and hasattr(net.ops_by_name[name], "output"):
-            net.ops_by_name[name].output.set_range(beta, beta + ACT_MAX * sa)
+            net.ops_by_name[name].output.set_range(beta, beta + ACT_MAX * sa, quantizer.symmetric)
 
 
 def _first_taken(space: SearchSpace, learned: Mapping[str, tuple[float, float, float]]) -> dict[str, tuple[float, float]]:
@@ -104,7 +104,9 @@ def as_released(net: Elastic, space: SearchSpace, quantizer: Quantizer, images: 
     for op in superset.ops:
         if op.has_weight:
             sw = float(net.ops_by_name[op.name].weight_scale()) / 2 ** (WEIGHT_BITS - quantizer.weight_bits)
-            scale, zero = net.input() if op.inputs[0] == INPUT else net.output_quantizer(superset.op(op.inputs[0]))
+            x = op.inputs[0]
+            held = net.input(quantizer.symmetric) if x == INPUT else net.output_quantizer(superset.op(x), quantizer)
+            scale, zero = held
             learned[op.name] = sw, float(scale), -float(zero.round()) * float(scale)
     return Released(space, net, stats, learned)
 

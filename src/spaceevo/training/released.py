@@ -51,7 +51,7 @@ class Released:
 
     def _run(self, op: Op, inputs: list[Tensor], int8: bool) -> Tensor:
         if not op.has_weight:
-            return plain_op(op, inputs, self.net.padding, quantized=False)
+            return plain_op(op, inputs, self.net.padding, quantizer=None)
         x, weight, p = inputs[0], self.net.weight(op), self.net.ops_by_name[op.name]
         if int8:
             sw, sa, beta = self.learned[op.name]

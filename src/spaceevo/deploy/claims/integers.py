@@ -17,6 +17,7 @@ from spaceevo.deploy.integer.model import load_integer
 from spaceevo.deploy.integer.reference import Arrays, run_integer
 from spaceevo.errors import UserError
 from spaceevo.space import graph_cost
+from spaceevo.space.graph import AFFINE, SYMMETRIC
 
 INTEGER = "model.safetensors"
 
@@ -34,7 +35,8 @@ def integer_claims(
         return []
     model = load_integer(path)
     x, cost = model.graph.input, graph_cost(model.graph)
-    told_of = dict(mmacs=cost.mmacs, params=cost.params, padding=model.padding, resolution=x.hw)
+    held = SYMMETRIC if model.symmetric else AFFINE
+    told_of = dict(mmacs=cost.mmacs, params=cost.params, padding=model.padding, activations=held, resolution=x.hw)
     found = [
         Claim(path.name, key, _word(card[key]), _word(value), card[key] == value, must=True, keys=(key,))
         for key, value in told_of.items()

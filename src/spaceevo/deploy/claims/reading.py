@@ -69,6 +69,7 @@ KINDS: dict[str, Kind] = {
     "timing/rounds": COUNT, "timing/runs": COUNT, "timing/threads": COUNT, "timing/spread_s": SECONDS,
     "runtime": TEXT, "host/cpu": TEXT, "host/flags": TEXTS, "versions/*": TEXT,
     "float_convolutions": BYTES, "limit_ms": MS, "speedup": MS, "agreement": NUMBER, "labels": TEXTS, "padding": TEXT,
+    "activations": TEXT,
     "top1_runtime": NUMBER, "top1_fp32": NUMBER, "top1_reference": NUMBER, "quantization_loss": NUMBER, "fp32_ms": MS,
     "measured_ms": MS, "mmacs": NUMBER, "params": BYTES, "parity": DICT, BESIDE: DICT,
     f"{BESIDE}/*": DICT, f"{BESIDE}/*/bytes": BYTES, f"{BESIDE}/*/sha256": HASH, "card_sha256": HASH,

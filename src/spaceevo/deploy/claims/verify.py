@@ -23,7 +23,7 @@ from spaceevo.deploy.claims.reading import BESIDE
 from spaceevo.deploy.claims.reading import read_card as read_card
 from spaceevo.deploy.claims.reading import read_files as read_files
 from spaceevo.deploy.file_input import FileInput
-from spaceevo.deploy.files.onnx_writer import LABELS
+from spaceevo.deploy.files.onnx_graph import LABELS
 from spaceevo.deploy.inputs import AtSize, Shown
 from spaceevo.deploy.runtimes.registry import (
     open_on,

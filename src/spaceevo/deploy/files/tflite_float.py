@@ -137,7 +137,7 @@ def write_float_tflite(
     shape = (1, graph.input.hw, graph.input.hw, graph.input.channels)
     if given is not None and given.pixels:
         w.tensor(IMAGE, shape, tfl.TensorType.UINT8)
-        first, values = w.index[IMAGE], {INPUT: _normalized(w, given, shape)}
+        first, values = w.index[IMAGE], {INPUT: w.normalized(given, w.index[IMAGE], INPUT)}
     else:
         first = w.real(INPUT, shape)
         values = {INPUT: first}
@@ -153,12 +153,3 @@ def write_float_tflite(
     if probabilities:
         outputs.insert(0, w.softmax(outputs[0]))
     return w.finish(first, outputs, {LABELS: "\n".join(labels).encode()} if labels else {})
-
-
-def _normalized(w: FloatWriter, given: FileInput, shape: Sequence[int]) -> int:
-    """``(pixel - 255 mean) / (255 std)`` a channel, in float32."""
-    x = w.operator(Operator.CAST, 1, [w.index[IMAGE]], w.real(f"{INPUT}.float", shape), tfl.CastOptionsT())
-    w.constant(f"{INPUT}.mean", 255 * np.array(given.mean, np.float32), FLOAT32)
-    w.constant(f"{INPUT}.gain", 1 / (255 * np.array(given.std, np.float32)), FLOAT32)
-    x = w.operator(Operator.SUB, 1, [x, w.index[f"{INPUT}.mean"]], w.real(f"{INPUT}.centred", shape), tfl.SubOptionsT())
-    return w.operator(Operator.MUL, 1, [x, w.index[f"{INPUT}.gain"]], w.real(INPUT, shape), tfl.MulOptionsT())

@@ -10,8 +10,9 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as tfl
 
-from spaceevo.deploy.integer.model import IntegerModel, QParams
-from spaceevo.space.graph import Op
+from spaceevo.deploy.file_input import FileInput
+from spaceevo.deploy.integer.model import IntegerModel, QParams, least
+from spaceevo.space.graph import INPUT, Op
 
 INT8 = 128  # what a uint8 integer loses
 INT32, FLOAT32 = tfl.TensorType.INT32, tfl.TensorType.FLOAT32
@@ -80,6 +81,17 @@ class GraphWriter:
         options.beta = 1.0
         return self.operator(Operator.SOFTMAX, 1, [logits], self.real(SOFTMAX, self.tensors[logits].shape), options)
 
+    def normalized(self, given: FileInput, pixels: int, name: str) -> int:
+        """``pixels``, uint8, as the new tensor ``name``: ``(pixel - 255 mean) / (255 std)`` a channel, in float32."""
+        shape = self.tensors[pixels].shape
+        x = self.operator(Operator.CAST, 1, [pixels], self.real(f"{INPUT}.float", shape), tfl.CastOptionsT())
+        self.constant(f"{INPUT}.mean", 255 * np.array(given.mean, np.float32), FLOAT32)
+        self.constant(f"{INPUT}.gain", 1 / (255 * np.array(given.std, np.float32)), FLOAT32)
+        x = self.operator(
+            Operator.SUB, 1, [x, self.index[f"{INPUT}.mean"]], self.real(f"{INPUT}.centred", shape), tfl.SubOptionsT()
+        )
+        return self.operator(Operator.MUL, 1, [x, self.index[f"{INPUT}.gain"]], self.real(name, shape), tfl.MulOptionsT())
+
     def finish(self, x: int, outputs: Sequence[int], entries: Mapping[str, bytes]) -> bytes:
         """The file; ``entries``: its metadata."""
         graph, model = tfl.SubGraphT(), tfl.ModelT()
@@ -131,6 +143,11 @@ class IntegerWriter(GraphWriter):
     def output(self, op: Op) -> int:
         """The op's output tensor."""
         return self.activation(op.name, (1, op.out_hw, op.out_hw, op.cout), self.model.qparams[op.name])
+
+    def fused(self, op: Op) -> int:
+        """The activation within an op: RELU where its output's range does not end at 0."""
+        relu = least(op, self.model.qparams[op.name]) > 0
+        return int(tfl.ActivationFunctionType.RELU if relu else tfl.ActivationFunctionType.NONE)
 
 
 def windowed(options: Any, op: Op, padding: str) -> tuple[int, int] | None:

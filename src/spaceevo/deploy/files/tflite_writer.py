@@ -4,7 +4,8 @@ Everything is int8: a uint8 integer ``q`` with zero point ``z`` becomes ``q - 12
 Images are ``[N, H, W, C]``. A fused activation is the range of the output's scale and zero point. Every op is one that
 XNNPACK runs, in the form in which it rounds as the reference does: the mean is MEAN, and the hard-sigmoid gate
 ``ADD(MUL(x, 1/6), 1/2)``, where the product relabels x's integers exactly. Padding other than TFLite's SAME is an op of its
-own, which XNNPACK fuses into the convolution.
+own, which XNNPACK fuses into the convolution. A symmetric model has zero points of 0, and so a RELU within ops that have an
+activation, and a sigmoid in float32, for that of int8 has the zero point -128.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as tfl
 
 from spaceevo.deploy.file_input import FileInput
-from spaceevo.deploy.files.tflite_graph import FLOAT32, INT8, IntegerWriter, Operator, pad_constant, windowed
+from spaceevo.deploy.files.tflite_graph import INT8, IntegerWriter, Operator, pad_constant, windowed
 from spaceevo.deploy.files.tflite_metadata import METADATA, described, with_labels
-from spaceevo.deploy.integer.arithmetic import HALF, HALF_QPARAMS, sixth
+from spaceevo.deploy.integer.arithmetic import HALF, half, sixth
 from spaceevo.deploy.integer.model import IntegerModel
 from spaceevo.space.graph import INPUT, Graph, Op
 
@@ -41,6 +42,7 @@ def _conv(w: IntegerWriter, op: Op, inputs: list[int]) -> None:
     options = tfl.DepthwiseConv2DOptionsT() if depthwise else tfl.Conv2DOptionsT()
     if depthwise:
         options.depthMultiplier = 1
+    options.fusedActivationFunction = w.fused(op)
     x = _window(w, op, inputs[0], options, w.model.qparams[op.inputs[0]][1])
     code = Operator.DEPTHWISE_CONV_2D if depthwise else Operator.CONV_2D
     w.operator(code, 3, [x, w.index[f"{op.name}.weight"], w.index[f"{op.name}.bias"]], w.output(op), options)
@@ -77,7 +79,13 @@ def _mean(w: IntegerWriter, op: Op, inputs: list[int]) -> None:
 
 
 def _add(w: IntegerWriter, op: Op, inputs: list[int]) -> None:
-    w.operator(Operator.ADD, 2, inputs, w.output(op), tfl.AddOptionsT())
+    w.operator(Operator.ADD, 2, inputs, w.output(op), _adding(w, op))
+
+
+def _adding(w: IntegerWriter, op: Op) -> Any:
+    options = tfl.AddOptionsT()
+    options.fusedActivationFunction = w.fused(op)
+    return options
 
 
 def _mul(w: IntegerWriter, op: Op, inputs: list[int]) -> None:
@@ -88,12 +96,18 @@ def _hsigmoid(w: IntegerWriter, op: Op, inputs: list[int]) -> None:
     part = w.activation(f"{op.name}.sixth", (1, op.in_hw, op.in_hw, op.cin), sixth(w.model.qparams[op.inputs[0]]))
     factor = w.scalar(f"{op.name}.factor", SIXTH + INT8, SIXTH_QPARAMS)
     w.operator(Operator.MUL, 2, [*inputs, factor], part, tfl.MulOptionsT())
-    half = w.scalar(f"{op.name}.half", HALF, HALF_QPARAMS)
-    w.operator(Operator.ADD, 2, [part, half], w.output(op), tfl.AddOptionsT())
+    added = w.scalar(f"{op.name}.half", HALF, half(w.model.qparams[op.name]))
+    w.operator(Operator.ADD, 2, [part, added], w.output(op), _adding(w, op))
 
 
 def _sigmoid(w: IntegerWriter, op: Op, inputs: list[int]) -> None:
-    w.operator(Operator.LOGISTIC, 2, inputs, w.output(op))
+    if not w.model.symmetric:
+        w.operator(Operator.LOGISTIC, 2, inputs, w.output(op))
+        return
+    x, y = (w.real(f"{op.name}.{end}", (1, op.in_hw, op.in_hw, op.cin)) for end in ("x", "y"))
+    w.operator(Operator.DEQUANTIZE, 2, inputs, x, tfl.DequantizeOptionsT())
+    w.operator(Operator.LOGISTIC, 1, [x], y)
+    w.operator(Operator.QUANTIZE, 1, [y], w.output(op), tfl.QuantizeOptionsT())
 
 
 KINDS: dict[str, Emit] = {
@@ -122,21 +136,12 @@ def write_tflite(
     ``float_io``: float32 instead, with a Quantize and a Dequantize op. ``labels``: the classes' names, one a line in the
     metadata entry ``labels``. ``every_op``: the output of every op is one of the model's too, for comparisons. ``given``: what
     the file takes, which the metadata tell; pixels are uint8 ``image`` ``[1, R, R, C]``, of which a Quantize op makes the int8
-    of equal value. ``probabilities``: the softmax is the first output, before the logits; both are float32.
+    of equal value (in a symmetric model, of normalized pixels). ``probabilities``: the softmax is the first output, before the
+    logits; both are float32.
     """
     w = IntegerWriter(model=model)
     graph = model.graph
-    shape = (1, graph.input.hw, graph.input.hw, graph.input.channels)
-    first = INPUT
-    if given is not None and given.pixels:
-        (scale, zero), first = model.qparams[INPUT], IMAGE
-        w.tensor(IMAGE, shape, tfl.TensorType.UINT8).quantization = w.quantization([scale], zero)
-    elif float_io:
-        w.tensor(IMAGE, shape, FLOAT32)
-        first = IMAGE
-    w.activation(INPUT, shape, model.qparams[INPUT])
-    if first == IMAGE:
-        w.operator(Operator.QUANTIZE, 1, [w.index[IMAGE]], w.index[INPUT], tfl.QuantizeOptionsT())
+    first = _enter(w, float_io, given)
     for op in graph.ops:
         KINDS[op.kind](w, op, [w.index[name] for name in op.inputs])
     outputs = [_logits(w, graph, float_io or probabilities)]
@@ -147,8 +152,28 @@ def write_tflite(
     entries = {LABELS: "\n".join(labels).encode()} if labels else {}
     if given is not None:
         entries[METADATA] = described(given, len(outputs), labels)
-    file = w.finish(w.index[first], outputs, entries)
+    file = w.finish(first, outputs, entries)
     return file if given is None else with_labels(file, labels)
+
+
+def _enter(w: IntegerWriter, float_io: bool, given: FileInput | None) -> int:
+    """The tensor that a file is given, of which ``input`` is made. Pixels are its integers, less 128; where its zero point is
+    0, it is quantized from normalized pixels."""
+    x, qparams = w.model.graph.input, w.model.qparams[INPUT]
+    shape, real = (1, x.hw, x.hw, x.channels), None
+    if given is not None and given.pixels:
+        image = w.tensor(IMAGE, shape, tfl.TensorType.UINT8)
+        if w.model.symmetric:
+            real = w.normalized(given, w.index[IMAGE], f"{INPUT}.normalized")
+        else:
+            real, image.quantization = w.index[IMAGE], w.quantization([qparams[0]], qparams[1])
+    elif float_io:
+        real = w.real(IMAGE, shape)
+    held = w.activation(INPUT, shape, qparams)
+    if real is None:
+        return held
+    w.operator(Operator.QUANTIZE, 1, [real], held, tfl.QuantizeOptionsT())
+    return w.index[IMAGE]
 
 
 def _logits(w: IntegerWriter, graph: Graph, float_io: bool) -> int:

@@ -13,6 +13,10 @@ within some 1e-4 steps of a tie:
   zero point; XNNPACK's product and mean are exact but for the float32 ratio of their scales, and ties are rounded up
   (found by ``tests/deploy/test_emulated.py`` for every input on an emulated Cortex-A76).
 
+Where a symmetric file holds int8 with zero points of 0, onnxruntime computes with these: on x86 that is another sum, and a
+product is rounded before 128 is added (on ARM too). On x86 it would make uint8 of them, with zero points of 128, but that it
+is told not to (``spaceevo.latency.runtimes.ort``).
+
 All of a kind's functions take the op, its inputs' and its output's scale and zero point, and give the output integers
 for every input: ``[256]`` (gates), ``[256, 256]`` (add, mul) or ``[255 * hw**2 + 1]`` (mean, by the sum of its integers).
 """
@@ -24,13 +28,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from spaceevo.deploy.integer.model import ACT_MAX, QParams
+from spaceevo.deploy.integer.model import ACT_MAX, QParams, least
 from spaceevo.space.graph import Op
 
 F = np.float32
 INT8 = 128  # XNNPACK holds q - 128
-#: 1/2 as the runtimes are given it, to be added to x / 6: the integer, its scale and zero point.
-HALF, HALF_QPARAMS = ACT_MAX, (float(F(0.5 / ACT_MAX)), 0)
+HALF = ACT_MAX  # the integer of 1/2 as the runtimes are given it, to be added to x / 6
 MARGIN = 1e-4  # steps by which a runtime's sigmoid may be off before it is rounded
 Table = Callable[[Op, Sequence[QParams], QParams], np.ndarray]
 
@@ -40,13 +43,18 @@ def sixth(x: QParams) -> QParams:
     return float(F(x[0]) / F(6)), x[1]
 
 
-def _clip(x: np.ndarray) -> np.ndarray:
-    return np.clip(x, 0, ACT_MAX).astype(np.uint8)
+def half(gate: QParams) -> QParams:
+    """Scale and zero point of the 1/2 that is added for a ``gate``."""
+    return float(F(0.5 / (HALF - gate[1]))), gate[1]
 
 
-def _exact(real: np.ndarray, y: QParams) -> np.ndarray:
+def _clip(x: np.ndarray, low: int = 0) -> np.ndarray:
+    return np.clip(x, low, ACT_MAX).astype(np.uint8)
+
+
+def _exact(real: np.ndarray, y: QParams, low: int = 0) -> np.ndarray:
     """``real``: float64, in the unit of the scales."""
-    return _clip(np.rint(real / y[0]) + y[1])
+    return _clip(np.rint(real / y[0]) + y[1], low)
 
 
 def _value(x: QParams) -> np.ndarray:
@@ -59,15 +67,20 @@ def _value(x: QParams) -> np.ndarray:
 
 def _add(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
     a, b = inputs
-    return _exact(_value(a)[:, None] + _value(b), y)
+    return _exact(_value(a)[:, None] + _value(b), y, least(op, y))
 
 
 def _ort_sum(a: QParams, b: QParams, y: QParams, qa: np.ndarray, qb: np.ndarray) -> np.ndarray:
-    """Two fused multiply-adds, which float64 imitates."""
+    """Two fused multiply-adds, which float64 imitates; not yet clipped."""
     ratio_a, ratio_b = (float(F(scale) / F(y[0])) for scale, _ in (a, b))
     fixed = float(F(y[1]) - F(ratio_a * a[1] + float(F(ratio_b) * F(b[1]))))
     partial = (qb * ratio_b + fixed).astype(F).astype(np.float64)
-    return _clip(np.rint((qa * ratio_a + partial).astype(F)))
+    return np.rint((qa * ratio_a + partial).astype(F))
+
+
+def _signed_sum(a: QParams, b: QParams, y: QParams, qa: np.ndarray, qb: np.ndarray) -> np.ndarray:
+    """The same of int8 with zero points of 0."""
+    return _ort_sum((a[0], 0), (b[0], 0), (y[0], 0), qa - INT8, qb - INT8) + INT8
 
 
 def _xnn_sum(
@@ -79,7 +92,7 @@ def _xnn_sum(
     ma, mb = (int(np.rint(np.ldexp(float(ratio), shift))) for ratio in ratios)
     total = (qa.astype(np.int64) - a[1]) * ma + (qb.astype(np.int64) - b[1]) * mb
     total -= (total < 0) & away
-    return _clip(((total + (1 << (shift - 1))) >> shift) + y[1])
+    return ((total + (1 << (shift - 1))) >> shift) + y[1]
 
 
 def _ort_arm_sum(a: QParams, b: QParams, y: QParams, qa: np.ndarray, qb: np.ndarray) -> np.ndarray:
@@ -91,19 +104,13 @@ def _grid() -> tuple[np.ndarray, np.ndarray]:
     return q[:, None], q[None, :]
 
 
-def _ort_add(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
-    a, b = inputs
-    return _ort_sum(a, b, y, *_grid())
+def _add_of(add: Callable[..., np.ndarray]) -> Table:
+    """An addition as a runtime's ``add`` rounds it."""
 
+    def form(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
+        return _clip(add(*inputs, y, *_grid()), least(op, y))
 
-def _xnn_add(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
-    a, b = inputs
-    return _xnn_sum(a, b, y, *_grid())
-
-
-def _ort_arm_add(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
-    a, b = inputs
-    return _ort_arm_sum(a, b, y, *_grid())
+    return form
 
 
 # -- gates ----------------------------------------------------------------------------------------------------------
@@ -111,22 +118,18 @@ def _ort_arm_add(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
 
 def _hsigmoid(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
     """The range [0, 1] of the output's integers is the clamp."""
-    return _exact(_value(sixth(inputs[0])) + HALF * HALF_QPARAMS[0], y)
+    scale, zero = half(y)
+    return _exact(_value(sixth(inputs[0])) + (HALF - zero) * scale, y, least(op, y))
 
 
-def _ort_hsigmoid(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
-    q = np.arange(ACT_MAX + 1.0)
-    return _ort_sum(sixth(inputs[0]), HALF_QPARAMS, y, q, np.full_like(q, HALF))
+def _gate_of(add: Callable[..., np.ndarray]) -> Table:
+    """A hard sigmoid that a runtime adds up as ``add`` does."""
 
+    def form(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
+        q = np.arange(ACT_MAX + 1.0)
+        return _clip(add(sixth(inputs[0]), half(y), y, q, np.full_like(q, HALF)), least(op, y))
 
-def _xnn_hsigmoid(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
-    q = np.arange(ACT_MAX + 1.0)
-    return _xnn_sum(sixth(inputs[0]), HALF_QPARAMS, y, q, np.full_like(q, HALF))
-
-
-def _ort_arm_hsigmoid(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
-    q = np.arange(ACT_MAX + 1.0)
-    return _ort_arm_sum(sixth(inputs[0]), HALF_QPARAMS, y, q, np.full_like(q, HALF))
+    return form
 
 
 def _sigmoid(op: Op, inputs: Sequence[QParams], y: QParams, shift: float = 0.0) -> np.ndarray:
@@ -212,14 +215,22 @@ def _xnn_arm_mean(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
     return _clip(np.floor(_sums(op, zero) * ratio + 0.5) + y[1])
 
 
+_xnn_add, _ort_arm_add = _add_of(_xnn_sum), _add_of(_ort_arm_sum)
+_xnn_hsigmoid, _ort_arm_hsigmoid = _gate_of(_xnn_sum), _gate_of(_ort_arm_sum)
 #: The exact form of each kind, and then onnxruntime's and XNNPACK's: on x86, then on ARM (of a sigmoid: what is below and
 #: above all).
 TABLES: dict[str, tuple[Table, Table, Table, Table, Table]] = {
-    "add": (_add, _ort_add, _xnn_add, _ort_arm_add, _xnn_add),
+    "add": (_add, _add_of(_ort_sum), _xnn_add, _ort_arm_add, _xnn_add),
     "mul": (_mul, _ort_mul, _xnn_mul, _ort_arm_mul, _xnn_arm_mul),
     "mean": (_mean, _ort_mean, _xnn_mean, _ort_mean, _xnn_arm_mean),
-    "hsigmoid": (_hsigmoid, _ort_hsigmoid, _xnn_hsigmoid, _ort_arm_hsigmoid, _xnn_hsigmoid),
+    "hsigmoid": (_hsigmoid, _gate_of(_ort_sum), _xnn_hsigmoid, _ort_arm_hsigmoid, _xnn_hsigmoid),
     "sigmoid": (_sigmoid, _low_sigmoid, _high_sigmoid, _low_sigmoid, _high_sigmoid),
+}
+#: onnxruntime's of int8 with zero points of 0 where these are others: on x86, then on ARM.
+SIGNED: dict[str, tuple[Table, Table]] = {
+    "add": (_add_of(_signed_sum), _ort_arm_add),
+    "mul": (_xnn_mul, _xnn_mul),
+    "hsigmoid": (_gate_of(_signed_sum), _ort_arm_hsigmoid),
 }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spaceevo.deploy.integer.model import GATE_QPARAMS, SIGMOID_QPARAMS, FloatModel, IntegerModel, QParams, lower
+from spaceevo.deploy.integer.model import FloatModel, IntegerModel, QParams, gate_qparams, lower
 from spaceevo.deploy.integer.settle import settle
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats
 from spaceevo.nn.lsq import ACT_MAX, MIN_SCALE, zero_point
@@ -24,7 +24,7 @@ def integer_model(net: Elastic, graph: Graph, stats: Stats, quantizer: Quantizer
     hard sigmoid goes into its convolution's weight scale (a sixth) and bias (plus a half). The output scales of other ops
     are settled: see :mod:`spaceevo.deploy.integer.settle`.
     """
-    qparams = {INPUT: _qparams(*net.input())}
+    qparams = {INPUT: _qparams(*net.input(quantizer.symmetric))}
     weights, scales, biases = {}, {}, {}
     lowered = lower(graph)
     readers = lowered.consumers()
@@ -39,14 +39,16 @@ def integer_model(net: Elastic, graph: Graph, stats: Stats, quantizer: Quantizer
             scales[op.name] = _numpy(scale * _magnitude(gain) / (GATE_DIVISOR if gate else 1))
             step = input_scale * scale * _magnitude(gain)
             biases[op.name] = _bias_integers(bias + GATE_SHIFT if gate else bias, step, weights[op.name])
+            if quantizer.symmetric:
+                biases[op.name] = held_in_float(biases[op.name], np.float32(input_scale) * scales[op.name])
         inputs = [qparams[name] for name in op.inputs]
         sigmoids = [reader for reader in readers.get(op.name, ()) if reader.kind == "sigmoid"]
         if op.kind == "maxpool":
             qparams[op.name] = inputs[0]
         elif op.kind == "sigmoid":
-            qparams[op.name] = SIGMOID_QPARAMS  # prescribed: TFLite refuses any other
+            qparams[op.name] = gate_qparams(op.kind, quantizer)  # prescribed: TFLite refuses any other
         else:
-            qparams[op.name] = settle(op, inputs, _trained_qparams(net, op), sigmoids)
+            qparams[op.name] = settle(op, inputs, _trained_qparams(net, op, quantizer), quantizer, sigmoids)
     return IntegerModel(lowered, weights, scales, biases, qparams, net.padding)
 
 
@@ -63,8 +65,8 @@ def float_model(net: Elastic, graph: Graph, stats: Stats) -> FloatModel:
     return FloatModel(graph, weights, biases, net.padding)
 
 
-def _trained_qparams(net: Elastic, op: Op) -> QParams:
-    return GATE_QPARAMS if op.kind == "hsigmoid" else _qparams(*net.output_quantizer(op))
+def _trained_qparams(net: Elastic, op: Op, quantizer: Quantizer) -> QParams:
+    return gate_qparams(op.kind, quantizer) if op.kind == "hsigmoid" else _qparams(*net.output_quantizer(op, quantizer))
 
 
 def _qparams(scale: Tensor, zero: Tensor) -> QParams:
@@ -85,6 +87,12 @@ def _bias_integers(bias: Tensor, step: Tensor, weights: np.ndarray) -> np.ndarra
     """int32 ``[cout]`` on the grid ``step``, so that no sum with it overflows."""
     room = INT32_MAX - ACT_MAX * np.abs(weights.astype(np.int64)).sum((1, 2, 3))
     return np.clip(_numpy((bias / step).round().double()), -room, room).astype(np.int32)
+
+
+def held_in_float(bias: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """The int32 ``bias`` ``[cout]`` that a runtime makes of the float32 product of it and its ``step`` (float32 ``[cout]``):
+    another one only beyond 22 bits."""
+    return np.rint(bias.astype(np.float32) * step / step).astype(np.int32)
 
 
 def _numpy(x: Tensor) -> np.ndarray:

@@ -1,7 +1,8 @@
 """What a runtime computes, as plain data: the integer model that the writers serialize, and its float counterpart.
 
 An activation integer ``q`` (uint8) of tensor ``t`` stands for ``(q - zero) * scale`` with ``(scale, zero) = qparams[t]``;
-a weight integer of output channel ``c`` for ``q * weight_scales[op][c]``; a bias integer for ``q * sx * sw[c]``.
+a weight integer of output channel ``c`` for ``q * weight_scales[op][c]``; a bias integer for ``q * sx * sw[c]``. A symmetric
+tensor has the zero point 128 here: files hold its integers as int8, less 128.
 """
 
 from __future__ import annotations
@@ -14,13 +15,12 @@ import numpy as np
 
 from spaceevo.atomic import atomic_write
 from spaceevo.errors import UserError
-from spaceevo.space.graph import Graph, Op, Tensor
+from spaceevo.nn.lsq import ACT_MAX as ACT_MAX
+from spaceevo.nn.lsq import MIDDLE as MIDDLE
+from spaceevo.nn.scheme import Quantizer
+from spaceevo.space.graph import FUSED, Graph, Op, Tensor
 
-ACT_MAX = 255
 QParams = tuple[float, int]
-#: Scale and zero point of a hard sigmoid, which reaches 1, and of a sigmoid, which does not (TFLite's has this scale).
-GATE_QPARAMS = (float(np.float32(1 / ACT_MAX)), 0)
-SIGMOID_QPARAMS = (1 / (ACT_MAX + 1), 0)
 #: The gates that ``hswish`` and ``swish`` consist of, beside the product.
 GATES = {"hswish": "hsigmoid", "swish": "sigmoid"}
 FORMAT = "spaceevo integer model 1"
@@ -52,6 +52,11 @@ class IntegerModel:
         """Scale and zero point of the logits."""
         return self.qparams[self.graph.output.name]
 
+    @property
+    def symmetric(self) -> bool:
+        """Whether all tensors are: files then hold zero points of 0."""
+        return all(zero == MIDDLE for _, zero in self.qparams.values())
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -79,6 +84,16 @@ class FloatModel:
     biases: dict[str, np.ndarray]
     """Per op, float32 ``[cout]``."""
     padding: str = "symmetric"
+
+
+def gate_qparams(kind: str, quantizer: Quantizer) -> QParams:
+    """Scale and zero point of a gate, ``hsigmoid`` or ``sigmoid``."""
+    return float(np.float32(quantizer.gate_scale(kind))), quantizer.zero
+
+
+def least(op: Op, y: QParams) -> int:
+    """The least integer that ``op`` gives, of an output of scale and zero point ``y``: a fused activation's is 0's."""
+    return y[1] if op.act in FUSED or op.kind == "hsigmoid" else 0
 
 
 def lower(graph: Graph) -> Graph:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from spaceevo.deploy.integer.model import ACT_MAX, GATE_QPARAMS, SIGMOID_QPARAMS, FloatModel, IntegerModel, lower
+from spaceevo.deploy.integer.model import FloatModel, IntegerModel, QParams, gate_qparams, lower
+from spaceevo.nn.lsq import MIDDLE, weight_max
+from spaceevo.nn.scheme import Quantizer
 from spaceevo.space.graph import INPUT, Graph, Op
 
 RANGE = 6.0  # of a random model's activations
 
 
 def random_models(
-    graph: Graph, rng: np.random.Generator, weight_bits: int = 8, padding: str = "symmetric"
+    graph: Graph, rng: np.random.Generator, quantizer: Quantizer, padding: str = "symmetric"
 ) -> tuple[IntegerModel, FloatModel]:
     """An integer and a float model of ``graph`` with the same random weights, about unit variance kept by every op."""
-    top = 2 ** (weight_bits - 1) - 1
+    top = weight_max(quantizer.weight_bits)
     lowered = lower(graph)
     weights, scales, biases = {}, {}, {}
-    qparams = {INPUT: GATE_QPARAMS}
+    qparams = {INPUT: gate_qparams("hsigmoid", quantizer)}
     for op in lowered.ops:
-        qparams[op.name] = _qparams(op, qparams)
+        qparams[op.name] = _qparams(op, qparams, quantizer)
         if op.has_weight:
             fan_in = int(np.prod(op.weight_shape[1:]))
             weights[op.name] = rng.integers(-top, top + 1, op.weight_shape, dtype=np.int8)
@@ -35,12 +37,13 @@ def random_models(
     )
 
 
-def _qparams(op: Op, known: dict[str, tuple[float, int]]) -> tuple[float, int]:
+def _qparams(op: Op, known: dict[str, QParams], quantizer: Quantizer) -> QParams:
     """Scale and zero point of the op's output, as training would have them."""
-    if "hsigmoid" in (op.act, op.kind):
-        return GATE_QPARAMS
-    if op.kind == "sigmoid":
-        return SIGMOID_QPARAMS
+    for gate in ("hsigmoid", "sigmoid"):
+        if gate in (op.act, op.kind):
+            return gate_qparams(gate, quantizer)
     if op.kind in ("mean", "mul", "maxpool"):
         return known[op.inputs[0]]
-    return (RANGE / ACT_MAX, 0) if op.act else (2 * RANGE / ACT_MAX, 128)
+    if op.act or quantizer.symmetric:
+        return RANGE / quantizer.levels, quantizer.zero
+    return 2 * RANGE / quantizer.levels, MIDDLE

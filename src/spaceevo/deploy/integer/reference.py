@@ -12,6 +12,8 @@ Where onnxruntime, LiteRT with XNNPACK and this reference give the same integers
 - hard-swish is a gate of 8 bits and a product; TFLite's own HARD_SWISH is up to a step off and slower;
 - a sigmoid has the output scale 1/256 that TFLite prescribes (at 1/255 the value at 0 would be a tie);
 - max pooling and padding: exact, the output has the input's scale and zero point;
+- in a symmetric model a fused activation clips at the integer 128 and not at the range's end, and TFLite's sigmoid is one in
+  float32 between the integers, for its own would have another zero point;
 - LiteRT without XNNPACK is another arithmetic: up to a step off in every op, and not gated on.
 
 Tensors are uint8 ``[N, H, W, C]`` inside and ``[N, C, H, W]`` outside. Sums are taken by matrix products in floats wide
@@ -25,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from spaceevo.deploy.integer.arithmetic import table
-from spaceevo.deploy.integer.model import ACT_MAX, IntegerModel, QParams
+from spaceevo.deploy.integer.model import ACT_MAX, IntegerModel, QParams, least
 from spaceevo.sliced import Sliced
 from spaceevo.space.graph import INPUT, Op
 
@@ -126,7 +128,7 @@ def _conv(model: IntegerModel, op: Op, x: np.ndarray) -> np.ndarray:
     y *= F(scale_x) * model.weight_scales[op.name] / F(scale_y)
     np.rint(y, out=y)
     y += F(zero_y)
-    return np.clip(y, 0, ACT_MAX, out=y).astype(np.uint8)
+    return np.clip(y, least(op, model.qparams[op.name]), ACT_MAX, out=y).astype(np.uint8)
 
 
 def _dense_sums(op: Op, x: np.ndarray, weights: np.ndarray) -> np.ndarray:

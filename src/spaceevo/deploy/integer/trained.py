@@ -13,15 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spaceevo.deploy.integer.model import ACT_MAX, GATES, Inspection, QParams
+from spaceevo.deploy.integer.model import ACT_MAX, GATES, Inspection, QParams, gate_qparams, least
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats, schedule
 from spaceevo.nn.evaluate import ImageSource, logits
 from spaceevo.nn.lsq import MIN_SCALE, zero_point
-from spaceevo.nn.plain import GATE_SCALE, SIGMOID_SCALE
 from spaceevo.space.graph import INPUT, Graph, Op
-
-#: The scales of the gates that ``hswish`` and ``swish`` consist of.
-GATE_SCALES = {"hswish": GATE_SCALE, "swish": SIGMOID_SCALE}
 
 
 @dataclass(frozen=True)
@@ -33,18 +29,24 @@ class Trained:
     stats: Stats
     quantizer: Quantizer | None
 
+    @property
+    def scheme(self) -> Quantizer:
+        """The quantizer of one that is quantized."""
+        assert self.quantizer is not None
+        return self.quantizer
+
     def logits(self, images: ImageSource) -> Tensor:
         """``[N, classes]`` of normalized ``images`` ``[N, C, H, W]``."""
         return logits(self.net, self.graph, self.stats, images, self.quantizer)
 
     def qparams(self) -> dict[str, QParams]:
         """Scale and zero point of every tensor that a runtime holds: the input, every op's output and its gate's."""
-        found = {INPUT: _qparams(*self.net.input())}
+        found = {INPUT: _qparams(*self.net.input(self.scheme.symmetric))}
         for op in self.graph.ops:
             if op.kind in GATES:
-                found[f"{op.name}.gate"] = GATE_SCALES[op.kind], 0
+                found[f"{op.name}.gate"] = gate_qparams(GATES[op.kind], self.scheme)
             pool = op.kind == "maxpool"
-            found[op.name] = found[op.inputs[0]] if pool else _qparams(*self.net.output_quantizer(op))
+            found[op.name] = found[op.inputs[0]] if pool else _qparams(*self.net.output_quantizer(op, self.scheme))
         return found
 
     @torch.no_grad()
@@ -52,7 +54,7 @@ class Trained:
         """By how much a file's real ``weight`` ``[cout, cin / groups, k, k]`` and ``bias`` ``[cout]`` can at most move a
         channel of the op's output, in steps of its quantizer; a step of the bias' own grid is free."""
         gain, shift = self.net.folded(op, self.stats)
-        input_scale, step = self.net.scale_of(op.inputs[0], self.graph), self.net.scale_of(op.name, self.graph)
+        input_scale, step = (self.net.scale_of(name, self.graph, self.scheme) for name in (op.inputs[0], op.name))
         values, shift = self.net.quantized_weight(op, self.quantizer), self.net.on_grid(op, shift, gain, input_scale)
         values = values if gain is None else values * gain[:, None, None, None]
         if op.act == "hsigmoid":  # a file's weights and bias are of the gate: (y + 3) / 6
@@ -72,10 +74,10 @@ class Trained:
             inputs = [values[name] for name in op.inputs]
             y = self.net.run(op, self.graph, inputs, self.quantizer, self.stats)
             scale, zero = held[op.name]
-            y = y.clamp(-zero * scale, (ACT_MAX - zero) * scale)
+            y = y.clamp((least(op, held[op.name]) - zero) * scale, (ACT_MAX - zero) * scale)
             step, offset = file.qparams[op.name]
             given = values[op.name] = (torch.from_numpy(file.integers[op.name]).float() - offset) * step
-            gate = inputs[0].abs() * GATE_SCALES[op.kind] if op.kind in GATES else 0
+            gate = inputs[0].abs() * held[f"{op.name}.gate"][0] if op.kind in GATES else 0
             free = 0.5 + (self._grid(op)[:, None, None] if op.has_weight else 0)
             yield op, ((given - y).abs() - gate) / scale - free
             for name in finished:
@@ -85,9 +87,9 @@ class Trained:
         """The steps of the bias' integers in steps of the output's, ``[cout]``."""
         gain, shift = self.net.folded(op, self.stats)
         gain = torch.ones_like(shift) if gain is None else gain
-        step = self.net.scale_of(op.inputs[0], self.graph) * self.net.ops_by_name[op.name].weight_scale()
+        step = self.net.scale_of(op.inputs[0], self.graph, self.scheme) * self.net.ops_by_name[op.name].weight_scale()
         step = step * gain.abs().clamp(min=MIN_SCALE) / (6 if op.act == "hsigmoid" else 1)
-        return step / self.net.scale_of(op.name, self.graph)
+        return step / self.net.scale_of(op.name, self.graph, self.scheme)
 
 
 def _qparams(scale: Tensor, zero: Tensor) -> QParams:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import onnx
 import onnxruntime as ort
 
 from spaceevo.deploy.files.onnx_writer import write_int8
-from spaceevo.deploy.integer.model import Inspection, IntegerModel
+from spaceevo.deploy.integer.model import MIDDLE, Inspection, IntegerModel
 from spaceevo.latency.runtimes.ort import OUTPUT, load, session_options
 from spaceevo.latency.runtimes.ort import run_batches as run_batches
 from spaceevo.space.graph import INPUT
@@ -34,9 +34,15 @@ def record_ops(model: IntegerModel, images: np.ndarray, exact: bool = False) -> 
     tensors = [INPUT, *(op.name for op in model.graph.ops)]
     names = [f"{name}.q" for name in tensors]
     proto = onnx.load_from_string(write_int8(model, batch=None))
-    proto.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, None) for name in names)
+    kind = onnx.TensorProto.INT8 if model.symmetric else onnx.TensorProto.UINT8
+    proto.graph.output.extend(onnx.helper.make_tensor_value_info(name, kind, None) for name in names)
     outputs = session(proto.SerializeToString(), exact=exact).run(names, {INPUT: images})
-    return dict(zip(tensors, outputs, strict=True))
+    return dict(zip(tensors, map(_unsigned, outputs), strict=True))
+
+
+def _unsigned(integers: np.ndarray) -> np.ndarray:
+    """uint8, of int8 too."""
+    return integers if integers.dtype == np.uint8 else (integers.astype(np.int16) + MIDDLE).astype(np.uint8)
 
 
 def inspect(file: bytes, ops: Sequence[str], images: np.ndarray) -> Inspection:
@@ -50,21 +56,29 @@ def inspect(file: bytes, ops: Sequence[str], images: np.ndarray) -> Inspection:
     quantizers = {node.output[0].removesuffix(".q"): node for node in copy.graph.node if node.op_type == "QuantizeLinear"}
     sources = {node.name: node.input for node in copy.graph.node}
     quantizers.setdefault(INPUT, next(node for node in copy.graph.node if node.name == f"{INPUT}.dq"))  # pixels
-    qparams = {name: (constants[node.input[1]].item(), constants[node.input[2]].item()) for name, node in quantizers.items()}
+    held = {name: [constants[key] for key in node.input[1:]] for name, node in quantizers.items()}
+    qparams = {name: (scale.item(), int(_unsigned(zero))) for name, (scale, zero) in held.items()}
     real: dict[str, dict[str, np.ndarray]] = {"weight": {}, "bias": {}}
     for node in copy.graph.node:
         if node.op_type == "Conv":
             for kind, name in zip(real, node.input[1:], strict=True):
-                held, scales = (constants[source] for source in sources[name][:2])
-                real[kind][node.name] = (held.T * scales).T
+                real[kind][node.name] = constants[name].copy() if name in constants else _dequantized(constants, sources[name])
     tensors = [quantizers[name].output[0] for name in ops]
-    copy.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, None) for name in tensors)
+    signed = any(zero.dtype == np.int8 for _, zero in held.values())
+    integers = onnx.TensorProto.INT8 if signed else onnx.TensorProto.UINT8
+    copy.graph.output.extend(onnx.helper.make_tensor_value_info(name, integers, None) for name in tensors)
     running = session(copy.SerializeToString())
     fixed = running.get_inputs()[0].shape[0]
     batch = fixed if isinstance(fixed, int) else len(images)
     parts = [running.run([OUTPUT, *tensors], {INPUT: images[i : i + batch]}) for i in range(0, len(images), batch)]
     logits, *given = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Inspection(qparams, real["weight"], real["bias"], dict(zip(ops, given, strict=True)), logits)
+    return Inspection(qparams, real["weight"], real["bias"], dict(zip(ops, map(_unsigned, given), strict=True)), logits)
+
+
+def _dequantized(constants: Mapping[str, np.ndarray], source: Sequence[str]) -> np.ndarray:
+    """The real values of a weight or bias: of what a DequantizeLinear reads."""
+    held, scales = (constants[name] for name in source[:2])
+    return np.asarray((held.T * scales).T)
 
 
 def integer_op_report(model: bytes | Path) -> dict[str, int]:
