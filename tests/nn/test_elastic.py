@@ -16,7 +16,8 @@ from spaceevo.app.config import compose
 from spaceevo.nn.elastic import BN_EPS, Elastic, Quantizer, resize
 from spaceevo.nn.evaluate import calibrate, pooled_moments
 from spaceevo.nn.extract import Extracted
-from spaceevo.nn.lsq import ACT_MAX, fake_quant_activation, zero_point
+from spaceevo.nn.lsq import fake_quant_activation, zero_point
+from spaceevo.nn.scheme import ACT_MAX
 from spaceevo.space import (
     BlockChoice,
     BlockConfig,

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from spaceevo.nn.lsq import (
-    ACT_MAX,
-    MIDDLE,
     SHARES,
     TOGETHER,
     TensorQuantizer,
@@ -20,11 +18,9 @@ from spaceevo.nn.lsq import (
     fake_quant_weight,
     init_weight_scale,
     least_squares_range,
-    symmetric_range,
-    weight_max,
     zero_point,
 )
-from spaceevo.nn.scheme import Quantizer, clear_range
+from spaceevo.nn.scheme import ACT_MAX, MIDDLE, Quantizer, clear_range, symmetric_range, weight_max
 
 SHAPE = (2, 4, 3, 5)
 SYMMETRIC = Quantizer(activations="symmetric")

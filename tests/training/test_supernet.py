@@ -23,7 +23,8 @@ from spaceevo.data import Images, ImagesModule, input_range, normalize
 from spaceevo.errors import UserError
 from spaceevo.nn.elastic import Elastic, Quantizer, resize
 from spaceevo.nn.evaluate import calibrate, logits, top1
-from spaceevo.nn.lsq import ACT_MAX, zero_point
+from spaceevo.nn.lsq import zero_point
+from spaceevo.nn.scheme import ACT_MAX
 from spaceevo.space import SearchSpace, Subnet, subnet_graph, superset_graph
 from spaceevo.steps.needs import hyperspace
 from spaceevo.training.checkpoint import load_checkpoint, load_supernet, save_checkpoint, save_supernet

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-ACT_MAX = 255
-MIDDLE = 128  # what stands for 0 in a symmetric tensor: integers are unsigned here, and files hold these as int8, less this
+from spaceevo.nn.scheme import ACT_MAX, MIDDLE, symmetric_range, weight_max
+
 MIN_SCALE = 1e-6
 USUAL = 6.0  # the range of an activation, in units of a BatchNorm's deviation
 TOGETHER = 1 << 18  # elements from which on threads share a tensor
@@ -111,11 +111,6 @@ def zero_point(zero: Tensor) -> Tensor:
     return zero.detach().round().clamp(0, ACT_MAX)
 
 
-def weight_max(bits: int) -> int:
-    """The largest weight integer of the narrow range."""
-    return 2 ** (bits - 1) - 1
-
-
 class Scale(nn.Module):
     """A learned scale: ``|ratio|`` times the ``unit`` it began with.
 
@@ -186,12 +181,6 @@ class TensorQuantizer(nn.Module):
         """What it holds, of the scale and zero point that it began with."""
         width, zero = ACT_MAX * float(self.scale.unit), 0.0 if self.zero is None else float(self.zero.detach())
         return -zero * width, (1 - zero) * width
-
-
-def symmetric_range(low: float, high: float) -> tuple[float, float]:
-    """The least range of 128 steps below 0 and 127 above it that holds ``low`` to ``high``."""
-    scale = max(-low / MIDDLE, high / (ACT_MAX - MIDDLE))
-    return -MIDDLE * scale, (ACT_MAX - MIDDLE) * scale
 
 
 @torch.no_grad()

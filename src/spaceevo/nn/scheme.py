@@ -1,15 +1,19 @@
-"""How a device holds tensors in 8 bits."""
+"""How a device holds tensors in 8 bits. torch is loaded where tensors are held, not where files are written and run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from spaceevo.nn.lsq import ACT_MAX, MIDDLE, fake_quant_activation, symmetric_range
 from spaceevo.space.graph import AFFINE, SYMMETRIC
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ACT_MAX = 255
+MIDDLE = 128  # what stands for 0 in a symmetric tensor: integers are unsigned here, and files hold these as int8, less this
 CLEAR, WIDER, TRIES = 1e-3, 2.0**-12, 64  # steps from a tie; shares that a range is widened by, and how often
 
 
@@ -47,16 +51,29 @@ class Quantizer:
 
     def hold(self, x: Tensor, scale: Tensor, zero: Tensor, from_zero: bool = False) -> Tensor:
         """``x`` ``[B, ...]`` as the device holds it; ``from_zero``: what is below 0 becomes 0."""
+        from spaceevo.nn.lsq import fake_quant_activation
+
         return fake_quant_activation(x, scale, zero, self.zero if from_zero else 0, self.levels)
+
+
+def weight_max(bits: int) -> int:
+    """The largest weight integer of the narrow range."""
+    return 2 ** (bits - 1) - 1
+
+
+def symmetric_range(low: float, high: float) -> tuple[float, float]:
+    """The least range of 128 steps below 0 and 127 above it that holds ``low`` to ``high``."""
+    scale = max(-low / MIDDLE, high / (ACT_MAX - MIDDLE))
+    return -MIDDLE * scale, (ACT_MAX - MIDDLE) * scale
 
 
 def clear_range(low: float, high: float) -> tuple[float, float]:
     """A symmetric range that holds ``low`` to ``high``, widened until no pixel is near a tie: of 256 even steps over ``low`` to
     ``high``, which are an image's pixels, each is then the same integer in whatever order it is normalized."""
-    pixels = torch.linspace(low, high, ACT_MAX + 1, dtype=torch.float64)
+    pixels = np.linspace(low, high, ACT_MAX + 1)
     least, most = symmetric_range(low, high)
     for wider in (1 + i * WIDER for i in range(TRIES)):
         steps = pixels * MIDDLE / (-least * wider)
-        if ((steps - steps.floor() - 0.5).abs() >= CLEAR).all():
+        if (np.abs(steps - np.floor(steps) - 0.5) >= CLEAR).all():
             return least * wider, most * wider
     return least, most

@@ -49,7 +49,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     before = machine.facts()
     if (words := unpinned(before["conditions"])) is not None:
         say(f"profile: {words}")
-    if quant.weight_bits == 8 and saturates(before["host"]):
+    if quant.weight_bits == 8 and not quant.symmetric and saturates(before["host"]):
         say("profile: 8-bit weights saturate in onnxruntime on that CPU, which has no VNNI: device.weight_bits=7")
     recipe, runtime = cfg.profile, runtime_called(cfg.device.runtime)
     hs = hyperspace(cfg)

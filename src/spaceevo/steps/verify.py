@@ -124,8 +124,9 @@ def _word(value: Any) -> str:
 def _hint(card: dict[str, Any], machine: dict[str, Any]) -> str:
     """Why an INT8 file may be less accurate on a machine."""
     from spaceevo.latency.host import saturates
+    from spaceevo.space.graph import SYMMETRIC
 
-    if card.get("weight_bits") == 8 and saturates(machine):
+    if card.get("weight_bits") == 8 and card.get("activations") != SYMMETRIC and saturates(machine):
         return " (8-bit weights saturate in onnxruntime on a CPU without VNNI: session.x64quantprecision=1 makes them exact)"
     return ""
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from spaceevo.errors import bad_value
 from spaceevo.nn.elastic import Elastic, Quantizer
 from spaceevo.nn.evaluate import ImageSource, calibrate, logits, recalibrated, resized, top1
-from spaceevo.nn.lsq import ACT_MAX
+from spaceevo.nn.scheme import ACT_MAX
 from spaceevo.space import Graph, SearchSpace, superset_graph
 from spaceevo.space.build import CLASSIFIER
 from spaceevo.space.graph import INPUT

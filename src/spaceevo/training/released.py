@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spaceevo.nn.elastic import BN_EPS, Elastic, Stats, schedule
-from spaceevo.nn.lsq import ACT_MAX
 from spaceevo.nn.plain import fused, plain_op
+from spaceevo.nn.scheme import ACT_MAX
 from spaceevo.space import Graph, SearchSpace
 from spaceevo.space.graph import INPUT, Op
 from spaceevo.training.authors import LEARNED, layers_of

@@ -9,7 +9,8 @@ from torch import Tensor
 from spaceevo.deploy.integer.model import FloatModel, IntegerModel, QParams, gate_qparams, lower
 from spaceevo.deploy.integer.settle import settle
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats
-from spaceevo.nn.lsq import ACT_MAX, MIN_SCALE, zero_point
+from spaceevo.nn.lsq import MIN_SCALE, zero_point
+from spaceevo.nn.scheme import ACT_MAX
 from spaceevo.space.graph import INPUT, Graph, Op
 
 GATE_DIVISOR, GATE_SHIFT = 6, 3  # hard sigmoid: (y + 3) / 6, clipped to [0, 1]

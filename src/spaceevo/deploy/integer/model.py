@@ -15,8 +15,8 @@ import numpy as np
 
 from spaceevo.atomic import atomic_write
 from spaceevo.errors import UserError
-from spaceevo.nn.lsq import ACT_MAX as ACT_MAX
-from spaceevo.nn.lsq import MIDDLE as MIDDLE
+from spaceevo.nn.scheme import ACT_MAX as ACT_MAX
+from spaceevo.nn.scheme import MIDDLE as MIDDLE
 from spaceevo.nn.scheme import Quantizer
 from spaceevo.space.graph import FUSED, Graph, Op, Tensor
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from spaceevo.deploy.integer.model import FloatModel, IntegerModel, QParams, gate_qparams, lower
-from spaceevo.nn.lsq import MIDDLE, weight_max
-from spaceevo.nn.scheme import Quantizer
+from spaceevo.nn.scheme import MIDDLE, Quantizer, weight_max
 from spaceevo.space.graph import INPUT, Graph, Op
 
 RANGE = 6.0  # of a random model's activations
