@@ -40,7 +40,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
 BAD = {
     "device=nope": "device=nope: no such device; there are: adb, host, intel_vnni, pixel4, ssh",
     "stage=nope": "stage=nope: no such stage; there are: bkd, finetune, finish, qat, supernet, teacher",
-    "experiment=nope": "experiment=nope: no such experiment; there are: demo, fig8_qt, folder, paper_pixel4,",
+    "experiment=nope": "experiment=nope: no such experiment; there are: demo, fig8_qt, folder, import_demo,",
     "logger=nope": "logger=nope: no such logger; there are: csv, tensorboard, wandb",
     "blocks.blocks.0.type=mbv9": "blocks.blocks.0.type=mbv9: no such type; there are: conv, basic, mbv1, mbv1_dual, mbv2,",
     "bkd.epoch=1": "bkd.epoch: no such key; bkd has: epochs, lsq_epochs,",
@@ -56,7 +56,7 @@ BAD = {
     "blocks.blocks.0.kernels=[4]": "blocks.blocks.0.kernels=4: must be odd and positive",
     "hyperspace.stem.kernel=2": "hyperspace.stem.kernel=2: must be odd and positive",
     "bkd.epochs=-1": "bkd.epochs=-1: must be 0 or more",
-    "finish.epochs=2": "finish.seconds=62.0 finish.epochs=2.0: both are given, must be one",
+    "finish.epochs=2": "finish.seconds=58.0 finish.epochs=2.0: both are given, must be one",
     "finish.seconds=null": "finish.seconds=None finish.epochs=None: neither is given, must be one",
     "supernet.batch=0": "supernet.batch=0: must be more than 0",
     "search_space.sample=1000": "search_space.sample=1000: must be at most search_space.population=500",

@@ -11,14 +11,16 @@ import pandas as pd
 import pytest
 from ai_edge_litert import schema_py_generated as tfl
 
-from spaceevo.deploy.runtimes.registry import RUNTIMES, Runtime, runtime_called
+from spaceevo.deploy.runtimes.registry import Runtime, runtime_called, runtimes_in
 from spaceevo.deploy.runtimes.timing import timing_writer
 from spaceevo.deploy.studied import MODELS, OPS, WIDTHS, Subject, exported_models, measured, single_ops, whole_models
 from spaceevo.errors import UserError
+from spaceevo.latency.host import versions
 from spaceevo.latency.machines.machine import HERE
 from spaceevo.nn.elastic import Quantizer
 from spaceevo.report.studied import pairs
 
+INSTALLED = runtimes_in(versions())
 Measure = Callable[[Mapping[str, bytes]], Mapping[str, np.ndarray]]
 
 
@@ -31,7 +33,7 @@ def here(runtime: Runtime) -> Measure:
     return lambda files: HERE.measure(runtime.name, files, 2, 2, 1)
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES.values(), ids=lambda runtime: runtime.name)
+@pytest.mark.parametrize("runtime", INSTALLED, ids=lambda runtime: runtime.name)
 def test_every_subject_is_measured_in_both_precisions(runtime: Runtime, tmp_path: Path) -> None:
     done: list[int] = []
     frame = measured(subjects(runtime), here(runtime), 2, tmp_path / "rows.parquet", done.append)
@@ -89,7 +91,7 @@ def test_a_stopped_study_keeps_its_rows_and_measures_the_rest(tmp_path: Path) ->
     assert len(asked) == 3  # nothing is left
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES.values(), ids=lambda runtime: runtime.name)
+@pytest.mark.parametrize("runtime", INSTALLED, ids=lambda runtime: runtime.name)
 def test_exported_models_are_measured_by_their_own_files(runtime: Runtime, tiny_run: Path, tmp_path: Path) -> None:
     cards = sorted(tiny_run.glob("models/*/card.json"))
     found = list(exported_models(cards, runtime))

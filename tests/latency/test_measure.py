@@ -10,8 +10,9 @@ import onnx
 import pandas as pd
 import pytest
 
-from spaceevo.deploy.runtimes.registry import RUNTIMES, Runtime
+from spaceevo.deploy.runtimes.registry import Runtime, runtimes_in
 from spaceevo.deploy.runtimes.timing import timing_writer
+from spaceevo.latency.host import versions
 from spaceevo.latency.measure import COLD_CALLS, PATIENCE, cold_ms, latency, measure, quantiles
 from spaceevo.latency.measure import GROUP as SESSIONS
 from spaceevo.latency.profile import GROUP, profile
@@ -125,7 +126,7 @@ def test_timed_models_pad_as_the_device_does() -> None:
             assert pads == [before, before, after, after]
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES.values(), ids=lambda runtime: runtime.name)
+@pytest.mark.parametrize("runtime", runtimes_in(versions()), ids=lambda runtime: runtime.name)
 def test_every_runtime_has_files_to_time_in_both_precisions(runtime: Runtime) -> None:
     net = Subnet.largest(SearchSpace.parse("demo-001-111", load_hyperspace("demo")))
     files = dict(zip(("int8", "fp32"), timing_writer(Quantizer(), "symmetric", runtime.name)(subnet_graph(net)), strict=True))

@@ -166,7 +166,7 @@ def test_the_experiment_is_the_demo_s_pipeline_with_it() -> None:
     assert cfg.run_dir == demo.run_dir
     steps, before = ([step.name for step in needed_steps(some)] for some in (cfg, demo))
     assert steps == [*before[:-1], "fig8_qt", "report"]
-    with pytest.raises(UserError, match=r"^also=lut: no such also; there are: baseline, fig8_qt, finetune, release$"):
+    with pytest.raises(UserError, match=r"^also=lut: no such also; there are: baseline, fig8_qt, study_quantization, "):
         needed_steps(compose("pipeline", ["also=[lut]"]))
 
 

@@ -177,6 +177,6 @@ STEP = Step(
     version=2,
     examples=(
         "stage=finetune run_dir=runs/flowers from=runs/photos/models/host-4ms data=cifar10",
-        "stage=finetune run_dir=runs/flowers from=efficientnet_lite0.pth data=folder data.root=flowers data.image_size=128",
+        "stage=finetune run_dir=runs/flowers from=efficientnet_lite0.pth data=folder data.root=flowers",
     ),
 )
