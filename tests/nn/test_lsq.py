@@ -16,6 +16,7 @@ from spaceevo.nn.lsq import (
     TensorQuantizer,
     fake_quant_activation,
     fake_quant_weight,
+    hold,
     init_weight_scale,
     least_squares_range,
     zero_point,
@@ -144,7 +145,7 @@ def test_symmetric_activations_are_lsq(scale: float, from_zero: bool, seed: int)
     x = away_from_ties(scale, -200, 200, seed).requires_grad_()
     up = torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed + 1))
     step = torch.tensor(scale, requires_grad=True)
-    y = SYMMETRIC.hold(x, step, torch.tensor(float(MIDDLE)), from_zero)
+    y = hold(x, step, torch.tensor(float(MIDDLE)), SYMMETRIC, from_zero)
     leaves = [leaf.detach().double().requires_grad_() for leaf in (x, step)]
     exact = reference(*leaves, torch.tensor(0.0), 0 if from_zero else -128, 127)
     torch.testing.assert_close(y.double(), exact, rtol=1e-6, atol=0)
@@ -257,7 +258,7 @@ def test_a_symmetric_scale_learns_the_range_and_no_zero_point(factor: float, fro
     optimizer = torch.optim.SGD(quantizer.parameters(), 0.003)
     for _ in range(400):
         optimizer.zero_grad()
-        (SYMMETRIC.hold(x, *quantizer(symmetric=True), from_zero) - x).square().mean().backward()
+        (hold(x, *quantizer(symmetric=True), SYMMETRIC, from_zero) - x).square().mean().backward()
         optimizer.step()
     scale, zero = quantizer(symmetric=True)
     assert float(zero) == MIDDLE and (quantizer.zero is None or quantizer.zero.grad is None)
@@ -304,7 +305,7 @@ def test_initial_symmetric_range_has_about_the_least_squared_error_and_both_ends
     def error(high: float) -> float:
         quantizer.set_range(-high, high, symmetric=True)
         with torch.no_grad():
-            return float((SYMMETRIC.hold(values[None], *quantizer(symmetric=True)) - values).square().mean())
+            return float((hold(values[None], *quantizer(symmetric=True), SYMMETRIC) - values).square().mean())
 
     assert error(high) <= 1.1 * min(error(share * 60) for share in SHARES.tolist())
     assert quantizer.range() == pytest.approx(symmetric_range(-60, 60))

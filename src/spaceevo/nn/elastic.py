@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spaceevo.nn.lsq import MIN_SCALE, TensorQuantizer, fake_quant_weight, init_weight_scale, least_squares_range
+from spaceevo.nn.lsq import MIN_SCALE, TensorQuantizer, fake_quant_weight, hold, init_weight_scale, least_squares_range
 from spaceevo.nn.parameters import OpParameters, Values, attach
 from spaceevo.nn.plain import fixed, fused, padded, plain_op
 from spaceevo.nn.scheme import Quantizer as Quantizer
@@ -75,7 +75,10 @@ class Elastic(nn.Module):
 
     def enter(self, x: Tensor, quantizer: Quantizer | None) -> Tensor:
         """The input tensor as the runtime holds it."""
-        return x if quantizer is None else quantizer.hold(x, *self.input(quantizer.symmetric))
+        if quantizer is None:
+            return x
+        scale, zero = self.input(quantizer.symmetric)
+        return hold(x, scale, zero, quantizer)
 
     def run(
         self,
@@ -114,7 +117,7 @@ class Elastic(nn.Module):
         """The op's output as the runtime holds it."""
         if quantizer is None or op.kind == "maxpool":
             return y
-        return quantizer.hold(y, *self.output_quantizer(op, quantizer), from_zero=op.act in FUSED)
+        return hold(y, *self.output_quantizer(op, quantizer), quantizer, from_zero=op.act in FUSED)
 
     def conv(self, op: Op, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """The op's convolution alone."""

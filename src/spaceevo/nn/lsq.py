@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spaceevo.nn.scheme import ACT_MAX, MIDDLE, symmetric_range, weight_max
+from spaceevo.nn.scheme import ACT_MAX, MIDDLE, Quantizer, symmetric_range, weight_max
 
 MIN_SCALE = 1e-6
 USUAL = 6.0  # the range of an activation, in units of a BatchNorm's deviation
@@ -98,6 +98,11 @@ def fake_quant_activation(x: Tensor, scale: Tensor, zero: Tensor, low: int = 0, 
     In float32 whatever the autocast: a grid of 256 steps has no room in bfloat16."""
     rounded = zero + (zero_point(zero) - zero).detach()
     return _FakeQuant.apply(x.float(), scale, rounded, low, ACT_MAX, max(1, x.numel() // len(x)) * levels)
+
+
+def hold(x: Tensor, scale: Tensor, zero: Tensor, quantizer: Quantizer, from_zero: bool = False) -> Tensor:
+    """``x`` ``[B, ...]`` as a device holds it; ``from_zero``: what is below 0 becomes 0."""
+    return fake_quant_activation(x, scale, zero, quantizer.zero if from_zero else 0, quantizer.levels)
 
 
 def fake_quant_weight(w: Tensor, scale: Tensor, bits: int) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spaceevo.nn.lsq import hold
 from spaceevo.nn.scheme import Quantizer
 from spaceevo.space.graph import Op
 
@@ -29,7 +30,7 @@ def plain_op(op: Op, inputs: list[Tensor], padding: str, quantizer: Quantizer | 
     if quantizer is None:
         return F.hardswish(x) if hard else F.silu(x)
     gate, kind = (F.hardsigmoid(x), "hsigmoid") if hard else (torch.sigmoid(x), "sigmoid")
-    return x * quantizer.hold(gate, *fixed(quantizer.gate_scale(kind), x, quantizer.zero))
+    return x * hold(gate, *fixed(quantizer.gate_scale(kind), x, quantizer.zero), quantizer)
 
 
 def padded(op: Op, x: Tensor, padding: str, value: float) -> tuple[Tensor, int]:

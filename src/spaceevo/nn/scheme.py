@@ -1,16 +1,12 @@
-"""How a device holds tensors in 8 bits. torch is loaded where tensors are held, not where files are written and run."""
+"""How a device holds tensors in 8 bits, without torch: files are written and run without it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spaceevo.space.graph import AFFINE, SYMMETRIC
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 ACT_MAX = 255
 MIDDLE = 128  # what stands for 0 in a symmetric tensor: integers are unsigned here, and files hold these as int8, less this
@@ -48,12 +44,6 @@ class Quantizer:
     def gate_scale(self, kind: str) -> float:
         """Of a gate that fills [0, 1] (``hsigmoid``), or does not reach 1 (``sigmoid``: at its middle no tie, and TFLite's)."""
         return 1 / (self.levels + (kind == "sigmoid"))
-
-    def hold(self, x: Tensor, scale: Tensor, zero: Tensor, from_zero: bool = False) -> Tensor:
-        """``x`` ``[B, ...]`` as the device holds it; ``from_zero``: what is below 0 becomes 0."""
-        from spaceevo.nn.lsq import fake_quant_activation
-
-        return fake_quant_activation(x, scale, zero, self.zero if from_zero else 0, self.levels)
 
 
 def weight_max(bits: int) -> int:
