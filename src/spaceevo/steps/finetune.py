@@ -141,8 +141,9 @@ def begun(cfg: Needs, source: Source, images: Images, calibration: Tensor) -> tu
     kept = {key: value for key, value in theirs.items() if mine[key].shape == value.shape}
     net.load_state_dict({**mine, **kept})
     fit_classifier(net, graph, Normalized(images.train, cfg.data), images.train_labels, calibration, cfg.finetune.head)
-    if not source.quantized:
-        net.init_quantizers(calibration, [graph], graph, quantizer(cfg))  # else trained from the start with quantized_from=0
+    scheme = quantizer(cfg)
+    if not source.quantized or scheme.symmetric:  # else those it was trained with are gone on from where quantized_from is 0
+        net.init_quantizers(calibration, [graph], graph, scheme)
     return net, graph
 
 
