@@ -62,11 +62,14 @@ def report(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def show(browser: Any, path: Path, width: int = 1280, theme: str = "light") -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
     size = dict(width=width, height=900, deviceScaleFactor=1, mobile=False)
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     features = [dict(name="prefers-color-scheme", value=theme)]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dict(features=features))
     browser.get(path.as_uri())
+    WebDriverWait(browser, 60).until(lambda page: page.execute_script("return document.readyState") == "complete")
 
 
 def marks(browser: Any, series: str) -> int:
