@@ -21,10 +21,9 @@ from spaceevo.deploy.integer.settle import disagreements
 from spaceevo.deploy.integer.trained import Trained
 from spaceevo.deploy.runtimes import litert, ort
 from spaceevo.nn.elastic import Quantizer
-from spaceevo.space import Graph, SearchSpace, Subnet, load_hyperspace, subnet_graph
+from spaceevo.space import Graph, published_subnet, subnet_graph
 from spaceevo.space.blocks import BLOCK_TYPES
 from spaceevo.space.graph import ACTIVATIONS, PADDINGS, GraphBuilder
-from spaceevo.space.published import published_model
 
 ALL = list(product(BLOCK_TYPES, ACTIVATIONS, (1, 2), (7, 8), PADDINGS))
 #: Of ``ALL``, each block type and activation with some stride, bits and padding.
@@ -162,9 +161,7 @@ def test_a_symmetric_file_holds_int8_with_zero_points_of_0_and_no_int32_as_tenso
 
 
 def published(name: str) -> tuple[Graph, int]:
-    model = published_model(name)
-    space = SearchSpace.parse(model.space, load_hyperspace(model.space.split("-")[0]))
-    subnet = Subnet.parse(space, model.subnet)
+    subnet = published_subnet(name)
     return subnet_graph(subnet), subnet.cost().params
 
 

@@ -13,7 +13,8 @@ import pytest
 import yaml
 from report.building import build
 
-from spaceevo.report import figures, search_figures
+from spaceevo.report import search_figures
+from spaceevo.report.drawing import style, to_svg
 from spaceevo.report.page import render
 from spaceevo.space import SearchSpace, load_hyperspace
 from spaceevo.steps import STEPS
@@ -157,14 +158,14 @@ def sweep(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     frame = pd.DataFrame(
         dict(latency=["tight", "tight", "loose"], device=list("aab"), score=[-1.0, -1.2, -0.5], space="x" * 90)
     )
-    with figures.style():
+    with style():
         drawings = {
             "outcomes": search_figures.outcomes(frame, ["latency", "device"], "score", "Q-T score"),
             "types": search_figures.block_preferences(spaces),
             "widths": search_figures.width_preferences(spaces),
             "space": search_figures.found_space(spaces["pixel4"][0]),
         }
-        svgs = {name: (drawing.label, figures.to_svg(drawing, name)) for name, drawing in drawings.items()}
+        svgs = {name: (drawing.label, to_svg(drawing, name)) for name, drawing in drawings.items()}
     page = tmp_path_factory.mktemp("sweep") / "sweep.html"
     values = dict(title="search_space", frame=frame.to_dict("records"), keys=["latency"], svgs=svgs, failed=[])
     page.write_text(render("sweep.html", **values))

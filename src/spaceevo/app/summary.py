@@ -20,7 +20,7 @@ from spaceevo.steps.needs import hyperspace
 if TYPE_CHECKING:
     import pandas as pd
 
-    from spaceevo.report.figures import Drawing
+    from spaceevo.report.drawing import Drawing
     from spaceevo.space import SearchSpace
 
 #: What a sweep of an entrypoint is about: a column and its words.
@@ -65,18 +65,18 @@ def write_summary(config_name: str, jobs: Sequence[Job], folder: Path) -> str:
     """
     import pandas as pd
 
-    from spaceevo.report import figures
+    from spaceevo.report.drawing import save_png, style, to_svg
     from spaceevo.report.page import render
 
     keys = list(jobs[0].varied)
     frame = pd.DataFrame([_row(config_name, job) for job in jobs])
     atomic_write(folder / "sweep.csv", frame.to_csv(index=False))
     write_parquet(folder / "sweep.parquet", frame)
-    with figures.style():
+    with style():
         drawings = _draw(config_name, keys, frame, jobs)
         for name, drawing in drawings.items():
-            figures.save_png(drawing, folder / f"sweep-{name}.png")
-        svgs = {name: (drawing.label, figures.to_svg(drawing, name)) for name, drawing in drawings.items()}
+            save_png(drawing, folder / f"sweep-{name}.png")
+        svgs = {name: (drawing.label, to_svg(drawing, name)) for name, drawing in drawings.items()}
     shown = frame.drop(columns="folder")
     failed = [job for job in jobs if job.error is not None]
     page = render("sweep.html", title=config_name, frame=shown.to_dict("records"), keys=keys, svgs=svgs, failed=failed)

@@ -14,7 +14,7 @@ from spaceevo.atomic import write_parquet
 from spaceevo.deploy.claims.reading import read_card
 from spaceevo.deploy.runtimes.registry import Runtime
 from spaceevo.latency.measure import latency, quantiles
-from spaceevo.space import Graph, SearchSpace, Subnet, graph_cost, published_model, published_models, subnet_graph
+from spaceevo.space import Graph, graph_cost, published_models, published_subnet, subnet_graph
 from spaceevo.space.chains import LONG, SHORT, chain_graph
 from spaceevo.space.imagenet import RESOLUTION, imagenet_graph
 from spaceevo.space.published import table_1
@@ -57,7 +57,7 @@ def whole_models(names: Iterable[str], resolution: int, write: Write) -> Iterato
     """Published models, at their own resolutions, and networks of :mod:`spaceevo.space.imagenet` at ``resolution``."""
     for name in names:
         published = name in published_models()
-        graph = _published(name) if published else imagenet_graph(name, resolution)
+        graph = subnet_graph(published_subnet(name)) if published else imagenet_graph(name, resolution)
         paper = next(iter(table_1(name).values()), {}) if published or resolution == RESOLUTION else {}
         known = dict(images=IMAGENET_DATA, top1=paper["int8_top1"], top1_fp32=paper["fp32_top1"]) if paper else {}
         cost = graph_cost(graph)
@@ -76,11 +76,6 @@ def exported_models(cards: Iterable[Path], runtime: Runtime) -> Iterator[Subject
         facts = {key: card[key] for key in ("resolution", "mmacs", "params")}
         known = dict(images=card["data"]["name"], top1=card["top1_runtime"], top1_fp32=card["top1_fp32"])
         yield Subject(MODELS, card["name"], facts | known, _reader(path.parent, runtime))
-
-
-def _published(name: str) -> Graph:
-    model = published_model(name)
-    return subnet_graph(Subnet.parse(SearchSpace.parse(model.space), model.subnet))
 
 
 def _writer(graphs: Mapping[int, Graph], write: Write) -> Callable[[], dict[Key, bytes]]:

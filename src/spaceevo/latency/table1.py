@@ -13,10 +13,7 @@ import numpy as np
 
 from spaceevo.latency.parts import Part, by_stage, whole
 from spaceevo.latency.predictor import Predictor
-from spaceevo.space import PublishedModel, SearchSpace, Subnet, published_model
-from spaceevo.space.published import published_models
-
-MMACS = 1.0  # Table 1 prints whole ones: a released encoding that is no further off is its model
+from spaceevo.space import PublishedModel, Subnet, published_model, published_models, published_subnet
 
 
 @dataclass(frozen=True)
@@ -32,15 +29,10 @@ class Printed:
 def compared(predictor: Predictor, hyperspace: str) -> list[Printed]:
     """The models that Table 1 has of a hyperspace, by printed latency."""
     rows = [
-        Printed(model.name, model.paper["int8_ms"], whole(predictor, net), is_another(model, net))
+        Printed(model.name, model.paper["int8_ms"], whole(predictor, net), model.is_another(net.cost().mmacs))
         for model, net in _models_of(hyperspace)
     ]
     return sorted(rows, key=lambda row: row.ms)
-
-
-def is_another(model: PublishedModel, net: Subnet) -> bool:
-    """Whether the released encoding ``net`` is another model than Table 1's of that name: by their MMACs."""
-    return abs(net.cost().mmacs - model.paper["mmacs"]) > MMACS
 
 
 def in_order(rows: Sequence[Printed]) -> bool:
@@ -65,4 +57,4 @@ def ends_interval(predictor: Predictor, hyperspace: str) -> tuple[float, float] 
 
 def _models_of(hyperspace: str) -> list[tuple[PublishedModel, Subnet]]:
     models = [model for model in map(published_model, published_models()) if model.space.startswith(f"{hyperspace}-")]
-    return [(model, Subnet.parse(SearchSpace.parse(model.space), model.subnet)) for model in models]
+    return [(model, published_subnet(model.name)) for model in models]

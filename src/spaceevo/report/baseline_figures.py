@@ -8,7 +8,7 @@ from typing import Any, cast
 from matplotlib.axes import Axes
 
 from spaceevo.evolution import pareto_front
-from spaceevo.report.figures import COLORS, Drawing, legend, new
+from spaceevo.report.drawing import COLORS, Drawing, legend, new
 
 
 def fronts(found: Mapping[str, Any], runtime: str) -> Drawing:

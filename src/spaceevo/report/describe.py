@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from spaceevo.latency.parts import stage_of
 from spaceevo.latency.predictor import Predictor
-from spaceevo.latency.table1 import is_another
+from spaceevo.latency.table1 import compared
 from spaceevo.report.latency_text import parts_text, table1_text
 from spaceevo.report.table import text_table
 from spaceevo.space import (
@@ -107,10 +107,10 @@ def model_text(net: Subnet, model: PublishedModel | None, predictor: Predictor |
             f"Table 1 says of {model.name}: {p['mmacs']:g} MMACs, {p['int8_ms']:g} ms in INT8 ({p['speedup']:g}x faster than "
             f"FP32), top-1 {p['int8_top1']:g} % in INT8 and {p['fp32_top1']:g} % in FP32",
         ]
-        if is_another(model, net):
+        if model.is_another(cost.mmacs):
             lines.append("the released encoding is another model than the table's: their MMACs differ")
         if predictor is not None and device == net.space.hyperspace.device:
-            lines += ["", table1_text(predictor, net.space.hyperspace.name, device)]
+            lines += ["", table1_text(compared(predictor, net.space.hyperspace.name), device)]
     return "\n".join(lines)
 
 

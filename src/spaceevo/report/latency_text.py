@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from spaceevo.latency.parts import Part, by_kernel, by_stage, extrapolated, shortened, whole
 from spaceevo.latency.predictor import Predictor
-from spaceevo.latency.table1 import compared, in_order
+from spaceevo.latency.table1 import Printed, in_order
 from spaceevo.report.table import text_table
 from spaceevo.space import Subnet
 
@@ -44,9 +46,8 @@ def sureness(stages: list[Part], total: Part) -> list[str]:
     return lines
 
 
-def table1_text(predictor: Predictor, hyperspace: str, device: str) -> str:
-    """The models that Table 1 has of a hyperspace, with what is predicted of them, and whether that keeps their order."""
-    models = compared(predictor, hyperspace)
+def table1_text(models: Sequence[Printed], device: str) -> str:
+    """Models of Table 1 with what is predicted of them on ``device``, and whether that keeps their order."""
     rows = [
         (
             row.name,

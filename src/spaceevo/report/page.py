@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from spaceevo.atomic import atomic_write
-from spaceevo.report import figures, search_figures
+from spaceevo.report import drawing, figures, search_figures
 from spaceevo.report.baseline_figures import fronts
 from spaceevo.report.data import (
     RunData,
@@ -43,11 +43,8 @@ def build_report(
     data = load_run(list(dict.fromkeys((out, run_dir))), steps)
     others = {str(folder): load_run([folder], steps) for folder in compare}
     rows = [*candidates(data.cards), *(row for folder, other in others.items() for row in candidates(other.cards, folder))]
-    with figures.style():
-        drawings = draw(data, others)
-        for name, drawing in drawings.items():
-            figures.save_png(drawing, out / "figures" / f"{name}.png")
-        svgs = {name: figures.to_svg(drawing, name) for name, drawing in drawings.items()}
+    with drawing.style():
+        svgs = drawing.kept(draw(data, others), out / "figures")
     html = render(
         "template.html",
         data=data,
@@ -92,7 +89,7 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def draw(data: RunData, others: Mapping[str, RunData] | None = None) -> dict[str, figures.Drawing]:
+def draw(data: RunData, others: Mapping[str, RunData] | None = None) -> dict[str, drawing.Drawing]:
     """Every figure that the run has the artifacts of, by name; the preferences of ``others`` (by folder) too."""
     drawings = {}
     recipe = data.records["search_space"]["config"] if "search_space" in data.records else {}

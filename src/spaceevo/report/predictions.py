@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from spaceevo.atomic import atomic_write
-from spaceevo.report.figures import COLORS, WIDTH, Drawing, new, style
+from spaceevo.report.drawing import COLORS, WIDTH, Drawing, new, style
 
 GRID = 48  # images of a grid, at most
 NUMBERED, NAMED = 12, 24  # classes of a confusion, at most, that has its numbers and its names written in

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from spaceevo.report.data import Cloud
-from spaceevo.report.figures import COLORS, WIDTH, Drawing, legend, new
+from spaceevo.report.drawing import COLORS, WIDTH, Drawing, legend, new
 from spaceevo.space import SearchSpace
 
 SPREAD = (0.1, 0.9)  # the quantiles between which most of a population lies

@@ -13,13 +13,13 @@ from spaceevo.deploy.studied import IMAGENET_DATA, MODELS, OPS, WIDTHS
 from spaceevo.evolution import pareto_front
 from spaceevo.report.figures import significant
 from spaceevo.report.table import text_table
+from spaceevo.space import published_model, published_models
 from spaceevo.space.published import table_1
 
 if TYPE_CHECKING:
     import pandas as pd
 
 OURS = "SEQnet"  # what the names of the paper's own models begin with
-OTHER = 0.02  # a network whose MMACs are further from Table 1's than this share is another one than the table's
 SPREAD = (0.1, 0.9)  # quantiles of the rounds between which a speed-up is said to lie
 PAYS, ALIKE, SLOWER, UNTOLD = "INT8 pays", "no difference", "INT8 is slower", "not told"
 
@@ -59,8 +59,8 @@ class Pair:
     @property
     def other(self) -> bool:
         """Whether Table 1 has another network by that name: the release's encoding is not the table's."""
-        rows = self.paper.values()
-        return any(abs(self.facts["mmacs"] / row["mmacs"] - 1) > OTHER for row in rows)
+        released = self.figure == MODELS and self.name in published_models()
+        return released and published_model(self.name).is_another(self.facts["mmacs"])
 
     @property
     def top1(self) -> float:

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from spaceevo.report.figures import COLORS, Drawing, legend, new, significant
+from spaceevo.report.drawing import COLORS, Drawing, legend, new
+from spaceevo.report.figures import significant
 from spaceevo.report.studied import OURS, UNTOLD, Pair, front, ranking
 
 DASHED: Any = dict(c=COLORS["muted"], lw=1, ls=(0, (4, 3)), label="as fast as FP32")

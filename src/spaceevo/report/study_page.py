@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from spaceevo.atomic import atomic_write
 from spaceevo.deploy.studied import MODELS, OPS, WIDTHS
-from spaceevo.report import figures, study_figures
+from spaceevo.report import drawing, study_figures
 from spaceevo.report.page import render
 from spaceevo.report.studied import pairs, words_of_models, words_of_ops
 
@@ -21,17 +21,14 @@ def build_study(frame: pd.DataFrame, host: Mapping[str, Any], out: Path) -> None
     ``flags``, ``before``, ...); the same rows give the same bytes."""
     found = pairs(frame)
     ops, widths, models = ([pair for pair in found if pair.figure == figure] for figure in (OPS, WIDTHS, MODELS))
-    with figures.style():
+    with drawing.style():
         drawn = dict(
             ops=study_figures.op_speedups(ops),
             widths=study_figures.width_speedups(widths),
             models=study_figures.model_latencies(models) if models else None,
             accuracies=study_figures.model_accuracies(models),
         )
-        drawings = {name: drawing for name, drawing in drawn.items() if drawing is not None}
-        for name, drawing in drawings.items():
-            figures.save_png(drawing, out / "figures" / f"{name}.png")
-        svgs = {name: figures.to_svg(drawing, name) for name, drawing in drawings.items()}
+        svgs = drawing.kept({name: one for name, one in drawn.items() if one is not None}, out / "figures")
     html = render(
         "study.html",
         host=host,

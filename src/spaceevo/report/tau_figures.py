@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from spaceevo.report.figures import COLORS, Drawing, legend, new
+from spaceevo.report.drawing import COLORS, Drawing, legend, new
 
 SERIES, FORMS = ("blue", "orange", "green", "ink"), "osD^"  # of a resolution; another form where the colours are used up
 

@@ -8,7 +8,7 @@ from spaceevo.space.published import PublishedModel, published_model, published_
 from spaceevo.space.searchspace import SearchSpace, any_space, one_of_each
 from spaceevo.space.spec import BlockChoice, ElasticStage, StageSpec
 from spaceevo.space.stage import BlockConfig, Stage, extreme_stage, format_stage, parse_stage, random_stage
-from spaceevo.space.subnet import Subnet, subnet_cost, subnet_graph, superset_graph
+from spaceevo.space.subnet import Subnet, published_subnet, subnet_cost, subnet_graph, superset_graph
 
 __all__ = [
     "BlockChoice",
@@ -35,6 +35,7 @@ __all__ = [
     "published_models",
     "published_space",
     "published_spaces",
+    "published_subnet",
     "random_stage",
     "round8",
     "row_cost",

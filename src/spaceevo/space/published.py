@@ -13,6 +13,8 @@ from spaceevo.errors import bad_choice
 from spaceevo.paths import conf_dir
 from spaceevo.space.hyperspace import load_hyperspace
 
+MMACS = 1.0  # Table 1 prints whole ones: a released encoding that is no further off is its model
+
 
 @dataclass(frozen=True)
 class PublishedModel:
@@ -23,6 +25,10 @@ class PublishedModel:
     space: str
     subnet: str
     paper: dict[str, float]
+
+    def is_another(self, mmacs: float) -> bool:
+        """Whether its released encoding, of so many ``mmacs``, is another model than Table 1's of that name."""
+        return abs(mmacs - self.paper["mmacs"]) > MMACS
 
 
 def published_space(name: str) -> str:

@@ -12,6 +12,7 @@ from spaceevo.errors import UserError
 from spaceevo.space.build import add_head, add_stage, add_stem
 from spaceevo.space.cost import Cost, graph_cost
 from spaceevo.space.graph import Graph, GraphBuilder
+from spaceevo.space.published import published_model
 from spaceevo.space.searchspace import SearchSpace
 from spaceevo.space.stage import BlockConfig, Pick, Stage, of_one_width, one_of, parse_blocks, random_block, stage_of
 
@@ -137,6 +138,16 @@ class Subnet:
             either(self.head_width, other.head_width),
             either(self.stem_depth, other.stem_depth),
         )
+
+
+def published_subnet(name: str) -> Subnet:
+    """A released model by its name, as a subnet of its space, on ImageNet's images.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    model = published_model(name)
+    return Subnet.parse(SearchSpace.parse(model.space), model.subnet)
 
 
 def subnet_graph(net: Subnet, superset: bool = False) -> Graph:

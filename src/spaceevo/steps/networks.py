@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -15,13 +14,13 @@ from spaceevo.data import Images, Normalized, input_range
 from spaceevo.nn.elastic import Elastic
 from spaceevo.nn.evaluate import recalibrated_top1
 from spaceevo.space import Graph
-from spaceevo.space.graph import graph_of
 from spaceevo.space.standard import OWN, STANDARD, standard_graph
 from spaceevo.steps.alone import train_alone
 from spaceevo.steps.common import check_learned, quantizer, rates_of
 from spaceevo.steps.folder import Folder
 from spaceevo.steps.leaving import Judges, Leaving, judged
 from spaceevo.steps.needs import Exported, Trained
+from spaceevo.steps.source import exported
 from spaceevo.steps.step import DATA, SCHEME
 from spaceevo.training.checkpoint import load_checkpoint, save_checkpoint
 from spaceevo.training.config import AloneConfig, TimedConfig
@@ -77,9 +76,8 @@ def networks_of(folder: Folder, cfg: Needs, names: list[str], widths: list[float
 
 def _own(folder: Folder) -> Iterator[Network]:
     for path in folder.inputs("models/*/card.json"):
-        card = json.loads(path.read_text())
-        content = load_checkpoint(folder.input(f"finished/{card['name']}.ckpt"))
-        yield Network(f"{OWN}-{card['name']}", OWN, 1.0, card["encoding"], graph_of(content["graph"]))
+        model = exported(path.parent)
+        yield Network(f"{OWN}-{model.name}", OWN, 1.0, model.facts["encoding"], model.graph)
 
 
 def train(

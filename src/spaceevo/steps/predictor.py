@@ -93,8 +93,8 @@ def _tell_published(predictor: Predictor, hyperspace: str, device: str) -> None:
         low, high = predictor.ends_interval
         what = "stem, stage 0 and head are not in the published tables and are estimated from ops"
         say(f"predictor: {what}: nine of ten measure {low:.2f} to {high:.2f} times what is predicted, by Table 1's models")
-    if compared(predictor, hyperspace):
-        say(table1_text(predictor, hyperspace, device))
+    if models := compared(predictor, hyperspace):
+        say(table1_text(models, device))
 
 
 def _tell_adapted(scores: dict[str, Any]) -> None:

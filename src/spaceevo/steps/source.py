@@ -46,7 +46,7 @@ class Source:
         Raises:
             UserError: it is neither, or the images are not such as it reads.
         """
-        source = _exported(path) if path.is_dir() else _weights(path, data.image_size)
+        source = exported(path) if path.is_dir() else _weights(path, data.image_size)
         x = source.graph.input
         if data.channels != x.channels:
             raise UserError(f"data.channels={data.channels}: must be {x.channels}, which from={path} reads")
@@ -55,7 +55,7 @@ class Source:
         return source
 
 
-def _exported(path: Path) -> Source:
+def exported(path: Path) -> Source:
     """Of a folder ``<run>/models/<name>``, ``<run>/baselines/<name>`` or ``<run>/finetuned/<name>``.
 
     Raises:

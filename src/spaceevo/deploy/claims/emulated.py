@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from spaceevo.deploy.claims.gate import compare
 from spaceevo.deploy.claims.parity import same_integers
 from spaceevo.deploy.inputs import AtSize, Shown
 from spaceevo.deploy.integer.model import IntegerModel
@@ -43,7 +42,6 @@ def emulated_rows(
             runtime = runtime_of(name)
             assert runtime is not None
             given = machine.outputs(runtime.name, content, fed)
-            steps = np.abs(given.astype(np.float64) - expected) / model.output_qparams[0]
             rows.append(
                 dict(
                     cpu=cpu,
@@ -54,7 +52,7 @@ def emulated_rows(
                     version=facts["versions"][PACKAGES[runtime.name]],
                     images=count,
                     identical_integers=same_integers(given, expected),
-                    max_difference=float(steps.max()),
+                    max_difference=compare(given, expected, model.output_qparams[0])["max_difference"],
                     saturates=saturating and runtime.name == "onnxruntime",
                 )
             )

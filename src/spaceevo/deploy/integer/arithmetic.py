@@ -6,8 +6,8 @@ within some 1e-4 steps of a tie:
 
 - onnxruntime adds with two fused multiply-adds in float32, and multiplies in float32 and adds the zero point before it
   rounds;
-- XNNPACK adds in integers: the scales' ratios as multipliers of 21 bits, and ties are rounded up; it multiplies in
-  float32 and rounds before it adds the zero point; its mean is a float32 product plus a float32 constant;
+- XNNPACK holds an integer less 128; it adds in integers: the scales' ratios as multipliers of 21 bits, and ties are rounded
+  up; it multiplies in float32 and rounds before it adds the zero point; its mean is a float32 product plus a float32 constant;
 - both look a sigmoid up in a table that they compute with an approximation of their own, good to some 1e-5 steps;
 - on ARM onnxruntime adds in integers too, with multipliers of 22 bits and ties away from zero, and fuses a product with the
   zero point; XNNPACK's product and mean are exact but for the float32 ratio of their scales, and ties are rounded up
@@ -28,11 +28,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from spaceevo.deploy.integer.model import ACT_MAX, QParams, least
+from spaceevo.deploy.integer.model import ACT_MAX, MIDDLE, QParams, least
 from spaceevo.space.graph import Op
 
 F = np.float32
-INT8 = 128  # XNNPACK holds q - 128
 HALF = ACT_MAX  # the integer of 1/2 as the runtimes are given it, to be added to x / 6
 MARGIN = 1e-4  # steps by which a runtime's sigmoid may be off before it is rounded
 Table = Callable[[Op, Sequence[QParams], QParams], np.ndarray]
@@ -80,7 +79,7 @@ def _ort_sum(a: QParams, b: QParams, y: QParams, qa: np.ndarray, qb: np.ndarray)
 
 def _signed_sum(a: QParams, b: QParams, y: QParams, qa: np.ndarray, qb: np.ndarray) -> np.ndarray:
     """The same of int8 with zero points of 0."""
-    return _ort_sum((a[0], 0), (b[0], 0), (y[0], 0), qa - INT8, qb - INT8) + INT8
+    return _ort_sum((a[0], 0), (b[0], 0), (y[0], 0), qa - MIDDLE, qb - MIDDLE) + MIDDLE
 
 
 def _xnn_sum(
@@ -205,8 +204,8 @@ def _ort_mean(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
 def _xnn_mean(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
     ((scale, zero),) = inputs
     factor = F(scale) / F(y[0]) * (F(1) / F(op.in_hw**2))
-    fixed = F(y[1] - INT8) - F(op.in_hw**2 * (zero - INT8)) * factor
-    return _clip(np.rint(_sums(op, INT8).astype(F) * factor + fixed) + INT8)
+    fixed = F(y[1] - MIDDLE) - F(op.in_hw**2 * (zero - MIDDLE)) * factor
+    return _clip(np.rint(_sums(op, MIDDLE).astype(F) * factor + fixed) + MIDDLE)
 
 
 def _xnn_arm_mean(op: Op, inputs: Sequence[QParams], y: QParams) -> np.ndarray:
