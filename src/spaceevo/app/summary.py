@@ -65,7 +65,7 @@ def write_summary(config_name: str, jobs: Sequence[Job], folder: Path) -> str:
     """
     import pandas as pd
 
-    from spaceevo.report.drawing import save_png, style, to_svg
+    from spaceevo.report.drawing import kept, style
     from spaceevo.report.page import render
 
     keys = list(jobs[0].varied)
@@ -74,9 +74,7 @@ def write_summary(config_name: str, jobs: Sequence[Job], folder: Path) -> str:
     write_parquet(folder / "sweep.parquet", frame)
     with style():
         drawings = _draw(config_name, keys, frame, jobs)
-        for name, drawing in drawings.items():
-            save_png(drawing, folder / f"sweep-{name}.png")
-        svgs = {name: (drawing.label, to_svg(drawing, name)) for name, drawing in drawings.items()}
+        svgs = {name: (drawings[name].label, svg) for name, svg in kept(drawings, folder, "sweep-").items()}
     shown = frame.drop(columns="folder")
     failed = [job for job in jobs if job.error is not None]
     page = render("sweep.html", title=config_name, frame=shown.to_dict("records"), keys=keys, svgs=svgs, failed=failed)

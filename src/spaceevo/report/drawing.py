@@ -79,10 +79,10 @@ def save_png(drawing: Drawing, path: Path) -> None:
     atomic_write(path, lambda aside: drawing.figure.savefig(aside, dpi=DPI, metadata={"Software": None}))
 
 
-def kept(drawings: Mapping[str, Drawing], folder: Path) -> dict[str, str]:
-    """The figures by name, each saved as ``<name>.png`` into ``folder`` and as :func:`to_svg` gives it."""
+def kept(drawings: Mapping[str, Drawing], folder: Path, prefix: str = "") -> dict[str, str]:
+    """The figures by name, each saved as ``<prefix><name>.png`` into ``folder`` and as :func:`to_svg` gives it."""
     for name, drawing in drawings.items():
-        save_png(drawing, folder / f"{name}.png")
+        save_png(drawing, folder / f"{prefix}{name}.png")
     return {name: to_svg(drawing, name) for name, drawing in drawings.items()}
 
 
