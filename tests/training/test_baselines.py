@@ -199,10 +199,10 @@ def test_limits_that_no_subnet_keeps_are_told_and_no_failure(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cfg = compose("baseline", [*KEYS, f"run_dir={tiny_run}", f"out_dir={tmp_path}"])
-    assert searched_at(folder_of(STEPS["baseline"], cfg), [1e-6, 2e-6]) == []
+    assert searched_at(folder_of(STEPS["baseline"], cfg), [1e-6, 2e-6], cfg.finish) == []
     said = capsys.readouterr().out
     assert "the run at 1e-06, 2e-06 ms" in said and "the run has no model for less than 0.0" in said
-    (path,) = searched_at(folder_of(STEPS["baseline"], cfg), [1e-6, 3.0])
+    (path,) = searched_at(folder_of(STEPS["baseline"], cfg), [1e-6, 3.0], cfg.finish)
     assert json.loads(path.read_text())["limit_ms"] == 3.0 and tmp_path in path.parents
 
 

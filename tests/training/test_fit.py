@@ -111,6 +111,14 @@ def test_sandwich_is_largest_smallest_and_random_at_one_resolution(seed: int, ra
         assert {(b.kernel, b.width) for b in least} == {(min(stage.block.kernels), min(stage.widths))}
 
 
+def test_without_the_smallest_a_random_subnet_takes_its_place() -> None:
+    space, rng = tiny_space(), np.random.default_rng(0)
+    drawn = [sandwich_subnets(space, 16, 1, rng, smallest=False) for _ in range(40)]
+    assert all(len(paths) == 3 and paths[0] == Subnet.largest(space, 16) for paths in drawn)
+    places = [{str(paths[place]) for paths in drawn} for place in (1, 2)]
+    assert min(map(len, places)) > 10 and str(Subnet.smallest(space, 16)) not in places[0] & places[1]
+
+
 def test_sandwich_of_a_stage_also_draws_its_input_width() -> None:
     stage = ElasticStage("stage1", BlockChoice("mbv3", (3, 5), (1.0, 2.0), "relu"), (8, 16), (1, 2), 1)
     paths = sandwich_stages(stage, (8, 16, 24), 60, np.random.default_rng(0))
@@ -127,6 +135,7 @@ RECIPE = SimpleNamespace(
     muon_lr=None,
     momentum=0.9,
     random_paths=1,
+    smallest=True,
     label_smoothing=0.0,
     clip_norm=5.0,
     warmup=0.17,

@@ -41,6 +41,7 @@ RECIPE = SimpleNamespace(
     muon_lr=None,
     label_smoothing=0.0,
     random_paths=1,
+    smallest=True,
     warmup=0.1,
     clip_norm=5.0,
     largest_first=0.0,

@@ -19,6 +19,7 @@ VOLATILE = ("data.root", "data.workers", "data.download", "device.python")
 LATER = {
     "data.names": [], "data.background": 255, "data.files": "", "data.augment": None, "data.mix": None, "data.erase": 0,
     "data.balanced": False, "teacher.images": None, "adapt": None, "released": None, "model": None,
+    "supernet.smallest": True, "qat.smallest": True, "finish.until": 8.0,
     "device.activations": "affine", "device.at": "here", "device.host": None, "device.serial": None,
     "device.benchmark_model": "/data/local/tmp/benchmark_model",
 }  # fmt: skip

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from spaceevo.errors import LimitError, bad_value
 from spaceevo.latency.config import RUNTIMES
 from spaceevo.settings import SECONDS, setting
+from spaceevo.steps.finish import FinishConfig, paced
 from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import Exported, Trained
 from spaceevo.steps.step import AT_BASELINES, DATA, JUDGED, MODEL_FILES, TIMING, Step
@@ -42,6 +43,7 @@ class Needs(Exported, Trained, Protocol):
 
     baselines: list[str]
     baseline: BaselineConfig
+    finish: FinishConfig
 
 
 def run(folder: Folder, cfg: Needs) -> None:
@@ -66,7 +68,8 @@ def run(folder: Folder, cfg: Needs) -> None:
     folders = [folder.output(f"baselines/{network.name}/card.json") for network in networks]
     cards = [json.loads(path.read_text()) for path in folders]
     models = folder.inputs("models/*/card.json")
-    at = searched_at(folder, [card["measured_ms"] for card in cards]) if cfg.baseline.search else None
+    own = paced(folder, cfg.finish, len(models))
+    at = searched_at(folder, [card["measured_ms"] for card in cards], own) if cfg.baseline.search else None
     told = _measured(cfg, {"networks": folders, "models": models, "at": at or []})
     if at is None:
         told["at"] = copy.deepcopy(told["models"])
@@ -116,8 +119,8 @@ def merged(limits_ms: Sequence[float]) -> list[float]:
     return kept
 
 
-def searched_at(folder: Folder, limits_ms: Sequence[float]) -> list[Path]:
-    """The run searched, finished and exported at ``limits_ms``, in a folder of its own.
+def searched_at(folder: Folder, limits_ms: Sequence[float], finish: FinishConfig) -> list[Path]:
+    """The run searched, finished by ``finish`` and exported at ``limits_ms``, in a folder of its own.
 
     Returns:
         The cards; none for limits that no subnet keeps.
@@ -129,7 +132,7 @@ def searched_at(folder: Folder, limits_ms: Sequence[float]) -> list[Path]:
     smallest = json.loads(record.read_text()) if record.exists() else 0.0
     while limits := merged([limit for limit in limits_ms if limit >= smallest]):
         latency_limits = LatencyConfig(limits_ms=limits, quantiles=None)
-        there = dict(out_dir=str(at), latency=latency_limits, start_over=False)
+        there = dict(out_dir=str(at), latency=latency_limits, finish=finish, start_over=False)
         say(f"baseline: the run at {', '.join(f'{limit:.4g}' for limit in limits)} ms")
         try:
             folder.execute("search_subnet", there)

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from spaceevo.settings import setting
+from spaceevo.settings import SECONDS, setting
 from spaceevo.steps.folder import Folder, say
 from spaceevo.steps.needs import Calibrated, InASpace, OnADevice, Trained, hyperspace
 from spaceevo.steps.step import DATA, JUDGED, SCHEME, SPACE, Step
@@ -22,13 +23,18 @@ if TYPE_CHECKING:
     from spaceevo.space import SearchSpace
 
 ANSWERS = "answers.safetensors"  # of the first model, for the others
+LEAST_S = 10.0  # that a subnet gets where the steps before left nothing
 
 
 @dataclass
 class FinishConfig(TimedConfig):
     """Every chosen subnet trained on alone. The largest is trained first, from the labels, and its answers then teach the
-    others; for 0 the weights are the inherited ones, as the paper has it."""
+    others; for 0 the weights are the inherited ones, as the paper has it. Where neither seconds nor epochs are given, they
+    share what the steps before left of ``until``."""
 
+    until: float = setting(
+        "minutes that the run's steps up to this one take together, where neither seconds nor epochs are given", most=SECONDS
+    )
     distill: float = setting(
         "share of what subnets learn that is the largest's answer; the rest is the label", least=0, below=1
     )
@@ -36,11 +42,17 @@ class FinishConfig(TimedConfig):
     sure: float = setting("the teacher is sure of an image to whose label it gives this probability", most=1)
     easy: float = setting("share of the images that it is sure of that an epoch has then", most=1)
 
+    @property
+    def at_all(self) -> bool:
+        """Whether anything is trained."""
+        return super().at_all or (self.seconds is None and self.epochs is None)
+
     def check(self) -> None:
         """Raises:
-        UserError: seconds and epochs, or neither of them.
+        UserError: seconds and epochs.
         """
-        check_length("finish", self)
+        if self.seconds is not None or self.epochs is not None:
+            check_length("finish", self)
 
 
 class Needs(Trained, InASpace, OnADevice, Protocol):
@@ -63,23 +75,36 @@ def run(folder: Folder, cfg: Needs) -> None:
     start(cfg)
     names = _chosen(folder)
     subnets = {models[0]: subnet for subnet, models in names.items()}
-    given = Given.of(folder, cfg)
-    if cfg.finish.at_all and cfg.finish.distill > 0 and len(subnets) > 1 and not isinstance(given.images.train, FolderImages):
+    given, recipe = Given.of(folder, cfg), paced(folder, cfg.finish, len(subnets))
+    if recipe.at_all and recipe.distill > 0 and len(subnets) > 1 and not isinstance(given.images.train, FolderImages):
         first = next(iter(subnets))
-        _teach(folder, cfg, given, first, subnets.pop(first))
+        _teach(folder, cfg, given, first, subnets.pop(first), recipe)
     workers = at_once(cfg, len(subnets))
     if workers == 1:
         said = _answers(folder)
         for name, subnet in subnets.items():
-            _finish(folder, cfg, given, name, subnet, cfg.finish, said)
+            _finish(folder, cfg, given, name, subnet, recipe, said)
     else:
         del given
         times = len(subnets) / math.ceil(len(subnets) / workers)  # all together take as long as one after the other
-        recipe = replace(cfg.finish, seconds=cfg.finish.seconds and times * cfg.finish.seconds)
+        recipe = replace(recipe, seconds=recipe.seconds and times * recipe.seconds)
         side_by_side(_finish_beside, [(folder, cfg, *model, recipe) for model in subnets.items()], workers)
     for name, *others in names.values():
         _copy(folder, name, others)
     _tell_outdone(folder, cfg, [models[0] for models in names.values()])
+
+
+def paced(folder: Folder, recipe: FinishConfig, subnets: int) -> FinishConfig:
+    """``recipe`` with the seconds for each of ``subnets``, where it says by ``until`` how long the run may take: an equal share
+    of what the steps before left, of which the first, who teaches, has ``first``."""
+    if recipe.seconds is not None or recipe.epochs is not None:
+        return recipe
+    before = sum(record["wall_s"] for record in takewhile(lambda record: record["step"] != "finish", folder.records()))
+    shares = subnets - 1 + (recipe.first if subnets > 1 and recipe.distill > 0 else 1)
+    seconds = (60 * recipe.until - before) / shares
+    if seconds < LEAST_S:
+        say(f"finish: the steps before took {before / 60:.1f} minutes of finish.until={recipe.until:g}: {LEAST_S:g} s a subnet")
+    return replace(recipe, seconds=max(LEAST_S, seconds))
 
 
 @dataclass(frozen=True)
@@ -128,7 +153,7 @@ def _finish(
         _mark(folder, path).touch()
 
 
-def _teach(folder: Folder, cfg: Needs, given: Given, name: str, subnet: str) -> None:
+def _teach(folder: Folder, cfg: Needs, given: Given, name: str, subnet: str, recipe: FinishConfig) -> None:
     """Finish ``subnet``, the model ``name``, from the labels, and keep what it answers to the training images."""
     from safetensors.torch import save
 
@@ -138,7 +163,7 @@ def _teach(folder: Folder, cfg: Needs, given: Given, name: str, subnet: str) -> 
     from spaceevo.training.answers import answers
     from spaceevo.training.checkpoint import load_finished
 
-    _finish(folder, cfg, given, name, subnet, longer(cfg.finish, cfg.finish.first), None)
+    _finish(folder, cfg, given, name, subnet, longer(recipe, recipe.first), None)
     if _answers(folder) is None:
         net, _ = load_finished(folder.output(f"finished/{name}.ckpt"), given.space, quantizer(cfg))
         said = answers(cfg.data, net, subnet_graph(Subnet.parse(given.space, subnet)), given.images, given.calibration)
@@ -214,7 +239,7 @@ def _tell_outdone(folder: Folder, cfg: Needs, names: list[str]) -> None:
     for place, name in enumerate(names):
         best = max(names[place:], key=lambda faster: top1[faster])
         if top1[best] - top1[name] > math.sqrt(top1[best] * (100 - top1[best]) / cfg.search_subnet.judge_images):
-            words = f"{top1[name]:.2f} % validation top-1 and {top1[best]:.2f} %: take that, or give more finish.seconds"
+            words = f"{top1[name]:.2f} % validation top-1 and {top1[best]:.2f} %: take that, or give a larger finish.until"
             say(f"finish: {name} is less accurate than {best}, which is faster: {words}")
 
 
@@ -243,5 +268,5 @@ STEP = Step(
     run,
     free=("latency",),
     version=6,
-    examples=("stage=finish finish.seconds=120",),
+    examples=("stage=finish finish.until=15", "stage=finish finish.seconds=120"),
 )

@@ -101,6 +101,7 @@ class SupernetConfig(StepsConfig):
     epochs: int = setting("passes over the training images", least=0, most=EPOCHS)
     images: int | None = setting(EPOCH, most=IMAGES)
     random_paths: int = setting("random subnets a step, beside the largest and the smallest", least=0, most=1000)
+    smallest: bool = setting("the smallest subnet is trained in every step, as the sandwich rule has it; else a random one is")
     clip_norm: float = setting("most that the norm of a step's gradient may be", most=COUNT)
     largest_first: float = setting("share of the steps in which the largest subnet trains alone, the first", least=0, below=1)
     dropout: float = setting("share of the classifier's features that the largest subnet does without", least=0, below=1)

@@ -1,6 +1,8 @@
 """The sandwich rule (BigNAS, Yu et al., ECCV 2020): every step trains the largest, the smallest and random paths.
 
-The largest has the most of every choice, the smallest the least; neither is chosen by what it costs.
+The largest has the most of every choice, the smallest the least; neither is chosen by what it costs. Without ``smallest``
+one more random path takes its place: trained in every step, it and its likes inherit better weights than all others, and so
+look better than they are once they are trained on (``docs/training.md``).
 """
 
 from __future__ import annotations
@@ -14,10 +16,13 @@ from spaceevo.space import ElasticStage, SearchSpace, Stage, Subnet, extreme_sta
 T = TypeVar("T")
 
 
-def sandwich_subnets(space: SearchSpace, resolution: int, random_paths: int, rng: np.random.Generator) -> list[Subnet]:
-    """Largest, smallest, then ``random_paths`` random subnets, all at the batch's resolution."""
-    extremes = [Subnet.largest(space, resolution), Subnet.smallest(space, resolution)]
-    return extremes + [Subnet.sample(space, rng, resolution) for _ in range(random_paths)]
+def sandwich_subnets(
+    space: SearchSpace, resolution: int, random_paths: int, rng: np.random.Generator, smallest: bool = True
+) -> list[Subnet]:
+    """Largest, smallest (or a random one), then ``random_paths`` random subnets, all at the batch's resolution."""
+    second = Subnet.smallest(space, resolution) if smallest else Subnet.sample(space, rng, resolution)
+    paths = [Subnet.largest(space, resolution), second]
+    return paths + [Subnet.sample(space, rng, resolution) for _ in range(random_paths)]
 
 
 def sandwich_stages(

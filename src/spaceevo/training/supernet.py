@@ -66,7 +66,7 @@ class SupernetModule(L.LightningModule):
         rng = step_rng(self.seed, "supernet" if self.quantizer is None else "qat", step)
         resolution = int(rng.choice(self.space.hyperspace.resolutions))
         x = resize(x, resolution)
-        largest, *others = sandwich_subnets(self.space, resolution, self.recipe.random_paths, rng)
+        largest, *others = sandwich_subnets(self.space, resolution, self.recipe.random_paths, rng, self.recipe.smallest)
         if step < self.recipe.largest_first * self.steps:
             others = []  # an untrained largest path has nothing to teach the others
         scores = self._scores(x, largest, self.recipe.dropout)
