@@ -16,7 +16,8 @@ from spaceevo.space import SearchSpace, Subnet
 from spaceevo.training.checkpoint import load_checkpoint
 
 SPACE = "tiny-1212-0000"
-SMALL = [*TINY, f"space={SPACE}", "device.weight_bits=8", "tau.subnets=0", "benchmark.random_subnets=0"]
+AS_THE_AUTHORS = ["supernet.smallest=true", "qat.smallest=true"]
+SMALL = [*TINY, *AS_THE_AUTHORS, f"space={SPACE}", "device.weight_bits=8", "tau.subnets=0", "benchmark.random_subnets=0"]
 CHANGES = ["as released", "whole zero points", "a range for every tensor", "BatchNorm statistics recalibrated"]
 NOTHING_TRAINED = ["supernet.epochs=0", "qat.epochs=0", "finish.epochs=0"]
 

@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from spaceevo.settings import SECONDS, setting
 from spaceevo.steps.folder import Folder, say
-from spaceevo.steps.needs import Calibrated, InASpace, OnADevice, Trained, hyperspace
+from spaceevo.steps.needs import Calibrated, InASpace, OnADevice, Trained
 from spaceevo.steps.step import DATA, JUDGED, SCHEME, SPACE, Step
 from spaceevo.training.config import TimedConfig, check_length
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from spaceevo.data import Images
-    from spaceevo.nn.elastic import Elastic
-    from spaceevo.space import SearchSpace
+    from spaceevo.steps.given import Given
 
 ANSWERS = "answers.safetensors"  # of the first model, for the others
 LEAST_S = 10.0  # that a subnet gets where the steps before left nothing
@@ -71,6 +69,7 @@ def run(folder: Folder, cfg: Needs) -> None:
     from spaceevo.data.imagenet import FolderImages
     from spaceevo.steps.beside import at_once, side_by_side
     from spaceevo.steps.common import start
+    from spaceevo.steps.given import Given
 
     start(cfg)
     names = _chosen(folder)
@@ -107,36 +106,10 @@ def paced(folder: Folder, recipe: FinishConfig, subnets: int) -> FinishConfig:
     return replace(recipe, seconds=max(LEAST_S, seconds))
 
 
-@dataclass(frozen=True)
-class Given:
-    """What all subnets are finished with: the trained supernet, and images to learn from, to calibrate on and to judge by."""
-
-    net: Elastic
-    space: SearchSpace
-    images: Images
-    calibration: Tensor
-    validation: tuple[Any, Tensor]
-
-    @staticmethod
-    def of(folder: Folder, cfg: Needs) -> Given:
-        """Of a run folder."""
-        from spaceevo.data import Normalized, normalize
-        from spaceevo.steps.common import quantizer
-        from spaceevo.training.checkpoint import load_supernet
-        from spaceevo.training.subnets import Part
-
-        qat = folder.input("qat.ckpt"), hyperspace(cfg), folder.maker("qat.ckpt")
-        net, space = load_supernet(*qat, quantizer=quantizer(cfg))
-        images = folder.images(cfg.data, False)
-        calibration = normalize(images.train[: cfg.search_subnet.calibration_images], cfg.data)
-        judging = range(len(images.val) - cfg.search_subnet.judge_images, len(images.val))
-        validation = Part(Normalized(images.val, cfg.data), judging), images.val_labels[judging.start :]
-        return Given(net, space, images, calibration, validation)
-
-
 def _finish_beside(threads: int, folder: Folder, cfg: Needs, name: str, subnet: str, recipe: FinishConfig) -> None:
     """Finish a subnet in a process of its own."""
     from spaceevo.steps.common import start
+    from spaceevo.steps.given import Given
 
     start(cfg, threads)
     _finish(folder, cfg, Given.of(folder, cfg), name, subnet, recipe, _answers(folder))
