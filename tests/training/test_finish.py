@@ -138,19 +138,19 @@ def test_no_seconds_leave_the_inherited_weights_as_the_paper_has_it(tiny_run: Pa
 
 def test_subnets_share_what_the_steps_before_left_of_the_time(tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cfg = compose("train", [*TINY, f"run_dir={tiny_run}", "finish.epochs=null", "finish.until=100"])
-    folder = folder_of(STEPS["finish"], cfg)
+    folder, images = folder_of(STEPS["finish"], cfg), load_data(cfg.data)
     records = [json.loads(path.read_text()) for path in tiny_run.glob("provenance/*.json")]
     later = {"finish", "export", "benchmark", "report"}
     left = 6000 - sum(record["wall_s"] for record in records if record["step"] not in later)
     assert cfg.finish.at_all and cfg.finish.first == 2  # the teacher counts as two
-    assert paced(folder, cfg.finish, 3).seconds == pytest.approx(left / 4)
-    assert paced(folder, cfg.finish, 1).seconds == pytest.approx(left)
-    assert paced(folder, replace(cfg.finish, distill=0.0), 3).seconds == pytest.approx(left / 3)
+    assert paced(folder, cfg.finish, 3, images).seconds == pytest.approx(left / 4)
+    assert paced(folder, cfg.finish, 1, images).seconds == pytest.approx(left)
+    assert paced(folder, replace(cfg.finish, distill=0.0), 3, images).seconds == pytest.approx(left / 3)
     for given in (replace(cfg.finish, seconds=0.0), replace(cfg.finish, epochs=3.0)):
-        assert paced(folder, given, 3) == given
+        assert paced(folder, given, 3, images) == given
     assert capsys.readouterr().out == ""
-    assert paced(folder, replace(cfg.finish, until=1e-3), 3).seconds == LEAST_S
-    assert "minutes of finish.until=0.001: 10 s a subnet" in capsys.readouterr().out
+    assert paced(folder, replace(cfg.finish, until=1e-3), 3, images).seconds == LEAST_S
+    assert "minutes of finish.until=0.001: 30 s a subnet" in capsys.readouterr().out
 
 
 def test_a_subnet_of_two_limits_is_trained_once(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

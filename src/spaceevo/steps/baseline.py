@@ -68,8 +68,10 @@ def run(folder: Folder, cfg: Needs) -> None:
     folders = [folder.output(f"baselines/{network.name}/card.json") for network in networks]
     cards = [json.loads(path.read_text()) for path in folders]
     models = folder.inputs("models/*/card.json")
-    own = paced(folder, cfg.finish, len(models))
-    at = searched_at(folder, [card["measured_ms"] for card in cards], own) if cfg.baseline.search else None
+    at = None
+    if cfg.baseline.search:
+        own = paced(folder, cfg.finish, len(models), images)
+        at = searched_at(folder, [card["measured_ms"] for card in cards], own)
     told = _measured(cfg, {"networks": folders, "models": models, "at": at or []})
     if at is None:
         told["at"] = copy.deepcopy(told["models"])

@@ -18,10 +18,11 @@ from spaceevo.training.config import TimedConfig, check_length
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from spaceevo.data import Images
     from spaceevo.steps.given import Given
 
 ANSWERS = "answers.safetensors"  # of the first model, for the others
-LEAST_S = 10.0  # that a subnet gets where the steps before left nothing
+LEAST_S = 30.0  # that a subnet gets where the steps before left less: long runs, busy machines
 
 
 @dataclass
@@ -66,7 +67,6 @@ def run(folder: Folder, cfg: Needs) -> None:
     """One ``finished/<model>.ckpt`` for every entry of ``pareto.yaml``: that of the largest limit first, from the labels,
     then the others, side by side, from its answers too; accuracy inherited and finished, on the
     validation images that chose nothing."""
-    from spaceevo.data.imagenet import FolderImages
     from spaceevo.steps.beside import at_once, side_by_side
     from spaceevo.steps.common import start
     from spaceevo.steps.given import Given
@@ -74,8 +74,9 @@ def run(folder: Folder, cfg: Needs) -> None:
     start(cfg)
     names = _chosen(folder)
     subnets = {models[0]: subnet for subnet, models in names.items()}
-    given, recipe = Given.of(folder, cfg), paced(folder, cfg.finish, len(subnets))
-    if recipe.at_all and recipe.distill > 0 and len(subnets) > 1 and not isinstance(given.images.train, FolderImages):
+    given = Given.of(folder, cfg)
+    recipe = paced(folder, cfg.finish, len(subnets), given.images)
+    if teaches(recipe, len(subnets), given.images):
         first = next(iter(subnets))
         _teach(folder, cfg, given, first, subnets.pop(first), recipe)
     workers = at_once(cfg, len(subnets))
@@ -93,13 +94,20 @@ def run(folder: Folder, cfg: Needs) -> None:
     _tell_outdone(folder, cfg, [models[0] for models in names.values()])
 
 
-def paced(folder: Folder, recipe: FinishConfig, subnets: int) -> FinishConfig:
+def teaches(recipe: FinishConfig, subnets: int, images: Images) -> bool:
+    """Whether the first of ``subnets`` is trained before the others, and these from its answers too."""
+    from spaceevo.data.imagenet import FolderImages
+
+    return recipe.at_all and recipe.distill > 0 and subnets > 1 and not isinstance(images.train, FolderImages)
+
+
+def paced(folder: Folder, recipe: FinishConfig, subnets: int, images: Images) -> FinishConfig:
     """``recipe`` with the seconds for each of ``subnets``, where it says by ``until`` how long the run may take: an equal share
     of what the steps before left, of which the first, who teaches, has ``first``."""
     if recipe.seconds is not None or recipe.epochs is not None:
         return recipe
     before = sum(record["wall_s"] for record in takewhile(lambda record: record["step"] != "finish", folder.records()))
-    shares = subnets - 1 + (recipe.first if subnets > 1 and recipe.distill > 0 else 1)
+    shares = subnets - 1 + (recipe.first if teaches(recipe, subnets, images) else 1)
     seconds = (60 * recipe.until - before) / shares
     if seconds < LEAST_S:
         say(f"finish: the steps before took {before / 60:.1f} minutes of finish.until={recipe.until:g}: {LEAST_S:g} s a subnet")
@@ -136,7 +144,9 @@ def _teach(folder: Folder, cfg: Needs, given: Given, name: str, subnet: str, rec
     from spaceevo.training.answers import answers
     from spaceevo.training.checkpoint import load_finished
 
-    _finish(folder, cfg, given, name, subnet, longer(recipe, recipe.first), None)
+    times, seconds, epochs = recipe.first, recipe.seconds, recipe.epochs
+    longer = replace(recipe, seconds=seconds and times * seconds, epochs=epochs and times * epochs)
+    _finish(folder, cfg, given, name, subnet, longer, None)
     if _answers(folder) is None:
         net, _ = load_finished(folder.output(f"finished/{name}.ckpt"), given.space, quantizer(cfg))
         said = answers(cfg.data, net, subnet_graph(Subnet.parse(given.space, subnet)), given.images, given.calibration)
@@ -223,12 +233,6 @@ def _mark(folder: Folder, path: Path) -> Path:
 
 def _done(folder: Folder, path: Path) -> bool:
     return path.exists() and _mark(folder, path).exists()
-
-
-def longer(recipe: FinishConfig, times: float) -> FinishConfig:
-    """The recipe for ``times`` its seconds or epochs."""
-    length = {key: getattr(recipe, key) for key in ("seconds", "epochs")}
-    return replace(recipe, **{key: value * times for key, value in length.items() if value is not None})
 
 
 STEP = Step(

@@ -1,8 +1,8 @@
 """The sandwich rule (BigNAS, Yu et al., ECCV 2020): every step trains the largest, the smallest and random paths.
 
-The largest has the most of every choice, the smallest the least; neither is chosen by what it costs. Without ``smallest``
-one more random path takes its place: trained in every step, it and its likes inherit better weights than all others, and so
-look better than they are once they are trained on (``docs/training.md``).
+The largest has the most of every choice, the smallest the least; neither is chosen by what it costs. Trained in every step,
+the smallest subnet and its likes inherit better weights than all others, and so look better than they are once they are trained
+on (``docs/training.md``): without ``smallest`` one more random path takes its place.
 """
 
 from __future__ import annotations
