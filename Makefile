@@ -5,6 +5,8 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.setup-done
 FASHION := /usr/share/datasets/fashion-mnist
 TESTS ?=
+# Where it is set, every command line and every run of the tests would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo import-demo test test-all lint docs bench ablate compare portability emulate torture clean
 .DEFAULT_GOAL := help

@@ -21,15 +21,18 @@ import traceback
 
 #: Those that take long and start no threads, as onnxruntime does; pyarrow, which pandas imports, does not where it is told so.
 LIBRARIES = (
-    "hydra", "lightning", "numba", "omegaconf", "pandas", "safetensors.torch", "scipy.stats", "sklearn.datasets", "torchvision",
-    "yaml",
+    "hydra", "jinja2", "lightning", "numba", "omegaconf", "onnx.reference", "pandas", "pyarrow.parquet", "safetensors.torch",
+    "scipy.stats", "sklearn.datasets", "sklearn.ensemble", "torchvision.transforms.v2", "yaml",
 )  # fmt: skip
+#: Of each kind of a command line's arguments one: the grammars that read them learn as they read.
+ARGUMENTS = ("experiment=tiny", "a.b=1e-3", "a=[0.2,5]", "a=x,y", "+a.b=null", "~a", "a='b c'", "a={b: 1}", "a=/b-c/d_e@f.g")
 
 
 def serve() -> None:
     """Answer requests until standard input ends; returns in a fork, ready to run its command line."""
     for name in LIBRARIES:
         importlib.import_module(name)
+    read_some()
     assert os.listdir("/proc/self/task") == [str(os.getpid())], "a fork would lose the other threads"
     gc.freeze()  # so that no fork copies it
     answers = os.fdopen(os.dup(1), "w")
@@ -43,6 +46,15 @@ def serve() -> None:
             return
         print(json.dumps(status(child, request["timeout"])), file=answers, flush=True)
     sys.exit()
+
+
+def read_some() -> None:
+    """Read arguments and references of each kind."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    OverridesParser.create().parse_overrides(list(ARGUMENTS))
+    OmegaConf.to_container(OmegaConf.create({"a": 1, "b": "${a}/${oc.env:HOME}-${a}", "c": "${oc.decode:'[1]'}"}), resolve=True)
 
 
 def become(request: dict) -> None:

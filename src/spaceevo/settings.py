@@ -122,9 +122,19 @@ def typed(kind: type[Section], cfg: DictConfig) -> Section:
     Raises:
         UserError: the key, the value and what is allowed.
     """
-    config = cast(Section, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), plain(cfg))))
+    config = cast(Section, OmegaConf.to_object(cfg)) if OmegaConf.get_type(cfg) is kind and "hydra" not in cfg else None
+    if config is None or _has_foreign(config):  # merged, which takes longer, and says which key is none
+        config = cast(Section, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), plain(cfg))))
     check_section("", config)
     return config
+
+
+def _has_foreign(section: Any) -> bool:
+    """Whether a section, or one in it, was given a key that is none of its."""
+    if not is_dataclass(section):
+        return False
+    own = {key.name for key in fields(section)}
+    return any(name not in own or _has_foreign(value) for name, value in vars(section).items())
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

@@ -26,13 +26,17 @@ def grid(images: Sequence[np.ndarray], titles: Sequence[str], wrong: Sequence[bo
     columns = max(1, min(columns, len(chosen)))
     rows = max(1, math.ceil(len(chosen) / columns))
     with style():
-        figure = Figure(figsize=(1.25 * columns, 1.5 * rows), layout="constrained")
-        places = np.ravel(figure.subplots(rows, columns, squeeze=False))
-        for ax in places:
-            ax.axis("off")
-        for ax, i in zip(places, chosen, strict=False):
-            ax.imshow(images[i].transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=255)
-            ax.set_title(titles[i], fontsize=8, color=COLORS["orange" if wrong and wrong[i] else "ink"])
+        figure = Figure(figsize=(1.25 * columns, 1.5 * rows))
+        ax = figure.add_axes((0, 0, 1, 1))
+        ax.axis("off")
+        for place, i in enumerate(chosen):
+            row, column = divmod(place, columns)
+            x, y = 1.25 * column + 0.1, 1.5 * row + 0.4
+            image = images[i].transpose(1, 2, 0).squeeze()
+            ax.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(x, x + 1.05, y + 1.05, y), aspect="auto")
+            color = COLORS["orange" if wrong and wrong[i] else "ink"]
+            ax.text(x + 0.525, y - 0.04, titles[i], fontsize=8, color=color, ha="center", va="bottom")
+        ax.set(xlim=(0, 1.25 * columns), ylim=(1.5 * rows, 0))
     return figure
 
 
