@@ -101,13 +101,13 @@ def refused(folder: Path, *arguments: str) -> str:
 
 def test_a_subnet_that_cannot_be_is_told_in_one_line(written: tuple[Path, str], tmp_path: Path) -> None:
     given = [*SMALL, f"run_dir={written[0].parent}", f"out_dir={tmp_path}", "search_subnet.quality=supernet"]
+    spaceevo("profile", tmp_path, *given)
+    spaceevo("predictor", tmp_path, *given)
     for more, told in (
         (["model=SEQnet@vnni-A0", "latency.limits_ms=[2]"], f"is of space=onnxw-151122-023231, not of {SPACE}"),
         (["model=SEQnet@vnni-A0"], "give one limit that it is to keep, e.g. latency.limits_ms=[2]"),
         (["model=SEQnet", "latency.limits_ms=[2]"], "no such model; there are: SEQnet@pixel4-A0"),
     ):
-        spaceevo("profile", tmp_path, *given)
-        spaceevo("predictor", tmp_path, *given)
         done = forked([str(ROOT), "-m", "spaceevo.search_subnet", *given, *more], tmp_path)
         assert done.returncode == 2 and done.stderr.count("\n") == 1 and told in done.stderr, done.stderr
 
