@@ -1,5 +1,6 @@
 """Images in memory or in files, and the Lightning data module that feeds them; ``config`` alone loads no torch."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +13,5 @@ __all__ = ["Images", "ImagesModule", "Normalized", "input_range", "load_data", "
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from spaceevo.data import images, module
-
-    return getattr(module if name == "ImagesModule" else images, name)
+    # one of the two: Lightning, which the other loads, takes longer to import than most that needs images takes in all
+    return getattr(import_module(f"spaceevo.data.{'module' if name == 'ImagesModule' else 'images'}"), name)

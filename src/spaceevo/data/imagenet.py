@@ -10,8 +10,6 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision import transforms as T
-from torchvision.datasets import ImageFolder
 
 from spaceevo.errors import UserError, bad_value
 
@@ -39,6 +37,8 @@ class FolderImages:
 
     def augmented(self, indices: Tensor, seed: int, flip: bool) -> Tensor:
         """``[B, 3, size, size]`` uint8: a random crop of each image and, with ``flip``, half of them mirrored."""
+        from torchvision import transforms as T
+
         crop = T.Compose([T.RandomResizedCrop(self.size), T.RandomHorizontalFlip(0.5 if flip else 0.0), T.PILToTensor()])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -53,6 +53,8 @@ class FolderImages:
 
 def centre(image: Image.Image, size: int) -> Tensor:
     """What is evaluated of an RGB ``image``: ``[3, size, size]`` uint8."""
+    from torchvision import transforms as T
+
     pixels: Tensor = T.Compose([T.Resize(round(size / CENTRE)), T.CenterCrop(size), T.PILToTensor()])(image)
     return pixels
 
@@ -71,6 +73,8 @@ def load_folders(root: Path, size: int, classes: int, train: bool) -> tuple[Fold
     Raises:
         UserError: a folder is missing, or has other classes than ``classes`` or than the training images.
     """
+    from torchvision.datasets import ImageFolder
+
     found = {}
     for part in ("train",) if train else ("train", "val"):
         try:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_accuracy
 
 from spaceevo.nn.elastic import Elastic, Quantizer, Stats, resize, schedule
 from spaceevo.sliced import Sliced
@@ -76,6 +75,8 @@ def resized(images: ImageSource, hw: int, batch: int | None = None) -> Iterator[
 
 def top1(scores: Tensor, labels: Tensor) -> float:
     """Top-1 accuracy in percent."""
+    from torchmetrics.functional.classification import multiclass_accuracy  # imports all of torchmetrics: a second
+
     return 100 * float(multiclass_accuracy(scores.argmax(1), labels, scores.shape[1], average="micro"))
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor, from_numpy
-from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
 BINS = 15  # of certainty, for the calibration error (Guo et al., 2017)
 MOST = 50  # classes whose confusion a card tells: every pair of them
@@ -17,6 +16,8 @@ def by_class(logits: np.ndarray, labels: Tensor) -> dict[str, Any]:
     """Of ``logits`` ``[N, classes]`` for images with ``labels`` ``[N]``: ``balanced``, the mean of the classes' accuracies, and
     ``calibration_error`` (expected, 15 bins), both in percent; ``images`` and ``right`` of each class; ``confusion``, a row a
     class and a column what its images were taken for; and the surest ``mistakes``, by the number of the image."""
+    from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
+
     shares = from_numpy(logits).double().softmax(1)
     classes, said = shares.shape[1], shares.argmax(1)
     confusion = multiclass_confusion_matrix(said, labels, classes)
