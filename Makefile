@@ -51,9 +51,10 @@ bench: setup ## the fast versions against the plain ones, in one run
 	@$(RUN) tests/bench.py
 	@OMP_NUM_THREADS=1 $(RUN) tests/bench_evolution.py
 
-ablate: setup ## what learning the quantizers brings, at 8 and 4 bits, and what symmetric activations cost, of a finished `make demo`
+ablate: setup ## what learning the quantizers brings, what symmetric activations cost, what a start is worth; after a `make demo`
 	@$(RUN) tests/ablate_lsq.py runs/demo
 	@$(RUN) tests/ablate_symmetric.py runs/demo
+	@$(RUN) tests/ablate_finetune.py runs/demo
 
 compare: demo ## the demo, then standard networks trained as long as it took a model, beside its models
 	@$(RUN) -m spaceevo.baseline experiment=demo
