@@ -66,6 +66,7 @@ BAD = {
     "search_subnet.quality=guess": "search_subnet.quality=guess: no such quality; there are: supernet, lut",
     "search=best": "search=best: no such search; there are: aging, exhaustive, random",
     "subnet_search=best": "subnet_search=best: no such subnet_search; there are: evolution, fitted, paper, random",
+    "seed=0,1": "seed=0,1: several values need -m, which runs one after the other; a list is seed=[0,1]",
     "bkd.lr=[1": "bkd.lr=[1: not key=value",
     "run_dir=[ä": """run_dir=[ä: not key=value as Hydra reads it; a value with other signs than letters, digits and""",
     "device=intel_vnn": "device=intel_vnn: no such device; "

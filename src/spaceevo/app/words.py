@@ -59,6 +59,10 @@ def _config_error(error: BaseException, config_name: str) -> str | None:
     missing = re.search(r"missing mandatory value: .*\s+full_key: (\S+)", text)
     if missing:
         return f"{missing.group(1)}: has no value"
+    several = re.search(r"Ambiguous value for argument '([^'=]+)=([^']*)'", text)
+    if several:
+        key, values = several.groups()
+        return f"{key}={values}: several values need -m, which runs one after the other; a list is {key}=[{values}]"
     grammar = getattr(error, "override", None)
     if grammar:
         return f"{grammar}: not key=value as Hydra reads it{_how_to_quote(str(grammar))}"
