@@ -186,10 +186,10 @@ def test_own_are_the_subnets_of_the_runs_models_from_nothing(tiny_run: Path, tmp
 def test_killed_while_the_run_is_finished_at_a_latency_it_goes_on_from_there(tiny_run: Path, tmp_path: Path) -> None:
     folder = copied(tiny_run, tmp_path / "run")
     (tmp_path / "killer").mkdir()
-    kill_when(folder / "baselines/at/finished/*.ckpt", line(folder, "baseline.widths=[4]"), tmp_path / "killer")
+    kill_when(folder / "baselines/at/finished/*.ckpt", line(folder, "baseline.widths=[3]"), tmp_path / "killer")
     kept = [folder / f"baselines/{LARGE}/card.json", folder / "baselines/at/pareto.yaml"]
     before = [path.read_bytes() for path in kept]
-    run(folder, "baseline.widths=[4]")
+    run(folder, "baseline.widths=[3]")
     assert [path.read_bytes() for path in kept] == before  # neither measured nor searched anew
     assert found_in(folder)["at"][0]["limit_ms"] == found_in(folder)["networks"][0]["limit_ms"]
     assert not (folder / "partial").exists() and not (folder / "baselines/at/partial").exists()

@@ -25,7 +25,7 @@ from spaceevo.atomic import write_json
 from spaceevo.data import ImagesModule
 from spaceevo.nn.elastic import Elastic, Quantizer, resize
 from spaceevo.space import Graph
-from spaceevo.training.fit import fit
+from spaceevo.training.fit import fit, set_lr
 from spaceevo.training.optimizer import make_optimizer
 from spaceevo.training.watch import Diverged
 
@@ -76,6 +76,7 @@ def _stepper(net: Elastic, graph: Graph, batch: tuple[Tensor, Tensor], recipe: A
     net = copy.deepcopy(net).train()
     x, y = resize(batch[0], graph.input.hw), batch[1]
     optimizer = make_optimizer(net, recipe, bf16)
+    set_lr(optimizer, 0.0)  # it takes as long; at the full rate from the first step, scales may come to 0 meanwhile
 
     def step() -> None:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
