@@ -6,7 +6,6 @@ does it, or from nothing, at the rates that are best for that. Top-1 of the INT8
 
 from __future__ import annotations
 
-import copy
 import sys
 import tempfile
 import time
@@ -23,33 +22,71 @@ from spaceevo.data import Images, ImagesModule, Normalized, input_range, load_da
 from spaceevo.nn.elastic import Elastic
 from spaceevo.nn.evaluate import recalibrated_top1
 from spaceevo.steps.common import quantizer, start
+from spaceevo.steps.finetune import begun
 from spaceevo.steps.source import Source
 from spaceevo.training.alone import AloneModule
 from spaceevo.training.fit import fit
-from spaceevo.training.head import fit_classifier
 
 CLASSES, EACH, SEEDS = ([0, 3, 4, 5, 8], [1, 2, 6, 7, 9]), 100, 3
+FIRST = 8  # passes over all images of the classes that are learned first
 EPOCHS, LONGER = (10, 20, 40), 4  # passes over the 500 from the model; and times as many from nothing
 NOTHING = dict(lr=0.1, muon_lr=0.05)  # rates from nothing: of 0.05 and 0.02, 0.1 and 0.05, 0.2 and 0.1 the best
 CPU = dict(accelerator="cpu", devices=1, enable_progress_bar=False)
 
 
-def of_classes(pixels: Any, labels: Tensor, classes: list[int]) -> tuple[Tensor, Tensor]:
-    """The images of ``classes`` alone, and which of these each is of."""
-    which = torch.isin(labels, torch.tensor(classes))
-    return pixels[:][which], torch.searchsorted(torch.tensor(classes), labels[which])
+def of_classes(images: Images, classes: list[int]) -> Images:
+    """The images of ``classes`` alone, labelled 0 to 4."""
+
+    def chosen(pixels: Any, labels: Tensor) -> tuple[Tensor, Tensor]:
+        which = torch.isin(labels, torch.tensor(classes))
+        return pixels[:][which], torch.searchsorted(torch.tensor(classes), labels[which])
+
+    assert images.test is not None and images.test_labels is not None
+    parts = ((images.train, images.train_labels), (images.val, images.val_labels), (images.test, images.test_labels))
+    return Images(*(part for pair in parts for part in chosen(*pair)))
 
 
-def trained(cfg: Config, source: Source, net: Elastic, recipe: Any, x: Tensor, y: Tensor, epochs: int, seed: int) -> Elastic:
+def few_of(images: Images, seed: int) -> Images:
+    """``EACH`` training images of each class."""
+    rng = np.random.default_rng(seed)
+    labels = images.train_labels
+    few = np.concatenate([rng.permutation(np.flatnonzero(labels == label))[:EACH] for label in range(5)])
+    return replace(images, train=images.train[few], train_labels=labels[few])
+
+
+def fresh(cfg: Config, source: Source, seed: int) -> Elastic:
+    """The source's network, its weights drawn anew."""
+    torch.manual_seed(seed)
+    net = Elastic(source.graph.with_classes(5), input_range(cfg.data), source.padding)
+    return net.to(memory_format=torch.channels_last)
+
+
+def train(cfg: Config, source: Source, net: Elastic, recipe: Any, images: Images, epochs: int, seed: int) -> Elastic:
     """``net`` after so many passes."""
-    images = Images(x, y, x, y)
     data = ImagesModule(images, replace(cfg.data, shift=recipe.shift), recipe.batch, seed)
-    steps = epochs * data.steps_per_epoch
-    calibration = normalize(x[:256], cfg.data)
+    steps, calibration = epochs * data.steps_per_epoch, normalize(images.train[:256], cfg.data)
     module = AloneModule(net, source.graph.with_classes(5), recipe, steps, seed, quantizer(cfg), calibration)
     with tempfile.TemporaryDirectory() as folder:
         fit(module, data, CPU, False, Path(folder), epochs)
     return net.eval()
+
+
+def pair(cfg: Config, source: Source, images: Images, epochs: int, seed: int) -> list[tuple[float, float]]:
+    """From the source, and ``LONGER`` times as long from nothing: top-1 of the test images in percent, and the seconds that it
+    took to begin and to train."""
+    few = few_of(images, seed)
+    graph, calibration, test = source.graph.with_classes(5), normalize(few.train, cfg.data), Normalized(few.test, cfg.data)
+    found = []
+    for begin, recipe, passes in (
+        (lambda: begun(cfg, source, few, calibration)[0], cfg.finetune, epochs),
+        (lambda: fresh(cfg, source, seed), replace(cfg.finetune, **NOTHING), LONGER * epochs),
+    ):
+        began = time.perf_counter()
+        net = train(cfg, source, begin(), recipe, few, passes, seed)
+        seconds = time.perf_counter() - began
+        top1 = recalibrated_top1(net, graph, quantizer(cfg), calibration, test, few.test_labels)
+        found.append((top1, seconds))
+    return found
 
 
 def main(run_dir: str) -> None:
@@ -58,52 +95,19 @@ def main(run_dir: str) -> None:
     images = load_data(cfg.data, True)
     cfg.data = replace(cfg.data, classes=5)
     models = sorted(path.parent for path in Path(run_dir).glob("models/*/card.json"))
-    source = Source.of(models[len(models) // 2], cfg.data)
-    graph = source.graph.with_classes(5)
-    print(f"{models[len(models) // 2]}: mean of {SEEDS} seeds a half of the classes, and how often the start is better")
-
-    def fresh(seed: int) -> Elastic:
-        torch.manual_seed(seed)
-        return Elastic(graph, input_range(cfg.data), source.padding).to(memory_format=torch.channels_last)
-
+    model = models[len(models) // 2]
+    source = Source.of(model, cfg.data)
+    print(f"{model}: the mean of {SEEDS} seeds, and in how many of them the start is better", flush=True)
     for old, new in (CLASSES, CLASSES[::-1]):
-        begun = trained(cfg, source, fresh(0), cfg.baseline, *of_classes(images.train, images.train_labels, old), 8, 0)
-        x, y = of_classes(images.train, images.train_labels, new)
-        test, labels = of_classes(images.test, images.test_labels, new)
-        found: dict[tuple[str, int], list[tuple[float, float]]] = {}
-        for seed in range(SEEDS):
-            rng = np.random.default_rng(seed)
-            few = np.concatenate([rng.permutation(np.flatnonzero(y == c))[:EACH] for c in range(5)])
-            mine = x[few], y[few]
-            for epochs in (0, *EPOCHS):
-                for kind in ("from the model", "from nothing"):
-                    if epochs == 0 and kind == "from nothing":
-                        continue
-                    began, net, recipe, passes = (
-                        time.perf_counter(),
-                        fresh(seed),
-                        replace(cfg.finetune, **NOTHING),
-                        LONGER * epochs,
-                    )
-                    if kind == "from the model":
-                        net, recipe, passes = copy.deepcopy(begun), cfg.finetune, epochs
-                        calibration = normalize(mine[0], cfg.data)
-                        fit_classifier(net, graph, Normalized(mine[0], cfg.data), mine[1], calibration, recipe.head)
-                        net.init_quantizers(calibration[:256], [graph], graph, quantizer(cfg))
-                    if passes:
-                        trained(cfg, source, net, recipe, *mine, passes, seed)
-                    seconds = time.perf_counter() - began
-                    calibration = normalize(mine[0], cfg.data)
-                    top1 = recalibrated_top1(net.eval(), graph, quantizer(cfg), calibration, Normalized(test, cfg.data), labels)
-                    found.setdefault((kind, epochs), []).append((top1, seconds))
-        for epochs in (0, *EPOCHS):
-            top1s, seconds = np.array(found["from the model", epochs]).T
-            line = f"classes {new}: from the model, {epochs} passes: {top1s.mean():.2f} % in {seconds.mean():.1f} s"
-            if epochs:
-                others, longer = np.array(found["from nothing", epochs]).T
-                line += f"; from nothing, {LONGER * epochs}: {others.mean():.2f} % in {longer.mean():.1f} s; "
-                line += f"{np.mean(top1s - others):+.2f} points, better in {np.sum(top1s > others)} of {SEEDS}"
-            print(line, flush=True)
+        first = train(cfg, source, fresh(cfg, source, 0), cfg.baseline, of_classes(images, old), FIRST, 0)
+        source, others = replace(source, state=first.state_dict()), of_classes(images, new)
+        for epochs in EPOCHS:
+            pairs = [pair(cfg, source, others, epochs, seed) for seed in range(SEEDS)]
+            (top1, seconds), (theirs, longer) = np.mean(pairs, axis=0)
+            better = sum(one[0] > other[0] for one, other in pairs)
+            line = f"classes {new}: from the model, {epochs} passes: {top1:.2f} % in {seconds:.1f} s; from nothing, "
+            line += f"{LONGER * epochs}: {theirs:.2f} % in {longer:.1f} s; {top1 - theirs:+.2f} points, "
+            print(f"{line}better in {better} of {SEEDS}", flush=True)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from spaceevo.training.checkpoint import load_checkpoint, save_checkpoint
 #: Cards tell of all runtimes that are here, and the verdict is given in each.
 HERE = [runtime.name for runtime in runtimes_in(versions())]
 #: A network that is slower than the run's fastest subnets on any machine (0.5 has a sixtieth of its MMACs).
-SMALL, LARGE = "plain4-x0.5", "plain4-x3"
+SMALL, LARGE = "plain4-x0.5", "plain4-x4"
 #: Of small batches, since the pace of a step is measured over many.
 KEYS = (*TINY, "baselines=[plain4]", "baseline.seconds=1", "baseline.batch=16")
 
@@ -64,7 +64,7 @@ def card_of(folder: Path, name: str) -> dict[str, Any]:
 def compared(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A finished run with its baselines, one of them slower than the run's fastest, and what the command said."""
     folder = copied(tiny_run, tmp_path_factory.mktemp("compared") / "run")
-    return folder, run(folder, "baseline.widths=[0.5,3]").stdout
+    return folder, run(folder, "baseline.widths=[0.5,4]").stdout
 
 
 @pytest.mark.parametrize("name", [SMALL, LARGE])
@@ -131,7 +131,7 @@ def test_the_report_draws_both_fronts_and_the_pipeline_has_nothing_to_do(compare
 def test_again_it_says_the_verdict_and_makes_nothing(compared: tuple[Path, str]) -> None:
     folder, said = compared
     before = (folder / "baselines.yaml").stat().st_mtime_ns
-    lines = run(folder, "baseline.widths=[0.5,3]").stdout.splitlines()
+    lines = run(folder, "baseline.widths=[0.5,4]").stdout.splitlines()
     assert lines[0] == f"baseline: up to date ({folder})" and lines[-2:] == said.splitlines()[-2:]
     assert (folder / "baselines.yaml").stat().st_mtime_ns == before
 
@@ -186,10 +186,10 @@ def test_own_are_the_subnets_of_the_runs_models_from_nothing(tiny_run: Path, tmp
 def test_killed_while_the_run_is_finished_at_a_latency_it_goes_on_from_there(tiny_run: Path, tmp_path: Path) -> None:
     folder = copied(tiny_run, tmp_path / "run")
     (tmp_path / "killer").mkdir()
-    kill_when(folder / "baselines/at/finished/*.ckpt", line(folder, "baseline.widths=[3]"), tmp_path / "killer")
+    kill_when(folder / "baselines/at/finished/*.ckpt", line(folder, "baseline.widths=[4]"), tmp_path / "killer")
     kept = [folder / f"baselines/{LARGE}/card.json", folder / "baselines/at/pareto.yaml"]
     before = [path.read_bytes() for path in kept]
-    run(folder, "baseline.widths=[3]")
+    run(folder, "baseline.widths=[4]")
     assert [path.read_bytes() for path in kept] == before  # neither measured nor searched anew
     assert found_in(folder)["at"][0]["limit_ms"] == found_in(folder)["networks"][0]["limit_ms"]
     assert not (folder / "partial").exists() and not (folder / "baselines/at/partial").exists()

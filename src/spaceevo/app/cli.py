@@ -64,9 +64,9 @@ def _hydra_main(config_name: str, run: Callable[[Any], object]) -> list[str]:
     """
     import hydra
     from hydra._internal.utils import get_args_parser
-    from hydra.core.global_hydra import GlobalHydra
     from omegaconf import DictConfig
 
+    from spaceevo.app.composer import composer
     from spaceevo.app.config import schema_of
     from spaceevo.paths import conf_dir
 
@@ -86,13 +86,11 @@ def _hydra_main(config_name: str, run: Callable[[Any], object]) -> list[str]:
         except Exception as error:  # kept from Hydra, which would tell more than a user needs
             failures.append(error)
 
-    if any(argument.startswith(("-", "hydra.mode=")) for argument in sys.argv[1:]):
+    if any(argument.lstrip("+").startswith(("-", "hydra.mode=")) for argument in sys.argv[1:]):
         hydra.main(config_path=str(conf_dir()), config_name=config_name, version_base="1.3")(job)()
     else:  # as above, which composes the config once more, to learn that this is no multirun
-        with hydra.initialize_config_dir(str(conf_dir()), job_name=config_name, version_base="1.3"):
-            one = GlobalHydra.instance().hydra
-            assert one is not None
-            one.run(config_name, job, sys.argv[1:])
+        with composer(config_name) as composing:
+            composing.run(config_name, job, sys.argv[1:])
     if failures:
         raise failures[0]
     return []

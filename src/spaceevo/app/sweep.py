@@ -20,11 +20,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from spaceevo.app.composer import composer
 from spaceevo.app.config import Config, schema_of
 from spaceevo.app.lock import locked
 from spaceevo.app.place import check_folder
@@ -34,7 +33,6 @@ from spaceevo.app.summary import Job, write_summary
 from spaceevo.app.words import one_line
 from spaceevo.atomic import write_json
 from spaceevo.errors import UserError
-from spaceevo.paths import conf_dir
 from spaceevo.progress import progress
 from spaceevo.steps.folder import say
 
@@ -104,9 +102,7 @@ def sweep(config_name: str, run: Callable[[Any], object], arguments: Namespace, 
     from hydra.core.plugins import Plugins
     from hydra.types import HydraContext, RunMode
 
-    with initialize_config_dir(str(conf_dir()), job_name=config_name, version_base="1.3"):
-        hydra = GlobalHydra.instance().hydra
-        assert hydra is not None
+    with composer(config_name) as hydra:
         master = hydra.compose_config(config_name, arguments.overrides, run_mode=RunMode.MULTIRUN)
         check_folder("run_dir", str(OmegaConf.select(master, "run_dir", default=".")))
         jobs = _jobs(config_name, master, hydra.config_loader)

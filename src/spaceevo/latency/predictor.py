@@ -78,7 +78,6 @@ class Predictor:
     ends_interval: tuple[float, float] | None = None
     domain: Domain | None = None
     _cache: dict[tuple[str, Op], float] = field(default_factory=dict, repr=False)
-    _blocks: dict[tuple[ElasticStage, BlockConfig, int, int], float] = field(default_factory=dict, repr=False)
 
     def op_ms(self, op: Op, precision: str = "int8") -> float:
         """Predicted ms of one op; what is not known of it counts 0."""
@@ -100,11 +99,8 @@ class Predictor:
 
     def block_ms(self, stage: ElasticStage, block: BlockConfig, cin: int, hw: int) -> float:
         """Milliseconds of a block in INT8, as one of ``stage`` of its stride, on an input ``[B, cin, hw, hw]``."""
-        key = (stage, block, cin, hw)
-        if key not in self._blocks:
-            known = None if self.blocks is None else self.blocks.block_ms(stage, block, cin, hw)
-            self._blocks[key] = sum(self.ops_ms(stage_graph(stage, (block,), cin, hw))) if known is None else known
-        return self._blocks[key]
+        known = None if self.blocks is None else self.blocks.block_ms(stage, block, cin, hw)
+        return sum(self.ops_ms(stage_graph(stage, (block,), cin, hw))) if known is None else known
 
     def blocks_ms(self, stage: ElasticStage, blocks: Stage, cin: int, hw: int) -> float:
         """The same of a sub-stage."""

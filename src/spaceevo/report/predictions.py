@@ -17,6 +17,8 @@ from spaceevo.report.drawing import COLORS, WIDTH, Drawing, new, style
 GRID = 48  # images of a grid, at most
 NUMBERED, NAMED = 12, 24  # classes of a confusion, at most, that has its numbers and its names written in
 DPI = 120
+SIDE, TITLE, BELOW = 1.05, 0.4, 0.05  # of an image of a grid, inches: itself, above and below it
+LETTER, WIDEST = 0.066, 2.5  # of a title, inches: a letter, and its longest line at most
 
 
 def grid(images: Sequence[np.ndarray], titles: Sequence[str], wrong: Sequence[bool] = (), columns: int = 6) -> Figure:
@@ -26,17 +28,20 @@ def grid(images: Sequence[np.ndarray], titles: Sequence[str], wrong: Sequence[bo
     columns = max(1, min(columns, len(chosen)))
     rows = max(1, math.ceil(len(chosen) / columns))
     with style():
-        figure = Figure(figsize=(1.25 * columns, 1.5 * rows))
+        longest = max((len(line) for i in chosen for line in titles[i].splitlines()), default=0)
+        wide, high = min(max(SIDE, LETTER * longest), WIDEST) + 0.2, TITLE + SIDE + BELOW
+        width, height = wide * columns, high * rows
+        figure = Figure(figsize=(width, height))
         ax = figure.add_axes((0, 0, 1, 1))
         ax.axis("off")
         for place, i in enumerate(chosen):
             row, column = divmod(place, columns)
-            x, y = 1.25 * column + 0.1, 1.5 * row + 0.4
-            image = images[i].transpose(1, 2, 0).squeeze()
-            ax.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(x, x + 1.05, y + 1.05, y), aspect="auto")
+            middle, top = wide * (column + 0.5), high * row + TITLE
+            image, extent = images[i].transpose(1, 2, 0).squeeze(), (middle - SIDE / 2, middle + SIDE / 2, top + SIDE, top)
+            ax.imshow(image, cmap="gray", vmin=0, vmax=255, extent=extent, aspect="auto")
             color = COLORS["orange" if wrong and wrong[i] else "ink"]
-            ax.text(x + 0.525, y - 0.04, titles[i], fontsize=8, color=color, ha="center", va="bottom")
-        ax.set(xlim=(0, 1.25 * columns), ylim=(1.5 * rows, 0))
+            ax.text(middle, top - 0.04, titles[i], fontsize=8, color=color, ha="center", va="bottom")
+        ax.set(xlim=(0, width), ylim=(height, 0))
     return figure
 
 
